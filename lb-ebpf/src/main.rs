@@ -1,0 +1,18 @@
+//! The XDP program. On the host this is an empty program, so that clippy and rustfmt see the crate.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+#[cfg(target_arch = "bpf")]
+mod program {
+    use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+    #[xdp]
+    pub fn rollcall(_ctx: XdpContext) -> u32 {
+        xdp_action::XDP_PASS
+    }
+    #[panic_handler]
+    fn panic(_info: &core::panic::PanicInfo) -> ! {
+        loop {}
+    }
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}

@@ -1,0 +1,4 @@
+//! config -> parse -> check -> apply.
+
+pub mod model;
+pub mod secret;

@@ -1,0 +1,3 @@
+//! Control.
+
+pub mod api;

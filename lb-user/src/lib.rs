@@ -1,0 +1,8 @@
+//! Rollcall's agent.
+
+pub mod clock;
+pub mod cluster;
+pub mod config;
+pub mod control;
+pub mod dataplane;
+pub mod proxy;

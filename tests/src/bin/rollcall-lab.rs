@@ -1,0 +1,2 @@
+//! Demo and benches.
+fn main() {}

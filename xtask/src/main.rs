@@ -1,0 +1,86 @@
+//! `cargo xtask TASK`: everything that is done to this project, one file a task.
+#![forbid(unsafe_code)]
+
+mod run;
+mod setup;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Rollcall's tasks")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Find, and as root on Debian install, what builds and tests need.
+    Setup,
+    /// Build the `rollcall` binary with the XDP program inside it (target/release/rollcall).
+    Build,
+    /// Build, raise the lab, and show a failover and a drain on it.
+    Demo {
+        /// Handed to the demo: --keep, --json.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Run every test: unit, property, verdicts in the kernel, scenarios between network namespaces.
+    Test {
+        /// Handed to `cargo test`, such as a test's name.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Attach the XDP program alone to an interface, observing unless --enforce, and print its counters until ctrl-C.
+    Load {
+        /// IFACE --config FILE [--node NAME] [--enforce]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Measure: packet, failover or proxy; peers in the same run.
+    Bench {
+        /// packet | failover | proxy, and its options.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run_task(Args::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_task(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Setup => setup::run(setup::For::Everything)?,
+        Task::Build => {
+            setup::run(setup::For::Build)?;
+            run::build()?;
+        }
+        Task::Demo { args } => {
+            setup::run(setup::For::Tests)?;
+            return run::demo(&args);
+        }
+        Task::Test { args } => {
+            setup::run(setup::For::Tests)?;
+            return run::test(&args);
+        }
+        Task::Load { args } => {
+            setup::run(setup::For::Build)?;
+            return run::load(&args);
+        }
+        Task::Bench { args } => {
+            setup::run(setup::For::Everything)?;
+            return run::bench(&args);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

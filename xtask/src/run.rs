@@ -1,0 +1,98 @@
+//! The tasks that build something and then run it. What needs root runs under sudo where this user is not root.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result};
+use xtask::{capture, exec, find_program, workspace_root};
+
+/// Builds target/release/rollcall.
+pub(crate) fn build() -> Result<()> {
+    exec(cargo().args(["build", "--release", "--package", "lb-user"]))
+}
+
+/// Builds the agent and the lab's programs, then runs the demo.
+pub(crate) fn demo(args: &[String]) -> Result<ExitCode> {
+    lab("demo", args)
+}
+
+/// Builds the agent and the lab's programs, then runs a bench.
+pub(crate) fn bench(args: &[String]) -> Result<ExitCode> {
+    lab("bench", args)
+}
+
+/// Attaches the XDP program alone; `rollcall load` does the work.
+pub(crate) fn load(args: &[String]) -> Result<ExitCode> {
+    build()?;
+    status(as_root(release("rollcall"))?.arg("load").args(args))
+}
+
+/// Runs every test of the workspace.
+///
+/// The release build of the agent comes first: the scenarios run it, as an operator would.
+pub(crate) fn test(args: &[String]) -> Result<ExitCode> {
+    exec(cargo().args([
+        "build",
+        "--release",
+        "--package",
+        "lb-user",
+        "--package",
+        "rollcall-tests",
+    ]))?;
+    exec(cargo().args(["test", "--workspace", "--no-run"]))?;
+    let cargo = find_program("cargo").context("cargo is not on PATH")?;
+    status(
+        as_root(cargo)?
+            .current_dir(workspace_root())
+            .args(["test", "--workspace", "--no-fail-fast"])
+            .args(args),
+    )
+}
+
+fn lab(command: &str, args: &[String]) -> Result<ExitCode> {
+    exec(cargo().args([
+        "build",
+        "--release",
+        "--package",
+        "lb-user",
+        "--package",
+        "rollcall-tests",
+    ]))?;
+    status(as_root(release("rollcall-lab"))?.arg(command).args(args))
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    command.current_dir(workspace_root());
+    command
+}
+
+fn release(program: &str) -> PathBuf {
+    workspace_root().join("target/release").join(program)
+}
+
+/// `program` as root: itself, or under sudo with this user's PATH and toolchain folders.
+fn as_root(program: PathBuf) -> Result<Command> {
+    if capture(Command::new("id").arg("-u"))? == "0" {
+        return Ok(Command::new(program));
+    }
+    let sudo = find_program("sudo")
+        .context("network namespaces and XDP need root: run this as root, or install sudo")?;
+    let mut command = Command::new(sudo);
+    command
+        .arg("--preserve-env=PATH,CARGO_HOME,RUSTUP_HOME,HOME,CI,TERM")
+        .arg(program);
+    Ok(command)
+}
+
+fn status(command: &mut Command) -> Result<ExitCode> {
+    let status = command
+        .status()
+        .with_context(|| format!("could not start {command:?}"))?;
+    let code = status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(1);
+    Ok(ExitCode::from(code))
+}
