@@ -235,7 +235,7 @@ impl Session {
                 self.heartbeat = seq;
                 Ok(())
             }
-            Message::Part(_) => Ok(()),
+            Message::Part(_) | Message::Drain(_) => Ok(()),
         }
     }
 }

@@ -1,8 +1,12 @@
 //! heartbeat -> peers -> view -> owner table -> maps.
 
-pub(crate) mod link;
+mod arp;
+pub mod driver;
+mod link;
 pub mod node;
-pub(crate) mod ownership;
+mod ownership;
 pub mod peer;
+pub mod scan;
 pub mod sets;
+pub mod transport;
 pub mod wire;

@@ -20,7 +20,7 @@ use lb_common::table::{BUCKETS, BucketTable};
 pub use self::events::Event;
 use self::holding::Scan;
 use self::table::{Member, Table};
-use super::peer::{Peer, Probe, Standing};
+use super::peer::{Answer, Peer, Probe, Standing};
 use super::sets::BucketSet;
 use super::wire::{Heartbeat, Holdings, Message, PeerReport, Phase, Published, State, TableId};
 use crate::clock::Time;
@@ -136,8 +136,13 @@ pub struct Node {
     /// A heartbeat is wanted before its period is over.
     urgent: bool,
     waiting: Option<Event>,
+    /// What other nodes are to be told to do, and until when.
+    wishes: BTreeMap<Priority, (bool, Time)>,
     commands: VecDeque<Command>,
 }
+
+/// How long another node is told what the operator wants of it.
+const WISH: Duration = Duration::from_secs(3);
 
 /// The least time between two heartbeats to a peer, however much changes.
 const RATE_LIMIT: Duration = Duration::from_millis(2);
@@ -186,6 +191,7 @@ impl Node {
             last_beat: None,
             urgent: true,
             waiting: None,
+            wishes: BTreeMap::new(),
             commands: VecDeque::from([Command::EndLease]),
             settings,
         };
@@ -210,6 +216,7 @@ impl Node {
                     self.settle(now);
                 }
             }
+            Message::Drain(drain) => self.handle_order(if drain { Order::Drain } else { Order::Resume }, now),
         }
     }
 
@@ -242,11 +249,11 @@ impl Node {
     }
 
     /// An ARP answer from a peer's host.
-    pub fn handle_answer(&mut self, node: Priority, probe: Probe, mac: [u8; 6], now: Time) {
+    pub fn handle_answer(&mut self, answer: Answer, now: Time) {
         self.check_lease(now);
-        if let Some(peer) = self.peers.get_mut(&node) {
-            peer.answered(probe, mac, now);
-        }
+        self.peers
+            .values_mut()
+            .for_each(|peer| peer.answered(answer, now));
     }
 
     /// The gateway, or a neighbour that is no node, has answered ARP.
@@ -299,6 +306,21 @@ impl Node {
         if order == Order::Stop {
             self.check_handed_over();
         }
+    }
+
+    /// What the operator wants of another node; it is told until its heartbeats show that it does so, or `WISH` is over.
+    /// False if no such node is alive.
+    pub fn handle_wish(&mut self, node: Priority, drain: bool, now: Time) -> bool {
+        self.check_lease(now);
+        let alive = self
+            .peers
+            .get(&node)
+            .is_some_and(|peer| peer.standing == Standing::Alive);
+        if alive {
+            self.wishes.insert(node, (drain, now + WISH));
+            self.urgent = true;
+        }
+        alive
     }
 
     /// The lease was renewed, as `RenewLease` asked.
@@ -497,10 +519,24 @@ impl Node {
                 self.commands.extend(parts.iter().cloned().map(send));
             }
         }
+        self.wish(now);
         if self.lease.is_some() && self.carrier {
             let until = now + self.settings.timing.suspect() - self.settings.lease_margin;
             self.commands.push_back(Command::RenewLease { until });
         }
+    }
+
+    fn wish(&mut self, now: Time) {
+        let peers = &self.peers;
+        self.wishes.retain(|node, (drain, until)| {
+            let heartbeat = peers.get(node).and_then(|peer| peer.heartbeat.as_ref());
+            *until > now && heartbeat.is_some_and(|heartbeat| heartbeat.draining != *drain)
+        });
+        let send = |(to, (drain, _)): (&Priority, &(bool, Time))| Command::Send {
+            to: *to,
+            message: Message::Drain(*drain),
+        };
+        self.commands.extend(self.wishes.iter().map(send));
     }
 
     fn heartbeat(&self) -> Heartbeat {

@@ -48,6 +48,23 @@ pub enum Probe {
     },
 }
 
+/// An answer to a `Probe`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The kernel of this node answered for its own address.
+    Kernel {
+        /// Whose.
+        node: Priority,
+        /// From which MAC address.
+        mac: [u8; 6],
+    },
+    /// Somebody's data path answered for the cluster IP. All answer alike, so only the frame's source says whose it is.
+    Lease {
+        /// The frame's source.
+        mac: [u8; 6],
+    },
+}
+
 /// What this node knows of one peer.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -201,20 +218,16 @@ impl Peer {
         }
     }
 
-    /// Takes an ARP answer in.
-    pub(crate) fn answered(&mut self, probe: Probe, mac: [u8; 6], now: Time) {
-        match probe {
-            Probe::Kernel => {
+    /// Takes an ARP answer in, if it is this peer's.
+    pub(crate) fn answered(&mut self, answer: Answer, now: Time) {
+        match answer {
+            Answer::Kernel { node, mac } if node == self.node => {
                 self.last_kernel_answer = Some(now);
                 self.mac.get_or_insert(mac);
             }
-            Probe::Lease { .. } => self.last_lease_answer = Some(now),
+            Answer::Lease { mac } if Some(mac) == self.mac => self.last_lease_answer = Some(now),
+            Answer::Kernel { .. } | Answer::Lease { .. } => {}
         }
-    }
-
-    /// Its own MAC address, once known.
-    pub(crate) fn mac(&self) -> Option<[u8; 6]> {
-        self.mac
     }
 
     /// Whether its kernel has answered since this node began to judge it.

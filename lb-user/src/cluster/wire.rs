@@ -85,6 +85,8 @@ pub enum Message {
     Heartbeat(Box<Heartbeat>),
     /// A piece of my state.
     Part(Part),
+    /// An operator at another node wants the receiver to drain, or to resume.
+    Drain(bool),
 }
 
 /// A node's word on itself, sent every period and on a change.
@@ -238,6 +240,7 @@ impl Message {
                 out.extend([part.index, part.total]);
                 out.extend(&part.bytes);
             }
+            Self::Drain(drain) => out.extend([2, u8::from(*drain)]),
         }
     }
 
@@ -261,6 +264,11 @@ impl Message {
                     return Err(Malformed::Field("part"));
                 }
                 Ok(Self::Part(part))
+            }
+            2 => {
+                let drain = reader.u8()? != 0;
+                reader.end()?;
+                Ok(Self::Drain(drain))
             }
             _ => Err(Malformed::Field("message kind")),
         }

@@ -54,8 +54,7 @@ enum Arrival {
     /// An ARP answer for host `to`.
     Answer {
         to: usize,
-        node: Priority,
-        probe: Probe,
+        answer: Answer,
     },
     /// An ARP question, on its way to `at`.
     Question {
@@ -199,32 +198,7 @@ impl Sim {
     fn arrive(&mut self, arrival: Arrival) {
         let now = self.now;
         match arrival {
-            Arrival::Datagram { to, bytes } => {
-                let host = &mut self.hosts[to];
-                if !host.powered || !host.cable || self.filtered.contains(&to) {
-                    return;
-                }
-                // A paused agent finds it in its queue when it wakes.
-                if host.paused_until > now {
-                    let wakes = host.paused_until;
-                    self.arrivals.push((wakes, Arrival::Datagram { to, bytes }));
-                    return;
-                }
-                let Some((link, node)) = &mut host.agent else {
-                    return;
-                };
-                match link.open(&bytes) {
-                    Ok(heard) => node.handle_message(heard.from, heard.new_session, heard.message, now),
-                    Err(Refused::Unproven(from)) => node.handle_unproven(from),
-                    Err(
-                        Refused::Malformed(_) | Refused::Stranger | Refused::OwnPriority | Refused::Forged(_),
-                    ) => {
-                        panic!("the simulation sends nothing of that kind")
-                    }
-                    Err(Refused::Replay) => {}
-                }
-                self.drain_commands(to);
-            }
+            Arrival::Datagram { to, bytes } => self.arrive_datagram(to, bytes),
             Arrival::Question { from, at, probe } => {
                 let host = &self.hosts[at];
                 let answers = match probe {
@@ -232,22 +206,26 @@ impl Sim {
                     Probe::Lease { .. } => host.lease > now,
                 };
                 if host.powered && host.cable && answers {
-                    let answer = Arrival::Answer {
-                        to: from,
-                        node: host.priority,
-                        probe,
+                    let mac = [2, 0, 0, 0, 0, host.priority.number()];
+                    let answer = match probe {
+                        Probe::Kernel => Answer::Kernel {
+                            node: host.priority,
+                            mac,
+                        },
+                        Probe::Lease { .. } => Answer::Lease { mac },
                     };
+                    let answer = Arrival::Answer { to: from, answer };
                     self.send(from, at, answer, false);
                 }
             }
-            Arrival::Answer { to, node, probe } => {
+            Arrival::Answer { to, answer } => {
                 let host = &mut self.hosts[to];
                 if host.powered
                     && host.cable
                     && host.paused_until <= now
                     && let Some((_, core)) = &mut host.agent
                 {
-                    core.handle_answer(node, probe, [2, 0, 0, 0, 0, node.number()], now);
+                    core.handle_answer(answer, now);
                     self.drain_commands(to);
                 }
             }
@@ -272,6 +250,32 @@ impl Sim {
         }
     }
 
+    fn arrive_datagram(&mut self, to: usize, bytes: Vec<u8>) {
+        let now = self.now;
+        let host = &mut self.hosts[to];
+        if !host.powered || !host.cable || self.filtered.contains(&to) {
+            return;
+        }
+        // A paused agent finds it in its queue when it wakes.
+        if host.paused_until > now {
+            let wakes = host.paused_until;
+            self.arrivals.push((wakes, Arrival::Datagram { to, bytes }));
+            return;
+        }
+        let Some((link, node)) = &mut host.agent else {
+            return;
+        };
+        match link.open(&bytes) {
+            Ok(heard) => node.handle_message(heard.from, heard.new_session, heard.message, now),
+            Err(Refused::Unproven(from)) => node.handle_unproven(from),
+            Err(Refused::Malformed(_) | Refused::Stranger | Refused::OwnPriority | Refused::Forged(_)) => {
+                panic!("the simulation sends nothing of that kind")
+            }
+            Err(Refused::Replay) => {}
+        }
+        self.drain_commands(to);
+    }
+
     fn send(&mut self, a: usize, b: usize, arrival: Arrival, may_be_lost: bool) {
         if !self.hosts[a].cable || !self.hosts[b].cable {
             return;
@@ -284,75 +288,79 @@ impl Sim {
     }
 
     fn drain_commands(&mut self, host: usize) {
-        let now = self.now;
         while let Some(command) = self.hosts[host]
             .agent
             .as_mut()
             .and_then(|(_, node)| node.next_command())
         {
-            match command {
-                Command::Apply(tables) => self.hosts[host].tables = tables,
-                Command::Send { to, message } => {
-                    let target = usize::from(to.number()) - 1;
-                    let Some((link, _)) = &mut self.hosts[host].agent else {
-                        continue;
-                    };
-                    let bytes = link.seal(to, &message);
-                    if self.random.below(50) == 0 {
-                        self.send(
-                            host,
-                            target,
-                            Arrival::Datagram {
-                                to: target,
-                                bytes: bytes.clone(),
-                            },
-                            true,
-                        );
-                    }
-                    self.send(host, target, Arrival::Datagram { to: target, bytes }, true);
-                }
-                Command::RenewLease { until } => {
-                    self.hosts[host].lease = until;
-                    if let Some((_, node)) = &mut self.hosts[host].agent {
-                        node.handle_lease(until);
-                    }
-                }
-                Command::EndLease => self.hosts[host].lease = Time::default(),
-                Command::Ask { node, probe } => {
-                    let at = usize::from(node.number()) - 1;
+            self.carry_out(host, command);
+        }
+        if let Some((_, node)) = &self.hosts[host].agent {
+            self.hosts[host].wake = node.poll_timeout().max(self.now + Duration::from_micros(1));
+        }
+    }
+
+    fn carry_out(&mut self, host: usize, command: Command) {
+        let now = self.now;
+        match command {
+            Command::Apply(tables) => self.hosts[host].tables = tables,
+            Command::Send { to, message } => {
+                let target = usize::from(to.number()) - 1;
+                let Some((link, _)) = &mut self.hosts[host].agent else {
+                    return;
+                };
+                let bytes = link.seal(to, &message);
+                if self.random.below(50) == 0 {
                     self.send(
                         host,
-                        at,
-                        Arrival::Question {
-                            from: host,
-                            at,
-                            probe,
+                        target,
+                        Arrival::Datagram {
+                            to: target,
+                            bytes: bytes.clone(),
                         },
                         true,
                     );
                 }
-                Command::AskGateway => self.arrivals.push((now + MS, Arrival::Gateway { to: host })),
-                Command::Scan => {
-                    let set: BucketSet = Bucket::all()
-                        .filter(|bucket| self.hosts[host].connections.contains(&bucket.index()))
-                        .collect();
-                    self.arrivals.push((
-                        now + MS * 5,
-                        Arrival::Scan {
-                            to: host,
-                            live: vec![set.clone(), set],
-                        },
-                    ));
-                }
-                Command::Report(event) => {
-                    self.note(host, event.sentence(|node| format!("arr{node}")));
-                    self.hosts[host].events.push(event);
-                }
-                Command::HandedOver => self.hosts[host].handed_over = true,
+                self.send(host, target, Arrival::Datagram { to: target, bytes }, true);
             }
-        }
-        if let Some((_, node)) = &self.hosts[host].agent {
-            self.hosts[host].wake = node.poll_timeout().max(now + Duration::from_micros(1));
+            Command::RenewLease { until } => {
+                self.hosts[host].lease = until;
+                if let Some((_, node)) = &mut self.hosts[host].agent {
+                    node.handle_lease(until);
+                }
+            }
+            Command::EndLease => self.hosts[host].lease = Time::default(),
+            Command::Ask { node, probe } => {
+                let at = usize::from(node.number()) - 1;
+                self.send(
+                    host,
+                    at,
+                    Arrival::Question {
+                        from: host,
+                        at,
+                        probe,
+                    },
+                    true,
+                );
+            }
+            Command::AskGateway => self.arrivals.push((now + MS, Arrival::Gateway { to: host })),
+            Command::Scan => {
+                let set: BucketSet = Bucket::all()
+                    .filter(|bucket| self.hosts[host].connections.contains(&bucket.index()))
+                    .collect();
+                self.arrivals.push((
+                    now + MS * 5,
+                    Arrival::Scan {
+                        to: host,
+                        live: vec![set.clone(), set],
+                    },
+                ));
+            }
+            Command::Report(event) => {
+                self.note(host, event.sentence(|node| format!("arr{node}")));
+                self.hosts[host].events.push(event);
+            }
+            Command::HandedOver => self.hosts[host].handed_over = true,
         }
     }
 
@@ -562,6 +570,17 @@ fn a_drained_node_keeps_its_connections_and_gets_its_share_back() {
 }
 
 #[test]
+fn a_node_drains_at_the_wish_of_another() {
+    let mut sim = Sim::converged(2, 10);
+    let now = sim.now;
+    let (_, node) = sim.hosts[0].agent.as_mut().unwrap();
+    assert!(node.handle_wish(Priority::new(2).unwrap(), true, now));
+    sim.run(MS * 100);
+    sim.check_complete();
+    assert_eq!(sim.count(1, BucketState::Mine), 0);
+}
+
+#[test]
 fn a_stopping_node_hands_over_and_says_goodbye() {
     let mut sim = Sim::converged(2, 5);
     sim.order(0, Order::Stop);
@@ -634,7 +653,7 @@ fn without_the_lease_check_a_pause_makes_two_acceptors() {
 /// Random faults; two acceptors never, a complete table soon after the last fault.
 #[test]
 fn no_fault_makes_two_acceptors_and_all_heal() {
-    for seed in 0..SEEDS {
+    for seed in seeds() {
         let mut sim = random_sim(seed);
         let faults = 3 + sim.random.below(6);
         for _ in 0..faults {
@@ -659,8 +678,13 @@ fn no_fault_makes_two_acceptors_and_all_heal() {
     }
 }
 
-/// Seeds of one test run.
-const SEEDS: u64 = 60;
+/// Seeds of one test run, or as many as the environment asks for.
+fn seeds() -> std::ops::Range<u64> {
+    let count = std::env::var("ROLLCALL_SIM_SEEDS")
+        .ok()
+        .and_then(|count| count.parse().ok());
+    0..count.unwrap_or(40)
+}
 
 fn random_sim(seed: u64) -> Sim {
     let mut random = Random(seed ^ 0xf0ca);

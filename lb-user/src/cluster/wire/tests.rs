@@ -47,7 +47,7 @@ fn state(seed: u16) -> State {
     };
     State {
         holdings: vec![holdings(seed), holdings(seed + 1)],
-        published: (seed % 2 == 0).then(|| Published {
+        published: seed.is_multiple_of(2).then(|| Published {
             epoch: 5,
             members: vec![node(1), node(3)],
             shares: vec![vec![set(seed), set(seed + 3)]; 2],
