@@ -66,12 +66,18 @@ pub enum Output {
 /// The agent's end of the cluster thread.
 #[derive(Debug)]
 pub struct Cluster {
-    inputs: Sender<Input>,
-    wake: Arc<OwnedFd>,
-    snapshot: Arc<ArcSwap<Snapshot>>,
+    handle: Handle,
     thread: JoinHandle<()>,
     /// Why the thread has no real-time priority, if it has none.
     pub ordinary_priority: Option<String>,
+}
+
+/// A way to tell the cluster thread something and to see how the node stands.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    inputs: Sender<Input>,
+    wake: Arc<OwnedFd>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
 }
 
 /// Why there is no cluster thread. Nothing was changed.
@@ -155,14 +161,30 @@ impl Cluster {
             })?;
         let ordinary_priority = told.recv().unwrap_or_default();
         Ok(Self {
-            inputs: sender,
-            wake,
-            snapshot,
+            handle: Handle {
+                inputs: sender,
+                wake,
+                snapshot,
+            },
             thread,
             ordinary_priority,
         })
     }
 
+    /// A handle that outlives no thread, but does no harm after it.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Leaves the cluster and waits for the thread's end.
+    pub fn leave(self) {
+        self.handle.tell(Input::Order(Order::Leave));
+        // A thread that panicked has ended, too; its lease ends by itself.
+        let _ = self.thread.join();
+    }
+}
+
+impl Handle {
     /// Tells the thread something. Nothing happens if it has ended.
     pub fn tell(&self, input: Input) {
         if self.inputs.send(input).is_ok() {
@@ -174,13 +196,6 @@ impl Cluster {
     /// How the node stands, at most 100 ms old.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
-    }
-
-    /// Leaves the cluster and waits for the thread's end.
-    pub fn leave(self) {
-        self.tell(Input::Order(Order::Leave));
-        // A thread that panicked has ended, too; its lease ends by itself.
-        let _ = self.thread.join();
     }
 }
 

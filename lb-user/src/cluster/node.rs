@@ -46,6 +46,8 @@ pub struct Settings {
     pub lease_margin: Duration,
     /// Digest of the cluster facts that must be equal on all nodes.
     pub facts: u64,
+    /// Whether the service on this node works already.
+    pub ready: bool,
 }
 
 /// What the node wants done, in this order. Each is done before the next is looked at.
@@ -109,7 +111,8 @@ pub struct Node {
     draining: bool,
     ready: bool,
     carrier: bool,
-    gateway_answered: bool,
+    /// When the gateway, or a neighbour, last answered.
+    gateway_answered: Option<Time>,
     next_gateway: Time,
     /// When the lease ends. Past it this node owns nothing, whatever it thinks.
     lease: Option<Time>,
@@ -168,9 +171,9 @@ impl Node {
             since: now,
             incarnation: 1,
             draining: false,
-            ready: true,
+            ready: settings.ready,
             carrier: true,
-            gateway_answered: false,
+            gateway_answered: None,
             next_gateway: now,
             lease: None,
             peers,
@@ -259,7 +262,7 @@ impl Node {
     /// The gateway, or a neighbour that is no node, has answered ARP.
     pub fn handle_gateway(&mut self, now: Time) {
         self.check_lease(now);
-        self.gateway_answered = true;
+        self.gateway_answered = Some(now);
     }
 
     /// The cluster NIC has lost or found its carrier.
@@ -367,9 +370,10 @@ impl Node {
     /// When `handle_timeout` has something to do at the latest.
     pub fn poll_timeout(&self) -> Time {
         let timing = &self.settings.timing;
+        let reached = self.reached();
         // Without a carrier nobody is judged or asked.
         let peers = || self.peers.values().filter(|_| self.carrier);
-        let judgements = peers().filter_map(|peer| peer.next_judgement(timing));
+        let judgements = peers().filter_map(|peer| peer.next_judgement(timing, reached));
         let probes = peers()
             .filter(|peer| peer.standing != Standing::Stopped)
             .map(|peer| peer.next_probe(timing));
@@ -391,11 +395,15 @@ impl Node {
     /// Judges every peer's silence; true if one's standing changed.
     fn judge(&mut self, now: Time) -> bool {
         let timing = self.settings.timing;
+        let reached = self.reached();
         let mut events = Vec::new();
         let mut changed = false;
         for peer in self.peers.values_mut() {
-            if self.carrier && peer.judge(&timing, now) {
+            if self.carrier && peer.judge(&timing, reached, now) {
                 changed = true;
+                // Of the rest it may have taken some since we last heard of it.
+                let not_ours = |holdings: &Holdings| BucketSet::FULL.difference(&holdings.holds);
+                peer.may_have = Some(self.holdings.iter().map(not_ours).collect());
                 events.extend(Event::fallen(peer.node, peer.standing));
             }
             if !peer.told.filtered && peer.is_filtered(&timing, now) {
@@ -414,6 +422,18 @@ impl Node {
         self.urgent |= changed;
         events.into_iter().for_each(|event| self.report(event));
         changed
+    }
+
+    /// When another host last answered this node.
+    fn reached(&self) -> Option<Time> {
+        let alive = self
+            .peers
+            .values()
+            .filter(|peer| peer.standing == Standing::Alive);
+        alive
+            .filter_map(Peer::last_heard)
+            .chain(self.gateway_answered)
+            .max()
     }
 
     /// From `Starting` to `Serving`, once it is known of every configured node whether it lives.
@@ -460,7 +480,7 @@ impl Node {
                 Standing::Suspect | Standing::Dead | Standing::Stopped => {}
             }
         }
-        (alone && !self.gateway_answered).then_some(Event::Alone)
+        (alone && self.gateway_answered.is_none()).then_some(Event::Alone)
     }
 
     /// Whether a peer runs with other cluster facts. Then the one that serves goes on, or of two the lower priority number.
@@ -482,8 +502,16 @@ impl Node {
                 });
             }
         }
-        if self.phase == Phase::Starting && !self.gateway_answered && self.next_gateway <= now {
-            self.next_gateway = now + self.settings.timing.period * 2;
+        // A node that starts alone, or is alone with a suspect, has to know whether it reaches anyone.
+        let suspects = self.peers.values().any(|peer| peer.standing == Standing::Suspect);
+        let starts = self.phase == Phase::Starting && self.gateway_answered.is_none();
+        if (starts || suspects) && self.next_gateway <= now {
+            let pace = if starts {
+                self.settings.timing.period * 2
+            } else {
+                Duration::from_millis(500)
+            };
+            self.next_gateway = now + pace;
             self.commands.push_back(Command::AskGateway);
         }
     }
@@ -583,7 +611,7 @@ impl Node {
         self.incarnation += 1;
         self.since = now;
         self.waiting = None;
-        self.gateway_answered = false;
+        self.gateway_answered = None;
         self.table = None;
         self.published = None;
         if self.lease.take().is_some() {
@@ -593,7 +621,7 @@ impl Node {
             Phase::Starting | Phase::Serving => Phase::Starting,
             Phase::Stopping | Phase::Stopped => self.phase,
         };
-        self.peers.values_mut().for_each(|peer| peer.forget_standing(now));
+        self.peers.values_mut().for_each(|peer| peer.forget(now));
         self.urgent = true;
         self.settle(now);
     }

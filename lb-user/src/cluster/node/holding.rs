@@ -190,19 +190,7 @@ impl Node {
 
     /// What may still have connections elsewhere.
     fn held_formerly(&self, index: usize) -> BucketSet {
-        union(
-            self.peers
-                .values()
-                .map(|peer| match (peer.standing, &peer.state) {
-                    (Standing::Dead | Standing::Stopped, _) => BucketSet::EMPTY,
-                    (Standing::Unknown | Standing::Alive | Standing::Suspect, None) => BucketSet::FULL,
-                    (Standing::Unknown | Standing::Alive | Standing::Suspect, Some((_, state))) => {
-                        state.holdings.get(index).map_or(BucketSet::FULL, |holdings| {
-                            holdings.holds.union(&holdings.departing)
-                        })
-                    }
-                }),
-        )
+        union(self.peers.values().map(|peer| peer.may_have(index)))
     }
 
     /// Brings the data path in line with what is held. The command precedes the message that tells of it.

@@ -144,12 +144,17 @@ impl Sim {
             tables: vec![Filtering::Single, Filtering::Multiple],
             lease_margin: MS * 12,
             facts: 1,
+            ready: true,
         };
         let session = self.random.next().to_le_bytes().repeat(2).try_into().unwrap();
         let link = Link::new(me, peers, ClusterSecret::parse(SECRET).unwrap(), session);
         self.hosts[host].agent = Some((link, Node::new(settings, self.now)));
         self.hosts[host].handed_over = false;
         self.note(host, "agent starts");
+        let (now, cable) = (self.now, self.hosts[host].cable);
+        if let Some((_, node)) = &mut self.hosts[host].agent {
+            node.handle_carrier(cable, now);
+        }
         self.drain_commands(host);
     }
 
