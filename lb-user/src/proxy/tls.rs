@@ -24,9 +24,12 @@ use super::snapshot::Verify;
 pub fn certified_key(certificate: &str, key: &str) -> Result<Arc<CertifiedKey>, TlsError> {
     let chain = certificates(certificate)?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| TlsError::NoKey)?;
-    let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => TlsError::Mismatch,
-        other => TlsError::Unusable(other),
+    let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| {
+        if matches!(error, rustls::Error::InconsistentKeys(_)) {
+            TlsError::Mismatch
+        } else {
+            TlsError::Unusable(error)
+        }
     })?;
     Ok(Arc::new(key))
 }

@@ -20,29 +20,29 @@ use tokio_rustls::TlsAcceptor;
 use crate::setup::{Identity, Zeros};
 
 /// A running server.
-pub struct Backend {
+pub(crate) struct Backend {
     /// Where it listens.
-    pub address: SocketAddrV4,
+    pub(crate) address: SocketAddrV4,
     /// What it does and saw.
-    pub state: Arc<State>,
+    pub(crate) state: Arc<State>,
     task: tokio::task::JoinHandle<()>,
 }
 
 /// What a server does and saw.
-pub struct State {
+pub(crate) struct State {
     name: &'static str,
     /// Whether its health test succeeds.
-    pub healthy: AtomicBool,
+    pub(crate) healthy: AtomicBool,
     /// Connections so far, health tests included.
-    pub connections: AtomicUsize,
+    pub(crate) connections: AtomicUsize,
     /// Requests to `/gate` that wait, and permits for them to go on.
-    pub waiting: AtomicUsize,
+    pub(crate) waiting: AtomicUsize,
     /// See `waiting`.
-    pub gate: Semaphore,
+    pub(crate) gate: Semaphore,
 }
 
 impl Backend {
-    pub async fn start(name: &'static str, identity: &Identity) -> Self {
+    pub(crate) async fn start(name: &'static str, identity: &Identity) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let std::net::SocketAddr::V4(address) = listener.local_addr().unwrap() else {
             panic!("bound to IPv4");
@@ -59,7 +59,7 @@ impl Backend {
     }
 
     /// Stops listening; open connections live on.
-    pub async fn refuse_connections(self) {
+    pub(crate) async fn refuse_connections(self) {
         self.task.abort();
         drop(self.task.await);
     }
@@ -139,7 +139,7 @@ fn text(text: &str) -> Answer {
 }
 
 /// Reads a body to its end, keeping nothing.
-pub async fn count<B: Body<Data = Bytes> + Unpin>(mut body: B) -> u64
+pub(crate) async fn count<B: Body<Data = Bytes> + Unpin>(mut body: B) -> u64
 where
     B::Error: std::fmt::Debug,
 {

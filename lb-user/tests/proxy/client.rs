@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::setup::NAME;
 
-pub async fn tls(address: SocketAddrV4, name: &str) -> TlsStream<TcpStream> {
+pub(crate) async fn tls(address: SocketAddrV4, name: &str) -> TlsStream<TcpStream> {
     greet(TcpStream::connect(address).await.unwrap(), name).await
 }
 
@@ -33,16 +33,16 @@ async fn greet(stream: TcpStream, name: &str) -> TlsStream<TcpStream> {
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A kept-alive connection.
-pub struct Client {
+pub(crate) struct Client {
     sender: SendRequest<BoxBody<Bytes, BoxError>>,
 }
 
 impl Client {
-    pub async fn connect(address: SocketAddrV4) -> Self {
+    pub(crate) async fn connect(address: SocketAddrV4) -> Self {
         Self::over(TcpStream::connect(address).await.unwrap()).await
     }
 
-    pub async fn over(stream: TcpStream) -> Self {
+    pub(crate) async fn over(stream: TcpStream) -> Self {
         let stream = greet(stream, NAME).await;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
@@ -50,15 +50,15 @@ impl Client {
     }
 
     /// Whether the proxy has closed the connection.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
 
-    pub async fn get(&mut self, path: &str) -> Response<Incoming> {
+    pub(crate) async fn get(&mut self, path: &str) -> Response<Incoming> {
         self.send(request("GET", path, Empty::new())).await.unwrap()
     }
 
-    pub async fn send(
+    pub(crate) async fn send(
         &mut self,
         request: Request<BoxBody<Bytes, BoxError>>,
     ) -> hyper::Result<Response<Incoming>> {
@@ -67,7 +67,7 @@ impl Client {
     }
 }
 
-pub fn request<B>(method: &str, path: &str, body: B) -> Request<BoxBody<Bytes, BoxError>>
+pub(crate) fn request<B>(method: &str, path: &str, body: B) -> Request<BoxBody<Bytes, BoxError>>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Sync + 'static,
 {
@@ -80,12 +80,12 @@ where
         .unwrap()
 }
 
-pub async fn text(response: Response<Incoming>) -> String {
+pub(crate) async fn text(response: Response<Incoming>) -> String {
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-pub fn header<'a>(response: &'a Response<Incoming>, name: &str) -> &'a str {
+pub(crate) fn header<'a>(response: &'a Response<Incoming>, name: &str) -> &'a str {
     response
         .headers()
         .get(name)
@@ -93,7 +93,7 @@ pub fn header<'a>(response: &'a Response<Incoming>, name: &str) -> &'a str {
 }
 
 /// Sends bytes as they are, and reads until the proxy closes.
-pub async fn by_hand(address: SocketAddrV4, bytes: &[u8]) -> String {
+pub(crate) async fn by_hand(address: SocketAddrV4, bytes: &[u8]) -> String {
     let mut stream = tls(address, NAME).await;
     stream.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
@@ -103,6 +103,6 @@ pub async fn by_hand(address: SocketAddrV4, bytes: &[u8]) -> String {
 }
 
 /// The status of the first response in `answer`.
-pub fn status(answer: &str) -> &str {
+pub(crate) fn status(answer: &str) -> &str {
     answer.split(' ').nth(1).unwrap_or("none")
 }

@@ -19,16 +19,16 @@ use lb_user::proxy::snapshot::{Farm, PrivateKey, Site, Snapshot, Verify};
 use lb_user::proxy::tls;
 use tokio_rustls::TlsAcceptor;
 
-pub const NAME: &str = "mail.example.test";
+pub(crate) const NAME: &str = "mail.example.test";
 
 /// A certificate with its key.
-pub struct Identity {
-    pub certificate: String,
-    pub key: String,
+pub(crate) struct Identity {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
 impl Identity {
-    pub fn new(names: &[&str]) -> Self {
+    pub(crate) fn new(names: &[&str]) -> Self {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let made = rcgen::generate_simple_self_signed(names).unwrap();
         Self {
@@ -37,7 +37,7 @@ impl Identity {
         }
     }
 
-    pub fn acceptor(&self) -> TlsAcceptor {
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
         let key = tls::certified_key(&self.certificate, &self.key).unwrap();
         let address = "127.0.0.1:1".parse().unwrap();
         let snapshot = snapshot(self, address, &[]);
@@ -47,7 +47,7 @@ impl Identity {
 }
 
 /// One site, one farm, quick tests.
-pub fn snapshot(identity: &Identity, listen: SocketAddrV4, servers: &[SocketAddrV4]) -> Snapshot {
+pub(crate) fn snapshot(identity: &Identity, listen: SocketAddrV4, servers: &[SocketAddrV4]) -> Snapshot {
     let server = |address: &SocketAddrV4| Server {
         name: format!("port{}", address.port()),
         address: *address,
@@ -82,18 +82,18 @@ pub fn snapshot(identity: &Identity, listen: SocketAddrV4, servers: &[SocketAddr
 }
 
 /// A proxy in this process.
-pub struct Running {
-    pub proxy: Proxy,
-    pub address: SocketAddrV4,
-    pub log: Lines,
+pub(crate) struct Running {
+    pub(crate) proxy: Proxy,
+    pub(crate) address: SocketAddrV4,
+    pub(crate) log: Lines,
 }
 
 /// What the access log wrote.
 #[derive(Clone, Default)]
-pub struct Lines(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Lines {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }
@@ -111,7 +111,7 @@ impl std::io::Write for Lines {
 
 impl Running {
     /// A proxy for `servers`, all of which are tested when this returns.
-    pub async fn start(
+    pub(crate) async fn start(
         identity: &Identity,
         servers: &[SocketAddrV4],
         change: impl FnOnce(&mut Snapshot),
@@ -134,12 +134,12 @@ impl Running {
         running
     }
 
-    pub async fn health_becomes(&self, wanted: impl Fn(&[Health]) -> bool) {
+    pub(crate) async fn health_becomes(&self, wanted: impl Fn(&[Health]) -> bool) {
         eventually("the servers' health", || wanted(&self.proxy.health()[0])).await;
     }
 
     /// The access log's line about `part`, once it is there.
-    pub async fn logged(&self, part: &str) -> String {
+    pub(crate) async fn logged(&self, part: &str) -> String {
         let line = || {
             self.log
                 .text()
@@ -152,7 +152,7 @@ impl Running {
     }
 }
 
-pub fn listener() -> (TcpListener, SocketAddrV4) {
+pub(crate) fn listener() -> (TcpListener, SocketAddrV4) {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let std::net::SocketAddr::V4(address) = socket.local_addr().unwrap() else {
         panic!("bound to IPv4");
@@ -161,7 +161,7 @@ pub fn listener() -> (TcpListener, SocketAddrV4) {
 }
 
 /// Waits for what must come; gives up only when something is plainly broken.
-pub async fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
     for _ in 0..3000 {
         if happened() {
             return;
@@ -172,19 +172,19 @@ pub async fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
 }
 
 /// A body of so many zeros, made as they are asked for.
-pub struct Zeros {
+pub(crate) struct Zeros {
     left: u64,
     made: Arc<AtomicU64>,
 }
 
 impl Zeros {
-    pub fn new(length: u64) -> Self {
+    pub(crate) fn new(length: u64) -> Self {
         let made = Arc::default();
         Self { left: length, made }
     }
 
     /// How many were made so far.
-    pub fn made(&self) -> Arc<AtomicU64> {
+    pub(crate) fn made(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.made)
     }
 }
