@@ -28,15 +28,20 @@ pub const NODE_FILE: &str = "node.toml";
 /// The checked configuration: the cluster file and this node's file (`None`: `node.toml` in the same folder), with the
 /// certificate and key files that they name looked at.
 pub fn load(cluster_file: &Path, node_file: Option<&Path>) -> Result<Config, ConfigErrors> {
-    let cluster = cluster(cluster_file)?;
-    let local = local(&node_path(cluster_file, node_file), &cluster)?;
-    let config = Config { cluster, local };
+    let config = load_unexamined(cluster_file, node_file)?;
     let findings = files::examine(&config.cluster);
     if findings.errors.is_empty() {
         Ok(config)
     } else {
         Err(ConfigErrors(findings.errors))
     }
+}
+
+/// The same without a look at certificates and keys: for `cleanup`, which must work when they are gone.
+pub fn load_unexamined(cluster_file: &Path, node_file: Option<&Path>) -> Result<Config, ConfigErrors> {
+    let cluster = cluster(cluster_file)?;
+    let local = local(&node_path(cluster_file, node_file), &cluster)?;
+    Ok(Config { cluster, local })
 }
 
 /// The configuration as the node named `node` (`None`: the first) would see it, without a node file: for tools that bring an

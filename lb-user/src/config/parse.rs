@@ -80,7 +80,7 @@ fn explain(message: &str, span: Range<usize>) -> Problem {
 /// The candidate that `key` most likely misspells: at most a third of its letters away.
 fn nearest<'a>(key: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let key: Vec<char> = key.chars().take(64).collect();
-    let allowed = (key.len() / 3).max(1);
+    let allowed = key.len().div_ceil(3);
     let distance = |candidate: &&str| edit_distance(&key, candidate);
     let best = candidates.iter().copied().min_by_key(distance)?;
     (edit_distance(&key, best) <= allowed).then_some(best)

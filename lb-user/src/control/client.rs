@@ -78,9 +78,14 @@ fn connect(run_dir: &Path, permission: Permission) -> Result<UnixStream, AskErro
         (control, Permission::View | Permission::Change) => control,
     };
     let run_dir = run_dir.to_owned();
-    stream.map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NoAgent { run_dir },
-        io::ErrorKind::PermissionDenied => AskError::Forbidden { run_dir },
-        _ => AskError::Broken { run_dir, source },
+    let absent = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
+    stream.map_err(|source| {
+        if absent.contains(&source.kind()) {
+            return AskError::NoAgent { run_dir };
+        }
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            return AskError::Forbidden { run_dir };
+        }
+        AskError::Broken { run_dir, source }
     })
 }

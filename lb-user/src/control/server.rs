@@ -62,6 +62,17 @@ impl Sockets {
     }
 }
 
+/// Removes the sockets that a killed agent left in `run_dir`.
+pub fn remove_left(run_dir: &Path) -> io::Result<()> {
+    for name in [CONTROL_SOCKET, VIEW_SOCKET] {
+        match fs::remove_file(run_dir.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
 /// Answers requests for as long as it is polled. `handler` gets only requests that their sender may make.
 pub async fn serve<H, F>(sockets: &Sockets, handler: H)
 where
