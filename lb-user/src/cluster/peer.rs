@@ -266,12 +266,8 @@ impl Peer {
                 }
             }
             Standing::Suspect => {
-                let sign = self
-                    .last_kernel_answer
-                    .unwrap_or(self.suspect_since)
-                    .max(self.suspect_since);
-                let in_touch = reached.is_some_and(|reached| reached >= self.suspect_since);
-                if in_touch && now.since(sign) >= self.dead_time(ours) && self.has_asked(ours, ROUNDS, now) {
+                let silent = now.since(self.last_sign()) >= self.dead_time(ours);
+                if silent && self.in_touch(reached) && self.has_asked(ours, ROUNDS, now) {
                     self.standing = Standing::Dead;
                     self.state = None;
                     self.may_have = None;
@@ -289,15 +285,23 @@ impl Peer {
                 let silent = self.alive_at() + self.suspect_time(ours);
                 Some(silent.max(self.asked_enough(ours, ROUNDS)))
             }
+            Standing::Suspect if !self.in_touch(reached) => None,
             Standing::Suspect => {
-                let sign = self
-                    .last_kernel_answer
-                    .unwrap_or(self.suspect_since)
-                    .max(self.suspect_since);
-                Some((sign + self.dead_time(ours)).max(self.asked_enough(ours, ROUNDS)))
+                Some((self.last_sign() + self.dead_time(ours)).max(self.asked_enough(ours, ROUNDS)))
             }
             Standing::Dead | Standing::Stopped => None,
         }
+    }
+
+    /// Whether this node reached anyone since this peer is suspect.
+    fn in_touch(&self, reached: Option<Time>) -> bool {
+        reached.is_some_and(|reached| reached >= self.suspect_since)
+    }
+
+    /// The last sign of its host's life.
+    fn last_sign(&self) -> Time {
+        self.last_kernel_answer
+            .map_or(self.suspect_since, |answer| answer.max(self.suspect_since))
     }
 
     /// When silence can count, because `rounds` were asked and the first had time for an answer.

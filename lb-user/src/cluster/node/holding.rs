@@ -42,7 +42,9 @@ impl Node {
         self.holdings[index].released.retain(|release| {
             peers.get(&release.heir).is_some_and(|heir| {
                 let can_accept = heir.is_member() && heir.incarnation() == release.incarnation;
-                let accepted = heir.report_on(me).is_some_and(|report| report.accepted >= release.id);
+                let accepted = heir
+                    .report_on(me)
+                    .is_some_and(|report| report.accepted >= release.id);
                 can_accept && !(accepted && heir.is_current())
             })
         });
@@ -71,13 +73,21 @@ impl Node {
         let (me, incarnation) = (self.settings.me, self.incarnation);
         let mut offered = vec![BucketSet::EMPTY; self.holdings.len()];
         for peer in self.peers.values_mut() {
-            let Some((_, state)) = peer.state.as_ref().filter(|_| peer.is_member() && peer.is_current()) else {
+            let Some((_, state)) = peer
+                .state
+                .as_ref()
+                .filter(|_| peer.is_member() && peer.is_current())
+            else {
                 continue;
             };
             let mut newest = peer.accepted;
             for (holdings, offered) in state.holdings.iter().zip(&mut offered) {
                 let to_us = |release: &&Release| release.heir == me && release.incarnation == incarnation;
-                let new = holdings.released.iter().filter(to_us).filter(|release| release.id > peer.accepted);
+                let new = holdings
+                    .released
+                    .iter()
+                    .filter(to_us)
+                    .filter(|release| release.id > peer.accepted);
                 for release in new {
                     *offered = offered.union(&release.set);
                     newest = newest.max(release.id);
@@ -103,7 +113,12 @@ impl Node {
             return;
         }
         let blocked = union(self.peers.values().map(|peer| self.blocked_by(peer, index)));
-        let ours = union(self.holdings[index].released.iter().map(|release| release.set.clone()));
+        let ours = union(
+            self.holdings[index]
+                .released
+                .iter()
+                .map(|release| release.set.clone()),
+        );
         self.hold(index, &wanted.difference(&blocked).difference(&ours));
     }
 
@@ -173,7 +188,12 @@ impl Node {
             mine.holds = mine.holds.difference(&share);
             mine.departing = mine.departing.union(&share);
             self.release_id += 1;
-            mine.released.push(Release { heir, incarnation, id: self.release_id, set: share });
+            mine.released.push(Release {
+                heir,
+                incarnation,
+                id: self.release_id,
+                set: share,
+            });
         }
     }
 

@@ -452,12 +452,24 @@ impl Sim {
         let view = |host: &Host| {
             let (_, node) = host.agent.as_ref()?;
             let mine = &node.holdings[table];
-            let released: Vec<_> =
-                mine.released.iter().filter(|it| it.set.contains(bucket)).map(|it| (it.heir, it.id)).collect();
+            let released: Vec<_> = mine
+                .released
+                .iter()
+                .filter(|it| it.set.contains(bucket))
+                .map(|it| (it.heir, it.id))
+                .collect();
             let owner = node.table.as_ref().and_then(|table_| {
-                table_.members.iter().find(|member| table_.share(table, **member).contains(bucket))
+                table_
+                    .members
+                    .iter()
+                    .find(|member| table_.share(table, **member).contains(bucket))
             });
-            let agrees: Vec<_> = node.peers.values().filter(|peer| node.agrees(peer)).map(|peer| peer.node).collect();
+            let agrees: Vec<_> = node
+                .peers
+                .values()
+                .filter(|peer| node.agrees(peer))
+                .map(|peer| peer.node)
+                .collect();
             Some(format!(
                 "arr{} {:?} table {:?} holds {} departs {} released to {released:?}, owner {owner:?}, agrees {agrees:?}",
                 host.priority,
@@ -712,7 +724,10 @@ fn seeds() -> std::ops::Range<u64> {
     let count = std::env::var("ROLLCALL_SIM_SEEDS")
         .ok()
         .and_then(|count| count.parse().ok());
-    let first = std::env::var("ROLLCALL_SIM_FIRST").ok().and_then(|first| first.parse().ok()).unwrap_or(0);
+    let first = std::env::var("ROLLCALL_SIM_FIRST")
+        .ok()
+        .and_then(|first| first.parse().ok())
+        .unwrap_or(0);
     first..first + count.unwrap_or(40)
 }
 

@@ -44,7 +44,12 @@ fn state(seed: u16) -> State {
     let holdings = |seed| Holdings {
         holds: set(seed),
         departing: set(seed + 1),
-        released: vec![Release { heir: node(3), incarnation: 2, id: 9, set: set(seed + 2) }],
+        released: vec![Release {
+            heir: node(3),
+            incarnation: 2,
+            id: 9,
+            set: set(seed + 2),
+        }],
     };
     State {
         holdings: vec![holdings(seed), holdings(seed + 1)],
