@@ -1,0 +1,6 @@
+//! Bench.
+
+/// Run.
+pub fn run(_quick: bool) -> anyhow::Result<()> {
+    Ok(())
+}
