@@ -129,12 +129,16 @@ impl Flows {
         self.by.is_empty()
     }
 
-    /// The MAC address of the node that a client's port on the cluster's port 443 had its last word from before `until`.
+    /// The MAC address of the node that answered a client's port on the cluster's port 443, last before `until`.
+    ///
+    /// Frames bear the time when they were read here, a little after the client had them; so the first is taken where none
+    /// seems early enough.
     pub fn answered_by(&self, client: SocketAddrV4, until: Time) -> Option<[u8; 6]> {
         let lives = self.by.get(&(client, 443))?;
-        let voices = lives.iter().filter_map(|life| life.voices.first());
-        let mut heard = voices.filter(|voice| voice.first <= until);
-        heard.next_back().map(|voice| voice.mac)
+        let mut voices = lives.iter().filter_map(|life| life.voices.first());
+        let first = voices.next()?;
+        let later = voices.filter(|voice| voice.first <= until);
+        Some(later.fold(first, |_, voice| voice).mac)
     }
 
     /// Flows that more than one node answered, by SYN-ACK, data or reset.
