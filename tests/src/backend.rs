@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -145,7 +146,7 @@ pub fn start_nginx(namespace: &Namespace, what: &str, folder: &Path, http: &str)
         writeln!(text, "{kind}_temp_path {}/{kind};", folder.display())?;
     }
     fs::write(&file, text + http + "}\n").context("cannot write nginx.conf")?;
-    let mut nginx = namespace.command(find_program("nginx")?);
+    let mut nginx = Command::new(find_program("nginx")?);
     nginx.arg("-p").arg(folder).arg("-c").arg(&file);
     nginx.arg("-e").arg(folder.join("error.log"));
     Process::start(&format!("nginx on {what}"), &mut nginx, &folder.join("error.log"))

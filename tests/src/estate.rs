@@ -36,8 +36,26 @@ static STANDING: Mutex<BTreeMap<String, Arc<Estate>>> = Mutex::new(BTreeMap::new
 #[derive(Debug)]
 pub struct Estate {
     name: String,
-    /// Every namespace it ever made, with its inode; the inodes of those that were powered off stay known.
-    namespaces: Mutex<BTreeSet<(Namespace, u64)>>,
+    /// Its namespaces. Each is held open, so that no other can get its inode number, by which pins and processes are told
+    /// to be this lab's, before these are looked for.
+    namespaces: Mutex<BTreeMap<Namespace, Held>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    inode: u64,
+    _open: File,
+}
+
+impl Held {
+    fn hold(namespace: &Namespace) -> Result<Self> {
+        let open = File::open(namespace.path());
+        let open = open.with_context(|| format!("cannot open {}", namespace.path().display()))?;
+        Ok(Self {
+            inode: open.metadata()?.ino(),
+            _open: open,
+        })
+    }
 }
 
 impl Estate {
@@ -74,16 +92,17 @@ impl Estate {
     pub fn namespace(&self, role: &str) -> Result<Namespace> {
         let namespace = Namespace::named(format!("{}-{role}", self.name));
         namespace.create()?;
-        let inode = namespace.inode()?;
-        locked(&self.namespaces).insert((namespace.clone(), inode));
+        let held = Held::hold(&namespace)?;
+        locked(&self.namespaces).insert(namespace.clone(), held);
         Ok(namespace)
     }
 
     /// Removes one namespace with its processes and their pins, as when a machine loses its power.
     pub fn remove_namespace(&self, namespace: &Namespace) -> Result<()> {
-        let inode = namespace.inode()?;
         namespace.remove()?;
-        remove_pins(inode);
+        if let Some(held) = locked(&self.namespaces).remove(namespace) {
+            remove_pins(held.inode);
+        }
         Ok(())
     }
 
@@ -96,12 +115,11 @@ impl Estate {
 
     /// Ends its processes and removes its namespaces, pins and files. Does nothing the second time.
     pub fn tear_down(&self) {
-        let namespaces = locked(&self.namespaces).clone();
-        for (namespace, inode) in &namespaces {
+        for (namespace, held) in &*locked(&self.namespaces) {
             if let Err(error) = namespace.remove() {
                 eprintln!("warning: {error:#}");
             }
-            remove_pins(*inode);
+            remove_pins(held.inode);
         }
         for pin in self.own_pins() {
             let _ = fs::remove_file(pin);
@@ -126,8 +144,7 @@ impl Estate {
 
     /// What of it is still on this machine, a line each; nothing after [`Estate::tear_down`].
     pub fn leftovers(&self) -> Vec<String> {
-        let namespaces = locked(&self.namespaces).clone();
-        let inodes: BTreeSet<_> = namespaces.iter().map(|(_, inode)| *inode).collect();
+        let inodes: BTreeSet<_> = locked(&self.namespaces).values().map(|held| held.inode).collect();
         let prefix = format!("{}-", self.name);
         let mut left: Vec<_> = Namespace::all()
             .into_iter()
@@ -201,7 +218,7 @@ fn remove(lab: &str) {
     let namespaces = Namespace::all()
         .into_iter()
         .filter(|namespace| namespace.name().starts_with(&prefix))
-        .filter_map(|namespace| namespace.inode().ok().map(|inode| (namespace, inode)))
+        .filter_map(|namespace| Some((namespace.clone(), Held::hold(&namespace).ok()?)))
         .collect();
     let estate = Estate {
         name: lab.to_owned(),

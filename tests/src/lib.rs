@@ -2,7 +2,7 @@
 //! do on it.
 //!
 //! No test is here (see `tests/`), and nothing of this is part of the product. Reading order: `lab` (the network), `backend`
-//! and `node` (the machines in it), `client`, `prober` and `capture` (what is measured, and how), `demo` and `bench`.
+//! and `node` (the machines in it), `client`, `prober` and `capture` (what is measured, and how), `scenario`, `demo` and `bench`.
 //!
 //! Nothing here touches the machine's own network: every interface, bridge, address and packet lives in a namespace of the
 //! lab. Root is needed.
@@ -18,5 +18,6 @@ pub mod lab;
 pub mod node;
 pub mod prober;
 pub mod report;
+pub mod scenario;
 pub mod sys;
 pub mod traffic;

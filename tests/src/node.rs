@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lb_common::table::BUCKETS;
+use lb_common::table::{BUCKETS, Bucket};
 use lb_user::clock::Time;
 use lb_user::config::secret::ClusterSecret;
 use lb_user::control::api::Status;
@@ -197,6 +197,11 @@ impl Cluster {
         lab.tear_down()
     }
 
+    /// Breaks a node on purpose: its XDP program goes on accepting new connections after the lease.
+    pub fn switch_lease_check_off(&mut self, name: &str) -> Result<()> {
+        bail!("no lease check to switch off on {name}: there is no data path yet")
+    }
+
     fn place(&self, name: &str) -> Result<&Place> {
         let place = self.lab.places.iter().find(|place| place.name == name);
         place.with_context(|| format!("the lab has no node {name}"))
@@ -208,7 +213,7 @@ impl Cluster {
 pub struct Node {
     /// Where it is in the network.
     pub place: Place,
-    /// Its agent's configuration.
+    /// Its cluster.toml, with its node.toml beside it.
     pub config: PathBuf,
     /// Its agent's run_dir.
     pub run_dir: PathBuf,
@@ -222,21 +227,20 @@ impl Node {
         let folder = lab.join(&place.name);
         fs::create_dir_all(&folder).context("cannot make a node's folder")?;
         let node = Self {
-            config: folder.join("node.toml"),
+            config: folder.join("cluster.toml"),
             run_dir: folder.join("run"),
             log: folder.join("rollcall.log"),
             agent: None,
             place,
         };
-        fs::copy(lab.join("cluster.toml"), folder.join("cluster.toml"))?;
+        fs::copy(lab.join("cluster.toml"), &node.config).context("cannot write cluster.toml")?;
         let secret = lab.join("cluster.secret");
         let text = format!(
-            "cluster = {:?}\nname = {:?}\ninterface = {NODE_DMZ:?}\nsecret_file = {secret:?}\nproxy_user = {PROXY_USER:?}\nrun_dir = {:?}\n",
-            folder.join("cluster.toml"),
+            "name = {:?}\ninterface = {NODE_DMZ:?}\nsecret_file = {secret:?}\nproxy_user = {PROXY_USER:?}\nrun_dir = {:?}\n",
             node.name(),
             node.run_dir,
         );
-        fs::write(&node.config, text).context("cannot write node.toml")?;
+        fs::write(folder.join("node.toml"), text).context("cannot write node.toml")?;
         node.make_run_dir()?;
         Ok(node)
     }
@@ -258,14 +262,19 @@ impl Node {
 
     /// Starts its agent with further environment variables.
     pub fn start_with(&mut self, environment: &[(&str, &str)]) -> Result<()> {
-        let mut command = self.place.namespace.command(rollcall()?);
+        let mut command = Command::new(rollcall()?);
         command
             .arg("run")
             .arg("--config")
             .arg(&self.config)
             .envs(environment.iter().copied());
         let what = format!("the agent of {}", self.name());
-        self.agent = Some(Process::start(&what, &mut command, &self.log)?);
+        self.agent = Some(Process::start(
+            &what,
+            &self.place.namespace,
+            &mut command,
+            &self.log,
+        )?);
         Ok(())
     }
 
@@ -276,6 +285,41 @@ impl Node {
             .args(args)
             .output()
             .with_context(|| format!("could not start {command:?}"))
+    }
+
+    /// The same for a command that may not end by itself: after `patience` that is an error, and it is killed.
+    pub fn rollcall_for(&self, args: &[&str], patience: Duration) -> Result<Output> {
+        let outputs = self.config.with_file_name("stdout");
+        let errors = self.config.with_file_name("stderr");
+        let mut command = self.place.namespace.command(rollcall()?);
+        command.args(args).stdin(Stdio::null());
+        command
+            .stdout(fs::File::create(&outputs)?)
+            .stderr(fs::File::create(&errors)?);
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("could not start {command:?}"))?;
+        let deadline = Time::now() + patience;
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            if Time::now() > deadline {
+                child.kill()?;
+                child.wait()?;
+                bail!(
+                    "`rollcall {}` did not end within {patience:?}\n{}",
+                    args.join(" "),
+                    tail(&errors)
+                );
+            }
+            thread::sleep(Duration::from_millis(10));
+        };
+        Ok(Output {
+            status,
+            stdout: fs::read(&outputs)?,
+            stderr: fs::read(&errors)?,
+        })
     }
 
     /// `rollcall COMMAND --run-dir ..` on this node; a failure is an error with what it said.
@@ -468,7 +512,12 @@ impl Held {
 
     /// Whether an attempt falls into one of them.
     pub fn holds(&self, attempt: &Attempt, seed: [u64; 2]) -> bool {
-        self.0[attempt.bucket(seed).index()]
+        self.has(attempt.bucket(seed))
+    }
+
+    /// Whether `bucket` is one of them.
+    pub fn has(&self, bucket: Bucket) -> bool {
+        self.0[bucket.index()]
     }
 }
 

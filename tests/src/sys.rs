@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
@@ -248,15 +249,22 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` with its output appended to the file `log`.
-    pub fn start(what: &str, command: &mut Command, log: &Path) -> Result<Self> {
+    /// Starts `command` in `namespace`, with its output appended to the file `log`.
+    ///
+    /// It is in the namespace from its first instruction on, so a tear-down that looks there finds it.
+    pub fn start(what: &str, namespace: &Namespace, command: &mut Command, log: &Path) -> Result<Self> {
         let open = || File::options().create(true).append(true).open(log);
         let (out, err) = open()
             .and_then(|out| Ok((out, open()?)))
             .with_context(|| format!("cannot write {}", log.display()))?;
-        command.stdin(Stdio::null()).stdout(out).stderr(err);
-        let child = command
-            .spawn()
+        // In a process group of its own: ctrl-C on the terminal is for the lab, which ends this in its own order.
+        command
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .process_group(0);
+        let child = namespace
+            .enter(|| command.spawn())?
             .with_context(|| format!("could not start {what}: {command:?}"))?;
         Ok(Self {
             what: what.to_owned(),

@@ -184,6 +184,8 @@ pub struct PulseReport {
     pub exchanges: Vec<Time>,
     /// Why the connection broke, if it did.
     pub broken: Option<String>,
+    /// The node ended it as HTTP provides (`Connection: close`), which breaks nothing.
+    pub closed: bool,
 }
 
 impl PulseReport {
@@ -232,6 +234,7 @@ fn beat(mut connection: Connection, stop: &AtomicBool) -> PulseReport {
     let mut report = PulseReport {
         exchanges: Vec::new(),
         broken: None,
+        closed: false,
     };
     for _ in 0..1200 {
         if stop.load(Ordering::Acquire) {
@@ -248,6 +251,10 @@ fn beat(mut connection: Connection, stop: &AtomicBool) -> PulseReport {
                 break;
             }
         }
+        if connection.closing {
+            report.closed = true;
+            break;
+        }
         thread::sleep(Duration::from_millis(100));
     }
     report
@@ -263,6 +270,7 @@ mod tests {
         let report = PulseReport {
             exchanges: vec![at(100), at(1100), at(3100)],
             broken: None,
+            closed: false,
         };
         assert!(report.alive_in_every_second(at(0), at(2000)));
         assert!(!report.alive_in_every_second(at(0), at(3000)));

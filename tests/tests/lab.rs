@@ -8,8 +8,9 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use rollcall_tests::client::Https;
 use rollcall_tests::estate;
 use rollcall_tests::lab::{CLIENT, CLUSTER_IP, Lab, NODE_DMZ, Plan};
 use rollcall_tests::prober::{Connects, Outage, Prober};
-use rollcall_tests::sys::{Namespace, Process};
+use rollcall_tests::sys::{Namespace, Process, signal};
 use rollcall_tests::traffic::{Browsers, Habit, Pulse};
 use rustix::process::Signal;
 
@@ -93,11 +94,13 @@ fn nodes_reach_servers_and_each_other_and_the_third_leaves_the_cluster_ip_free()
 #[test]
 fn a_lab_leaves_nothing_even_after_a_panic() {
     let lab = Lab::raise(&Plan::light(2)).unwrap();
-    let mut sleeper = lab.places[0].namespace.command("sleep");
-    let mut sleeper = sleeper.arg("1000").spawn().unwrap();
+    let namespace = &lab.places[0].namespace;
+    let null = Path::new("/dev/null");
+    let mut sleeper = Process::start("sleep", namespace, Command::new("sleep").arg("100"), null).unwrap();
     let name = lab.name().to_owned();
     assert_eq!(lab.tear_down(), Vec::<String>::new());
-    assert!(!sleeper.wait().unwrap().success(), "it was killed");
+    let ended = sleeper.wait(Duration::from_secs(1)).unwrap();
+    assert_eq!(ended.signal(), Some(9));
     let panicked = thread::spawn(|| {
         let lab = Lab::raise(&Plan::light(1)).unwrap();
         std::panic::panic_any(lab.name().to_owned());
@@ -126,14 +129,14 @@ fn a_killed_owners_lab_is_removed_by_the_next_and_an_interrupted_ones_at_once() 
     for (how, at_once) in [(Signal::KILL, false), (Signal::INT, true), (Signal::TERM, true)] {
         let mut owner = Command::new(env!("CARGO_BIN_EXE_rollcall-lab"));
         owner.args(["raise", "--light"]);
-        let mut owner = Process::start("the other process", &mut owner, Path::new("/dev/null")).unwrap();
-        let prefix = format!("rc-{}-", owner.pid());
+        let mut owner = owner.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let prefix = format!("rc-{}-", owner.id());
         let folder = format!("/run/rollcall-lab/{prefix}1");
         wait_for("the other process raises its lab", || {
             Path::new(&folder).join("ready").exists()
         });
-        owner.signal(how);
-        let ended = owner.wait(Duration::from_secs(20)).unwrap();
+        signal(owner.id(), how);
+        let ended = owner.wait().unwrap();
         if at_once {
             assert_eq!(ended.code(), Some(130), "{how:?}");
         } else {

@@ -8,6 +8,7 @@ use std::fs;
 use std::io::Read as _;
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -246,14 +247,14 @@ fn start_keepalived(lab: &Lab, place: &Place, advert: u32) -> Result<Process> {
     );
     let file = folder.join("keepalived.conf");
     fs::write(&file, text).context("cannot write keepalived.conf")?;
-    let mut command = place.namespace.command(find_program("keepalived")?);
+    let mut command = Command::new(find_program("keepalived")?);
     let in_folder = |name: &str| folder.join(name);
     command.args(["--dont-fork", "--log-console", "--vrrp"]);
     command.arg("--use-file").arg(&file);
     command.arg("--pid").arg(in_folder("pid"));
     command.arg("--vrrp_pid").arg(in_folder("vrrp.pid"));
     let what = format!("keepalived on {}", place.name);
-    Process::start(&what, &mut command, &in_folder("log"))
+    Process::start(&what, &place.namespace, &mut command, &in_folder("log"))
 }
 
 /// Its children too: each has the namespace's name in common with nothing else on this machine.

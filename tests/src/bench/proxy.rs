@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -140,9 +141,14 @@ fn haproxy(cluster: &Cluster) -> Result<Process> {
     let file = folder.join("haproxy.cfg");
     fs::write(&file, text).context("cannot write haproxy.cfg")?;
     let place = &cluster.nodes[0].place;
-    let mut command = place.namespace.command(find_program("haproxy")?);
+    let mut command = Command::new(find_program("haproxy")?);
     command.arg("-db").arg("-f").arg(&file);
-    let process = Process::start("haproxy on arr1", &mut command, &folder.join("haproxy.log"))?;
+    let process = Process::start(
+        "haproxy on arr1",
+        &place.namespace,
+        &mut command,
+        &folder.join("haproxy.log"),
+    )?;
     wait_for_port(&place.namespace, place.address, HAPROXY_PORT, &process)?;
     Ok(process)
 }
