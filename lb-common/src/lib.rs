@@ -2,7 +2,26 @@
 //!
 //! Compiled for BPF and for the host, so that the code that runs in the kernel is the code that is tested. It knows no map,
 //! no socket and no packet pointer: the XDP program (lb-ebpf) and the tests bring those.
+//!
+//! ```text
+//! packet -> parse -> flow -> bucket -> owner table -> verdict       packet.rs, flow.rs, table.rs, verdict.rs
+//! ```
+//!
+//! Numbers are in the host's byte order; addresses are byte arrays in network order. The maps, all arrays:
+//!
+//! | map          | key                           | value         | written by | read by     | lives as long as |
+//! |--------------|-------------------------------|---------------|------------|-------------|------------------|
+//! | `CONFIG`     | read-only data                | `Config`      | loader     | XDP, tc     | the program      |
+//! | `PORT_RULES` | 0                             | `PortRules`   | loader     | XDP         | the program      |
+//! | `TABLES`     | generation * `TABLES` + table | `BucketTable` | agent      | XDP         | the attachment   |
+//! | `ACTIVE`     | 0                             | generation    | agent      | XDP         | the attachment   |
+//! | `LEASE`      | 0                             | deadline, ns  | agent      | XDP         | the attachment   |
+//! | `COUNTERS`   | `Reason`                      | `Counter`     | XDP        | agent       | the attachment   |
 #![no_std]
 
 pub mod flow;
+pub mod packet;
+#[cfg(feature = "user")]
+mod pod;
 pub mod table;
+pub mod verdict;

@@ -16,7 +16,7 @@ pub const GENERATIONS: usize = 4;
 /// How many cluster IPs a node may serve.
 pub const CLUSTER_IPS: usize = 8;
 
-/// How many port rules there may be beside rule 0.
+/// How many different rules the data path knows, rule 0 included. Port rules that differ in their ports alone are one here.
 pub const RULES: usize = 64;
 
 /// One share of a table's flows, `0..BUCKETS`: what is owned, taken over and handed on.
@@ -174,6 +174,16 @@ pub struct PortRules(pub [u8; 65_536]);
 
 const _: () = assert!(size_of::<PortRules>() == 65_536);
 
+impl core::fmt::Debug for PortRules {
+    /// A count instead of 65,536 bytes.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let named = self.0.iter().filter(|&&rule| rule != 0).count();
+        f.debug_struct("PortRules")
+            .field("ports_with_rules", &named)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What a packet is judged by and what does not change while a program is attached: the program's read-only data. A change
 /// of any of it is a new program, which replaces the old one atomically; the maps stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,6 +212,45 @@ pub struct Config {
 }
 
 const _: () = assert!(size_of::<Config>() == 16 + 32 + 4 + 256 + 12 + 4 + 4);
+
+impl Config {
+    /// A configuration that serves no address.
+    pub const EMPTY: Self = Self {
+        seed: [0; 2],
+        cluster_ips: [[0; 4]; CLUSTER_IPS],
+        cluster_ip_count: 0,
+        rules: [Rule::DISABLED; RULES],
+        cluster_mac: [0; 6],
+        own_mac: [0; 6],
+        observe: 0,
+        ignore_lease: 0,
+        snt_isn_offset: 0,
+        reserved: [0; 4],
+    };
+
+    /// Whether `addr`, in network order, is a cluster IP.
+    #[inline(always)]
+    pub fn serves(&self, addr: [u8; 4]) -> bool {
+        let addr = u32::from_ne_bytes(addr);
+        let mut found = false;
+        let mut left = self.cluster_ip_count;
+        for ip in &self.cluster_ips {
+            if left == 0 {
+                break;
+            }
+            left -= 1;
+            found |= u32::from_ne_bytes(*ip) == addr;
+        }
+        found
+    }
+
+    /// The rule with this number.
+    #[inline(always)]
+    pub const fn rule(&self, number: usize) -> &Rule {
+        // The mask changes nothing for a number that PORT_RULES holds; it shows the verifier the bound.
+        &self.rules[number & (RULES - 1)]
+    }
+}
 
 /// Packets and bytes of one reason: an element of the per-CPU map `COUNTERS`, indexed by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

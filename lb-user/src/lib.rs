@@ -6,3 +6,5 @@ pub mod config;
 pub mod control;
 pub mod dataplane;
 pub mod proxy;
+pub mod sandbox;
+pub mod sys;

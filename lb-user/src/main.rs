@@ -1,2 +1,10 @@
 //! The `rollcall` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match std::env::args().nth(1).as_deref() {
+        Some("proxy") => lb_user::proxy::worker::main(),
+        _ => ExitCode::from(2),
+    }
+}

@@ -149,7 +149,12 @@ pub fn start_nginx(namespace: &Namespace, what: &str, folder: &Path, http: &str)
     let mut nginx = Command::new(find_program("nginx")?);
     nginx.arg("-p").arg(folder).arg("-c").arg(&file);
     nginx.arg("-e").arg(folder.join("error.log"));
-    Process::start(&format!("nginx on {what}"), &mut nginx, &folder.join("error.log"))
+    Process::start(
+        &format!("nginx on {what}"),
+        namespace,
+        &mut nginx,
+        &folder.join("error.log"),
+    )
 }
 
 /// Waits until something accepts connections on a port of `namespace`; the error carries the end of the process's log.

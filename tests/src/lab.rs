@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::Xdp;
+use lb_user::dataplane::OBJECT;
 
 use crate::estate::{BPFFS, Estate, Turn, mount_bpffs};
 use crate::sys::{Namespace, output};
@@ -341,9 +342,3 @@ fn plug(
 pub fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
-
-/// The compiled XDP programs.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../target/bpf/bpfel-unknown-none/release/rollcall-xdp"
-));

@@ -15,6 +15,7 @@ pub mod client;
 pub mod demo;
 pub mod estate;
 pub mod lab;
+pub mod netns;
 pub mod node;
 pub mod prober;
 pub mod report;

@@ -12,6 +12,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use lb_common::table::{BUCKETS, Bucket};
 use lb_user::clock::Time;
+use lb_user::config;
+use lb_user::dataplane::{self, Plan as DataPlan};
 use lb_user::config::secret::ClusterSecret;
 use lb_user::control::api::Status;
 use rustix::process::Signal;
@@ -199,7 +201,15 @@ impl Cluster {
 
     /// Breaks a node on purpose: its XDP program goes on accepting new connections after the lease.
     pub fn switch_lease_check_off(&mut self, name: &str) -> Result<()> {
-        bail!("no lease check to switch off on {name}: there is no data path yet")
+        let seed = self.seed;
+        let node = self.node(name);
+        let config = config::load(&node.config, None)?;
+        let plan = DataPlan::new(&config, seed);
+        let pins = PathBuf::from(node.status()?.interface.pins);
+        node.place
+            .namespace
+            .enter(|| dataplane::replace_without_lease_check(&plan, NODE_DMZ, &pins))?
+            .context("cannot replace the XDP program")
     }
 
     fn place(&self, name: &str) -> Result<&Place> {

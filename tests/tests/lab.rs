@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -129,14 +129,15 @@ fn a_killed_owners_lab_is_removed_by_the_next_and_an_interrupted_ones_at_once() 
     for (how, at_once) in [(Signal::KILL, false), (Signal::INT, true), (Signal::TERM, true)] {
         let mut owner = Command::new(env!("CARGO_BIN_EXE_rollcall-lab"));
         owner.args(["raise", "--light"]);
-        let mut owner = owner.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let prefix = format!("rc-{}-", owner.id());
+        owner.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut owner = KilledAtLast(owner.spawn().unwrap());
+        let prefix = format!("rc-{}-", owner.0.id());
         let folder = format!("/run/rollcall-lab/{prefix}1");
         wait_for("the other process raises its lab", || {
             Path::new(&folder).join("ready").exists()
         });
-        signal(owner.id(), how);
-        let ended = owner.wait().unwrap();
+        signal(owner.0.id(), how);
+        let ended = owner.0.wait().unwrap();
         if at_once {
             assert_eq!(ended.code(), Some(130), "{how:?}");
         } else {
@@ -252,6 +253,16 @@ fn reaches(from: &Namespace, target: [u8; 4]) -> bool {
     refused
         .unwrap()
         .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
+/// Another process, which a failed test does not leave behind.
+struct KilledAtLast(Child);
+
+impl Drop for KilledAtLast {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// How many namespaces have names that begin so.

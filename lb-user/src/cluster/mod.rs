@@ -1,1 +1,12 @@
-//! cluster
+//! heartbeat -> peers -> view -> owner table -> maps.
+
+mod arp;
+pub mod driver;
+mod link;
+pub mod node;
+mod ownership;
+pub mod peer;
+pub mod scan;
+pub mod sets;
+pub mod transport;
+pub mod wire;

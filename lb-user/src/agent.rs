@@ -1,0 +1,351 @@
+//! The agent: brings everything up in an order that fails safe, keeps it going, and takes it down again. The only place that
+//! spawns long-lived tasks, threads and processes.
+//!
+//! Up: the XDP program before the cluster IP, so that no packet for it ever meets a kernel without our verdict; then the
+//! cluster thread, which starts with a table in which this node holds nothing. Down: first the others take the share, then
+//! connections in flight end, then the lease, the address and the program go, in this order.
+
+mod events;
+mod facts;
+mod operator;
+mod status;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use lb_common::flow::bucket_of;
+use lb_common::table::{Bucket, BucketTable};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use self::events::EventLog;
+use self::operator::Shared;
+use crate::clock::Time;
+use crate::cluster::driver::{Cluster, DataPath, Input, Output};
+use crate::cluster::node::{Event, Order, Settings};
+use crate::cluster::scan;
+use crate::cluster::sets::BucketSet;
+use crate::cluster::transport::Network;
+use crate::config::model::Config;
+use crate::config::secret::ClusterSecret;
+use crate::dataplane::link::{self, Link};
+use crate::dataplane::plan::Plan;
+use crate::dataplane::{self, Dataplane, Lease, OwnerTables};
+use crate::proxy::supervisor::{self, Supervisor};
+use crate::{control, preflight};
+
+/// How long the others have to take this node's share when it stops.
+const HAND_OVER: Duration = Duration::from_secs(3);
+
+/// Runs the agent until it is told to stop by SIGTERM or SIGINT; a second signal does not wait for connections in flight.
+pub fn run(config: Config) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let mut agent = Agent::new(config)?;
+        let up = agent.bring_up().await;
+        let served = match up {
+            Ok(()) => agent.serve().await,
+            Err(error) => Err(error),
+        };
+        let down = agent.take_down().await;
+        served.and(down)
+    })
+}
+
+struct Agent {
+    config: Arc<Config>,
+    secret: ClusterSecret,
+    plan: Arc<Plan>,
+    signals: Signals,
+    events: Arc<EventLog>,
+    outputs: Option<UnboundedReceiver<Output>>,
+    dataplane: Option<Dataplane>,
+    link: Option<Link>,
+    cluster: Option<Cluster>,
+    proxy: Option<Supervisor>,
+    control: Option<JoinHandle<()>>,
+    /// Held to the end: one agent an interface.
+    lock: Option<link::Lock>,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+impl Agent {
+    fn new(config: Config) -> Result<Self> {
+        let secret = ClusterSecret::read(&config.local.secret_file)?;
+        let plan = Arc::new(Plan::new(&config, secret.hash_seed()));
+        let signals =
+            Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+        Ok(Self {
+            config: Arc::new(config),
+            secret,
+            plan,
+            signals,
+            events: Arc::new(EventLog::default()),
+            outputs: None,
+            dataplane: None,
+            link: None,
+            cluster: None,
+            proxy: None,
+            control: None,
+            lock: None,
+        })
+    }
+
+    async fn bring_up(&mut self) -> Result<()> {
+        let config = Arc::clone(&self.config);
+        let nic = link::inspect(&config.local.interface).await?;
+        self.lock = Some(link::Lock::take(&nic)?);
+        preflight::check(&config, &nic).await?;
+        let publishes = !config.cluster.sites.is_empty() && !config.cluster.observe;
+        let proxy = if publishes { Some(self.prepare_proxy().await?) } else { None };
+
+        let pins = dataplane::pins_of(&config.local.interface)?;
+        let attached = Dataplane::attach(&self.plan, &config.local.interface, config.local.xdp, &pins)?;
+        let dataplane = self.dataplane.insert(attached);
+        let (tables, lease) = dataplane.writers()?;
+        let (counters, interface) = (dataplane.counters()?, dataplane.status());
+        // What an earlier agent left must not outlive this point: this one holds nothing yet.
+        let data_path = Maps { tables, lease };
+        if !config.cluster.observe {
+            self.link = Some(Link::setup(&config, self.plan.cluster_mac()).await?);
+        }
+        let (sender, outputs) = unbounded_channel();
+        self.outputs = Some(outputs);
+        let (settings, network) = (self.settings(&nic, publishes), self.network(&nic));
+        let cluster = Cluster::start(settings, network, self.secret.clone(), data_path, nic.carrier, sender)?;
+        if let Some(why) = &cluster.ordinary_priority {
+            warn!(%why, "the cluster thread has no real-time priority: a busy host may delay heartbeats");
+        }
+        let handle = self.cluster.insert(cluster).handle();
+
+        if let Some(proxy) = proxy {
+            self.proxy = Some(Supervisor::start(proxy)?);
+        }
+        let shared = Shared {
+            config: Arc::clone(&config),
+            cluster: handle,
+            counters,
+            interface,
+            tables: self.plan.tables.iter().map(|table| (table.filtering, table.ports_text())).collect(),
+            proxy: self.proxy.as_ref().map(Supervisor::status),
+            events: Arc::clone(&self.events),
+        };
+        let listener = control::server::listen(&config.local.run_dir)?;
+        self.control = Some(tokio::spawn(control::server::serve(listener, Arc::new(shared))));
+        info!(node = %config.local.name, interface = %config.local.interface, "started");
+        Ok(())
+    }
+
+    /// All that can fail of the proxy before anything is changed on the host.
+    async fn prepare_proxy(&self) -> Result<supervisor::Spec> {
+        let snapshot = supervisor::snapshot(&self.config)?;
+        let addresses: Vec<SocketAddrV4> = snapshot.listen_addresses();
+        let adopted = supervisor::adopt_listeners(&self.config.local.run_dir).await;
+        let listeners = supervisor::bind_listeners(&addresses, adopted)?;
+        Ok(supervisor::Spec {
+            user: self.config.local.proxy_user.clone(),
+            run_dir: self.config.local.run_dir.clone(),
+            snapshot,
+            listeners,
+        })
+    }
+
+    fn settings(&self, nic: &link::Nic, publishes: bool) -> Settings {
+        let me = self.config.me();
+        let others = self.config.cluster.nodes.iter().filter(|node| node.priority != me.priority);
+        let timing = self.config.cluster.timing;
+        Settings {
+            me: me.priority,
+            weight: me.weight,
+            mac: nic.mac,
+            peers: others.map(|node| node.priority).collect(),
+            timing,
+            tables: self.plan.tables.iter().map(|table| table.filtering).collect(),
+            // Clocks of sound hosts differ by far less than a hundredth; two of them leave as much again.
+            lease_margin: Time::coarse_tick() + timing.suspect() / 50,
+            facts: facts::digest_of(&self.config.cluster),
+            ready: !publishes,
+        }
+    }
+
+    fn network(&self, nic: &link::Nic) -> Network {
+        let cluster = &self.config.cluster;
+        let me = self.config.me();
+        let others = cluster.nodes.iter().filter(|node| node.priority != me.priority);
+        let peers: BTreeMap<_, _> = others.map(|node| (node.priority, node.address)).collect();
+        Network {
+            ifindex: nic.index,
+            own: (me.address, nic.mac),
+            cluster_ip: cluster.cluster_ips[0].address,
+            peers,
+            gateway: cluster.gateway.or(nic.gateway),
+        }
+    }
+
+    /// Goes on until a signal comes, or the cluster thread fails.
+    async fn serve(&mut self) -> Result<()> {
+        let mut outputs = self.outputs.take().context("the cluster thread was not started")?;
+        let mut proxy = self.proxy.as_ref().map(Supervisor::status);
+        let served = loop {
+            tokio::select! {
+                () = self.signals.next() => break Ok(()),
+                output = outputs.recv() => match output {
+                    Some(Output::Failed(error)) => break Err(error).context("the cluster thread failed"),
+                    Some(output) => self.handle_output(output),
+                    None => break Err(anyhow::anyhow!("the cluster thread ended unexpectedly")),
+                },
+                ready = operator::next_readiness(&mut proxy) => self.tell(Input::Ready(ready)),
+            }
+        };
+        if served.is_ok() {
+            self.hand_over(&mut outputs).await;
+        }
+        served
+    }
+
+    fn tell(&self, input: Input) {
+        if let Some(cluster) = &self.cluster {
+            cluster.handle().tell(input);
+        }
+    }
+
+    fn handle_output(&self, output: Output) {
+        match output {
+            Output::Event(event) => self.note(&event),
+            Output::Scan => self.scan(),
+            // Only a stop asks for the first, and it waits for it; the second ends `serve`.
+            Output::HandedOver | Output::Failed(_) => {}
+        }
+    }
+
+    fn note(&self, event: &Event) {
+        let sentence = event.sentence(|node| status::name(&self.config, node));
+        if event.is_warning() {
+            warn!("{sentence}");
+        } else {
+            info!("{sentence}");
+        }
+        self.events.push(sentence);
+        match (event, &self.proxy) {
+            (Event::Draining(true), Some(proxy)) => proxy.drain(),
+            (Event::Draining(false), Some(proxy)) => proxy.resume(),
+            _ => {}
+        }
+    }
+
+    /// Looks for connections off the cluster thread, and off this one.
+    fn scan(&self) {
+        let Some(cluster) = &self.cluster else { return };
+        let (handle, plan) = (cluster.handle(), Arc::clone(&self.plan));
+        tokio::task::spawn_blocking(move || {
+            let tables = plan.tables.len();
+            let locate = |local: SocketAddrV4, remote: SocketAddrV4| locate(&plan, local, remote);
+            let live = scan::connections(tables, locate).unwrap_or_else(|error| {
+                warn!(%error, "cannot ask the kernel for its connections: nothing counts as empty");
+                vec![BucketSet::FULL; tables]
+            });
+            handle.tell(Input::Scan(live));
+        });
+    }
+
+    /// Lets the others take the share, then lets connections in flight end.
+    async fn hand_over(&mut self, outputs: &mut UnboundedReceiver<Output>) {
+        info!("stopping: handing this node's share over");
+        self.tell(Input::Order(Order::Stop));
+        let handed_over = async {
+            while let Some(output) = outputs.recv().await {
+                if matches!(output, Output::HandedOver) {
+                    return;
+                }
+                self.handle_output(output);
+            }
+        };
+        if tokio::time::timeout(HAND_OVER, handed_over).await.is_err() {
+            warn!("the others have not taken all of this node's share in {HAND_OVER:?}");
+        }
+        let Some(mut proxy) = self.proxy.take() else { return };
+        let stopped = tokio::select! {
+            () = proxy.stop() => true,
+            // The cluster thread still wants its scans while connections end.
+            () = async { while let Some(output) = outputs.recv().await { self.handle_output(output); } } => false,
+            () = self.signals.next() => false,
+        };
+        if !stopped {
+            warn!("not waiting for connections in flight");
+            proxy.kill().await;
+        }
+    }
+
+    /// Undoes whatever was brought up, in the reverse order; goes on after an error and gives the first.
+    async fn take_down(&mut self) -> Result<()> {
+        if let Some(control) = self.control.take() {
+            control.abort();
+            control::server::remove(&self.config.local.run_dir);
+        }
+        if let Some(mut proxy) = self.proxy.take() {
+            proxy.kill().await;
+        }
+        if let Some(cluster) = self.cluster.take() {
+            let left = tokio::task::spawn_blocking(move || cluster.leave());
+            left.await.context("the cluster thread could not be waited for")?;
+        }
+        let link = match self.link.take() {
+            Some(link) => link.teardown().await.context("could not undo the host's settings"),
+            None => Ok(()),
+        };
+        let dataplane = match self.dataplane.take() {
+            Some(dataplane) => dataplane.detach().context("could not detach the XDP program"),
+            None => Ok(()),
+        };
+        link.and(dataplane)
+    }
+}
+
+/// The owner table and the bucket of a connection of this host; `None` if it is not for a cluster IP or a rule.
+fn locate(plan: &Plan, local: SocketAddrV4, remote: SocketAddrV4) -> Option<(usize, Bucket)> {
+    let config = &plan.config;
+    let count = usize::try_from(config.cluster_ip_count).ok()?;
+    config.cluster_ips.get(..count)?.contains(&local.ip().octets()).then_some(())?;
+    let rule = config.rules.get(usize::from(plan.ports.0[usize::from(local.port())]))?;
+    let bucket = bucket_of(config.seed, rule.affinity(), remote.ip().octets(), remote.port());
+    (rule.enabled != 0).then_some((usize::from(rule.table), bucket))
+}
+
+/// The maps, as the cluster thread writes them.
+struct Maps {
+    tables: OwnerTables,
+    lease: Lease,
+}
+
+impl DataPath for Maps {
+    fn apply(&mut self, tables: &[BucketTable]) -> io::Result<()> {
+        self.tables.apply(tables)
+    }
+
+    fn renew_lease(&mut self, until: Time) -> io::Result<()> {
+        self.lease.renew(until)
+    }
+
+    fn end_lease(&mut self) -> io::Result<()> {
+        self.lease.end()
+    }
+}

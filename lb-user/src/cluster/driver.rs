@@ -1,0 +1,342 @@
+//! The cluster thread: a short loop that hands what arrives to the core (`node.rs`) and carries its commands out. Neither
+//! TLS nor HTTP nor disk can delay it, because nothing of them runs here.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::rand;
+use lb_common::table::BucketTable;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::mm::{MlockAllFlags, mlockall};
+use thiserror::Error;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::link::{Link, Refused};
+use super::node::{Command, Event, Node, Order, Settings, Snapshot};
+use super::sets::BucketSet;
+use super::transport::{Arrival, Network, Transport};
+use super::wire::Malformed;
+use crate::clock::Time;
+use crate::config::model::Priority;
+use crate::config::secret::ClusterSecret;
+use crate::sys::run_in_real_time;
+
+/// What the cluster thread does to the data path.
+pub trait DataPath: Send {
+    /// Writes these owner tables and makes them active, all at once.
+    fn apply(&mut self, tables: &[BucketTable]) -> io::Result<()>;
+    /// Lets the lease end at `until`.
+    fn renew_lease(&mut self, until: Time) -> io::Result<()>;
+    /// Ends the lease now.
+    fn end_lease(&mut self) -> io::Result<()>;
+}
+
+/// What the agent tells the cluster thread.
+#[derive(Debug)]
+pub enum Input {
+    /// What the operator wants of this node.
+    Order(Order),
+    /// What the operator wants of another node.
+    Wish(Priority, bool),
+    /// Whether the service on this node works.
+    Ready(bool),
+    /// The answer to `Output::Scan`.
+    Scan(Vec<BucketSet>),
+}
+
+/// What the cluster thread tells the agent.
+#[derive(Debug)]
+pub enum Output {
+    /// For the operator.
+    Event(Event),
+    /// Find the buckets in which this host has connections.
+    Scan,
+    /// Nobody needs this node for new connections any more.
+    HandedOver,
+    /// The thread cannot go on; the lease ends by itself.
+    Failed(io::Error),
+}
+
+/// The agent's end of the cluster thread.
+#[derive(Debug)]
+pub struct Cluster {
+    handle: Handle,
+    thread: JoinHandle<()>,
+    /// Why the thread has no real-time priority, if it has none.
+    pub ordinary_priority: Option<String>,
+}
+
+/// A way to tell the cluster thread something and to see how the node stands.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    inputs: Sender<Input>,
+    wake: Arc<OwnedFd>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+}
+
+/// Why there is no cluster thread. Nothing was changed.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A socket could not be opened.
+    #[error("cannot open the sockets for heartbeats at {address}")]
+    Sockets {
+        /// This node's own address and port.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The system refused.
+    #[error("cannot start the cluster thread")]
+    System(#[from] io::Error),
+}
+
+struct Driver<D> {
+    node: Node,
+    link: Link,
+    transport: Transport,
+    data_path: D,
+    inputs: Receiver<Input>,
+    outputs: UnboundedSender<Output>,
+    wake: Arc<OwnedFd>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    published: Time,
+    /// When the operator was last told of a refused datagram.
+    refused: BTreeMap<u8, Time>,
+    /// All heartbeats of this round were sent.
+    sent: bool,
+    /// When to end, once the node has left.
+    end: Option<Time>,
+}
+
+impl Cluster {
+    /// Starts the thread; `carrier`: whether the cluster NIC has one now.
+    pub fn start<D: DataPath + 'static>(
+        settings: Settings,
+        network: Network,
+        secret: ClusterSecret,
+        data_path: D,
+        carrier: bool,
+        outputs: UnboundedSender<Output>,
+    ) -> Result<Self, StartError> {
+        let address = format!("{}:{}", network.own.0, crate::config::model::HEARTBEAT_PORT);
+        let transport = Transport::open(network).map_err(|source| StartError::Sockets { address, source })?;
+        let mut session = [0; 16];
+        rand::fill(&mut session).map_err(io::Error::other)?;
+        let now = Time::now();
+        let link = Link::new(settings.me, settings.peers.iter().copied(), secret, session);
+        let mut node = Node::new(settings, now);
+        node.handle_carrier(carrier, now);
+        let wake =
+            Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?);
+        let snapshot = Arc::new(ArcSwap::from_pointee(node.snapshot(now)));
+        let (sender, inputs) = channel();
+        let (priority, told) = channel();
+        let driver = Driver {
+            node,
+            link,
+            transport,
+            data_path,
+            inputs,
+            outputs,
+            wake: Arc::clone(&wake),
+            snapshot: Arc::clone(&snapshot),
+            published: now,
+            refused: BTreeMap::new(),
+            sent: true,
+            end: None,
+        };
+        let thread = std::thread::Builder::new()
+            .name("cluster".to_owned())
+            .spawn(move || {
+                // The receiver waits for exactly this message.
+                let _ = priority.send(take_precedence().err().map(|error| error.to_string()));
+                driver.run();
+            })?;
+        let ordinary_priority = told.recv().unwrap_or_default();
+        Ok(Self {
+            handle: Handle {
+                inputs: sender,
+                wake,
+                snapshot,
+            },
+            thread,
+            ordinary_priority,
+        })
+    }
+
+    /// A handle that outlives no thread, but does no harm after it.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Leaves the cluster and waits for the thread's end.
+    pub fn leave(self) {
+        self.handle.tell(Input::Order(Order::Leave));
+        // A thread that panicked has ended, too; its lease ends by itself.
+        let _ = self.thread.join();
+    }
+}
+
+impl Handle {
+    /// Tells the thread something. Nothing happens if it has ended.
+    pub fn tell(&self, input: Input) {
+        if self.inputs.send(input).is_ok() {
+            // A full counter wakes the thread as well.
+            let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// How the node stands, at most 100 ms old.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+}
+
+/// No ordinary load, and no page fault, delays a heartbeat.
+fn take_precedence() -> io::Result<()> {
+    mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)?;
+    run_in_real_time(20)
+}
+
+impl<D: DataPath> Driver<D> {
+    fn run(mut self) {
+        loop {
+            match self.turn() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    // The agent ends with its receiver; there is nobody else to tell.
+                    let _ = self.outputs.send(Output::Failed(error));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// One turn: wait, read everything, act. The whole queue is read before anyone is judged, so that an agent that was itself
+    /// paused does not take its own pause for the others' death.
+    fn turn(&mut self) -> io::Result<bool> {
+        let timeout = self.node.poll_timeout().since(Time::now());
+        self.transport.wait(self.wake.as_fd(), timeout)?;
+        let now = Time::now();
+        self.receive(now)?;
+        self.take_inputs(now)?;
+        if self.node.poll_timeout() <= now {
+            self.node.handle_timeout(now);
+            self.carry_out()?;
+        }
+        if now.since(self.published) >= Duration::from_millis(100) {
+            self.publish(now);
+        }
+        Ok(self.end.is_none_or(|end| now < end))
+    }
+
+    fn receive(&mut self, now: Time) -> io::Result<()> {
+        let mut buffer = [0; 2048];
+        // Bounded, so that a flood cannot keep the heartbeats from being sent; what is left comes with the next turn.
+        for _ in 0..512 {
+            let Some(arrival) = self.transport.receive(&mut buffer)? else {
+                break;
+            };
+            match arrival {
+                Arrival::Datagram(length) => self.open(&buffer[..length], now),
+                Arrival::Answer(answer) => self.node.handle_answer(answer, now),
+                Arrival::Gateway => self.node.handle_gateway(now),
+                Arrival::Carrier(up) => self.node.handle_carrier(up, now),
+            }
+            self.carry_out()?;
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, datagram: &[u8], now: Time) {
+        match self.link.open(datagram) {
+            Ok(heard) => self
+                .node
+                .handle_message(heard.from, heard.new_session, heard.message, now),
+            Err(Refused::Unproven(from)) => self.node.handle_unproven(from),
+            Err(Refused::OwnPriority) => self.tell_of_refusal(0, Event::OwnPriority, now),
+            Err(Refused::Forged(from)) => self.tell_of_refusal(from.number(), Event::OtherSecret(from), now),
+            Err(Refused::Malformed(Malformed::Version(version))) => {
+                self.tell_of_refusal(u8::MAX, Event::OtherVersion(version), now);
+            }
+            Err(Refused::Malformed(_) | Refused::Stranger | Refused::Replay) => {}
+        }
+    }
+
+    /// Once a minute for each kind: whoever can send us datagrams must not fill the log.
+    fn tell_of_refusal(&mut self, kind: u8, event: Event, now: Time) {
+        let told = self
+            .refused
+            .get(&kind)
+            .is_some_and(|told| now.since(*told) < Duration::from_secs(60));
+        if !told {
+            self.refused.insert(kind, now);
+            let _ = self.outputs.send(Output::Event(event));
+        }
+    }
+
+    fn take_inputs(&mut self, now: Time) -> io::Result<()> {
+        // Nothing to read is the ordinary case.
+        let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
+        while let Ok(input) = self.inputs.try_recv() {
+            match input {
+                Input::Order(order) => {
+                    self.node.handle_order(order, now);
+                    if order == Order::Leave {
+                        // Time for three rounds of farewells.
+                        self.end = Some(now + Duration::from_millis(50));
+                    }
+                }
+                Input::Wish(node, drain) => {
+                    self.node.handle_wish(node, drain, now);
+                }
+                Input::Ready(ready) => self.node.handle_ready(ready, now),
+                Input::Scan(live) => self.node.handle_scan(&live, now),
+            }
+            self.carry_out()?;
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self) -> io::Result<()> {
+        while let Some(command) = self.node.next_command() {
+            match command {
+                Command::Apply(tables) => {
+                    self.data_path.apply(&tables)?;
+                    self.publish(Time::now());
+                }
+                Command::Send { to, message } => {
+                    let datagram = self.link.seal(to, &message);
+                    self.sent &= self.transport.send(to, &datagram).is_ok();
+                }
+                Command::RenewLease { until } => {
+                    if std::mem::replace(&mut self.sent, true) {
+                        self.data_path.renew_lease(until)?;
+                        self.node.handle_lease(until);
+                    }
+                }
+                Command::EndLease => self.data_path.end_lease()?,
+                // An unanswered probe and one that could not be sent mean the same: we cannot tell.
+                Command::Ask { node, probe } => drop(self.transport.ask(node, probe)),
+                Command::AskGateway => drop(self.transport.ask_gateway()),
+                Command::Scan => drop(self.outputs.send(Output::Scan)),
+                Command::Report(event) => drop(self.outputs.send(Output::Event(event))),
+                Command::HandedOver => drop(self.outputs.send(Output::HandedOver)),
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, now: Time) {
+        self.published = now;
+        self.snapshot.store(Arc::new(self.node.snapshot(now)));
+    }
+}

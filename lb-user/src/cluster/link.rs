@@ -1,0 +1,268 @@
+//! The sealed channel between nodes: who may speak, and that nothing old is heard again. What is said is `wire.rs`.
+//!
+//! Each agent start draws a random session, and seals with a key derived from the cluster secret, its own priority and that
+//! session; the nonce is the datagram's number, so no key meets a nonce twice. Every datagram echoes the newest session and
+//! number heard from its receiver. Two rules keep replays out, also those recorded before a restart of either side:
+//!
+//! - within a session each number counts once, and one that is older than the newest by more than a window's width not at
+//!   all; heartbeats moreover only grow newer, while parts of a state may overtake each other;
+//! - a new session is believed only once a datagram of it echoes *our* session with a newer number than any datagram of that
+//!   peer echoed before. A recording cannot, because the number did not exist when it was made.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use thiserror::Error;
+
+use super::wire::{HEADER, Header, Malformed, Message, Reader};
+use crate::config::model::Priority;
+use crate::config::secret::ClusterSecret;
+
+/// This node's end of the channel to every configured peer.
+#[derive(Debug)]
+pub(crate) struct Link {
+    me: Priority,
+    secret: ClusterSecret,
+    session: [u8; 16],
+    /// The last number used; counts datagrams to all peers.
+    seq: u64,
+    key: LessSafeKey,
+    peers: BTreeMap<Priority, Peer>,
+}
+
+/// What was heard of a peer.
+#[derive(Debug, Default)]
+struct Peer {
+    /// The session that proved itself fresh.
+    proven: Option<Session>,
+    /// The latest session that is sealed rightly but not proven yet: echoed, so that it can prove itself.
+    candidate: Option<Session>,
+    /// The greatest number of ours that a proven datagram echoed.
+    echoed: u64,
+}
+
+#[derive(Debug)]
+struct Session {
+    id: [u8; 16],
+    key: LessSafeKey,
+    /// The greatest number heard.
+    seq: u64,
+    /// Which of the numbers up to `seq` were heard: bit n is `seq - n`.
+    window: u128,
+    /// The number of the newest heartbeat.
+    heartbeat: u64,
+}
+
+/// A message that may be believed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Heard {
+    pub(crate) from: Priority,
+    /// The first of a new session: the peer's agent has started anew.
+    pub(crate) new_session: bool,
+    pub(crate) message: Message,
+}
+
+/// Why a datagram was not believed. Only `Unproven` has left a trace (the session is echoed); nothing else was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Refused {
+    /// The bytes make no sense.
+    #[error("malformed: {0}")]
+    Malformed(#[from] Malformed),
+    /// No node of that priority is configured, or it is for another node.
+    #[error("from an unknown node, or for another")]
+    Stranger,
+    /// Rightly sealed, but with this node's own priority.
+    #[error("sent by another node with this node's own priority")]
+    OwnPriority,
+    /// The seal does not fit the cluster secret.
+    #[error("sealed with another key")]
+    Forged(Priority),
+    /// Heard before, or older than what was heard.
+    #[error("a replay")]
+    Replay,
+    /// A new session that has not echoed ours yet. A heartbeat back lets it.
+    #[error("a new session that is yet to prove itself")]
+    Unproven(Priority),
+}
+
+impl Link {
+    /// A link of node `me` to `peers`. `session` must be random.
+    pub(crate) fn new(
+        me: Priority,
+        peers: impl IntoIterator<Item = Priority>,
+        secret: ClusterSecret,
+        session: [u8; 16],
+    ) -> Self {
+        let key = key(&secret, me, &session);
+        let peers = peers.into_iter().map(|peer| (peer, Peer::default())).collect();
+        Self {
+            me,
+            secret,
+            session,
+            seq: 0,
+            key,
+            peers,
+        }
+    }
+
+    /// The datagram that carries `message` to `receiver`.
+    pub(crate) fn seal(&mut self, receiver: Priority, message: &Message) -> Vec<u8> {
+        self.seq += 1;
+        let header = Header {
+            sender: self.me,
+            receiver,
+            session: self.session,
+            seq: self.seq,
+        }
+        .encode();
+        let echo = self.peers.get(&receiver).and_then(Peer::echo);
+        let (session, seq) = echo.unwrap_or(([0; 16], 0));
+        let mut sealed = Vec::with_capacity(1400);
+        sealed.extend(session);
+        sealed.extend(seq.to_le_bytes());
+        message.encode(&mut sealed);
+        self.key
+            .seal_in_place_append_tag(nonce(self.seq), Aad::from(header), &mut sealed)
+            .expect("invariant: a datagram is far below AES-GCM's limit");
+        [&header[..], &sealed].concat()
+    }
+
+    /// Opens a datagram, or says why not.
+    pub(crate) fn open(&mut self, datagram: &[u8]) -> Result<Heard, Refused> {
+        let header = Header::decode(datagram)?;
+        if header.sender == self.me && header.session != self.session {
+            return self.open_own_priority(&header, datagram);
+        }
+        let peer = self.peers.get_mut(&header.sender).ok_or(Refused::Stranger)?;
+        if header.receiver != self.me {
+            return Err(Refused::Stranger);
+        }
+        if let Some(session) = peer
+            .proven
+            .as_mut()
+            .filter(|session| session.id == header.session)
+        {
+            let (echo, message) = open(&session.key, &header, datagram)?;
+            session.admit(header.seq, &message)?;
+            if echo.0 == self.session && echo.1 <= self.seq {
+                peer.echoed = peer.echoed.max(echo.1);
+            }
+            return Ok(Heard {
+                from: header.sender,
+                new_session: false,
+                message,
+            });
+        }
+        peer.consider(&self.secret, &header, datagram, (self.session, self.seq))
+    }
+
+    /// A datagram that claims this node's own priority is worth an event only when its seal is right.
+    fn open_own_priority(&self, header: &Header, datagram: &[u8]) -> Result<Heard, Refused> {
+        open(&key(&self.secret, self.me, &header.session), header, datagram)?;
+        Err(Refused::OwnPriority)
+    }
+}
+
+impl Peer {
+    /// What to tell this peer that we last heard of it: an unproven session first, because it needs the echo.
+    fn echo(&self) -> Option<([u8; 16], u64)> {
+        self.candidate
+            .as_ref()
+            .or(self.proven.as_ref())
+            .map(|session| (session.id, session.seq))
+    }
+
+    /// A datagram of a session that is not the proven one; `ours` is our own session and last number.
+    fn consider(
+        &mut self,
+        secret: &ClusterSecret,
+        header: &Header,
+        datagram: &[u8],
+        ours: ([u8; 16], u64),
+    ) -> Result<Heard, Refused> {
+        let session_key = match &self.candidate {
+            Some(session) if session.id == header.session => None,
+            Some(_) | None => Some(key(secret, header.sender, &header.session)),
+        };
+        let known = self.candidate.as_ref().map(|session| &session.key);
+        let (echo, message) = open(
+            session_key.as_ref().or(known).ok_or(Refused::Stranger)?,
+            header,
+            datagram,
+        )?;
+        let session_key = session_key.or_else(|| self.candidate.take().map(|session| session.key));
+        let mut session = Session {
+            id: header.session,
+            key: session_key.ok_or(Refused::Stranger)?,
+            seq: 0,
+            window: 0,
+            heartbeat: 0,
+        };
+        session.admit(header.seq, &message)?;
+        if echo.0 == ours.0 && echo.1 <= ours.1 && echo.1 > self.echoed {
+            self.echoed = echo.1;
+            self.proven = Some(session);
+            self.candidate = None;
+            return Ok(Heard {
+                from: header.sender,
+                new_session: true,
+                message,
+            });
+        }
+        self.candidate = Some(session);
+        Err(Refused::Unproven(header.sender))
+    }
+}
+
+impl Session {
+    /// Notes a number as heard, unless it was heard before.
+    fn admit(&mut self, seq: u64, message: &Message) -> Result<(), Refused> {
+        if seq > self.seq {
+            let shift = u32::try_from(seq - self.seq).unwrap_or(u32::MAX);
+            self.window = self.window.checked_shl(shift).unwrap_or(0) | 1;
+            self.seq = seq;
+        } else {
+            let back = u32::try_from(self.seq - seq).unwrap_or(u32::MAX);
+            let bit = 1u128
+                .checked_shl(back)
+                .filter(|bit| self.window & bit == 0)
+                .ok_or(Refused::Replay)?;
+            self.window |= bit;
+        }
+        match message {
+            Message::Heartbeat(_) if seq < self.heartbeat => Err(Refused::Replay),
+            Message::Heartbeat(_) => {
+                self.heartbeat = seq;
+                Ok(())
+            }
+            Message::Part(_) | Message::Drain(_) => Ok(()),
+        }
+    }
+}
+
+/// Opens the sealed part: what it echoes of us, and the message.
+fn open(key: &LessSafeKey, header: &Header, datagram: &[u8]) -> Result<(([u8; 16], u64), Message), Refused> {
+    let (clear, sealed) = datagram.split_at(HEADER);
+    let mut sealed = sealed.to_vec();
+    let plain = key
+        .open_in_place(nonce(header.seq), Aad::from(clear), &mut sealed)
+        .map_err(|_| Refused::Forged(header.sender))?;
+    let mut reader = Reader(plain);
+    let echo = (reader.array()?, reader.u64()?);
+    Ok((echo, Message::decode(reader.0)?))
+}
+
+fn key(secret: &ClusterSecret, sender: Priority, session: &[u8; 16]) -> LessSafeKey {
+    let bytes = secret.heartbeat_key(sender.number(), session);
+    let key = UnboundKey::new(&AES_256_GCM, &bytes).expect("invariant: AES-256 takes 32 bytes");
+    LessSafeKey::new(key)
+}
+
+fn nonce(seq: u64) -> Nonce {
+    let mut bytes = [0; 12];
+    bytes[4..].copy_from_slice(&seq.to_be_bytes());
+    Nonce::assume_unique_for_key(bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! Who is believed. What the messages mean is tested in `node`.
+
+use super::super::wire::Part;
+use super::*;
+
+const SECRET: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+fn node(number: u8) -> Priority {
+    Priority::new(number).unwrap()
+}
+
+fn link(me: u8, session: u8) -> Link {
+    let peers = [1, 2].into_iter().filter(|peer| *peer != me).map(node);
+    Link::new(
+        node(me),
+        peers,
+        ClusterSecret::parse(SECRET).unwrap(),
+        [session; 16],
+    )
+}
+
+fn message(version: u64) -> Message {
+    Message::Part(Part {
+        version,
+        index: 0,
+        total: 1,
+        bytes: vec![1, 2, 3],
+    })
+}
+
+/// Both sides believe each other.
+fn introduced() -> (Link, Link) {
+    let (mut a, mut b) = (link(1, 0xa), link(2, 0xb));
+    introduce(&mut a, &mut b);
+    (a, b)
+}
+
+fn introduce(a: &mut Link, b: &mut Link) {
+    let (from, to) = (a.me, b.me);
+    assert_eq!(b.open(&a.seal(to, &message(1))), Err(Refused::Unproven(from)));
+    let reply = a.open(&b.seal(from, &message(2)));
+    assert!(
+        reply.is_ok_and(|heard| heard.new_session),
+        "the reply echoes the new session"
+    );
+    let heard = b.open(&a.seal(to, &message(3))).unwrap();
+    assert_eq!(
+        heard,
+        Heard {
+            from,
+            new_session: true,
+            message: message(3)
+        }
+    );
+}
+
+#[test]
+fn strangers_prove_themselves_in_one_round_trip() {
+    let (mut a, mut b) = introduced();
+    let heard = b.open(&a.seal(node(2), &message(4))).unwrap();
+    assert!(!heard.new_session);
+}
+
+#[test]
+fn a_number_counts_once_and_an_old_one_not_at_all() {
+    let (mut a, mut b) = introduced();
+    let sealed: Vec<Vec<u8>> = (0..200)
+        .map(|version| a.seal(node(2), &message(version)))
+        .collect();
+    assert!(b.open(&sealed[199]).is_ok());
+    assert!(b.open(&sealed[198]).is_ok(), "overtaken");
+    assert_eq!(b.open(&sealed[199]), Err(Refused::Replay));
+    assert_eq!(b.open(&sealed[198]), Err(Refused::Replay));
+    assert!(b.open(&sealed[199 - 127]).is_ok(), "the window's far end");
+    assert_eq!(b.open(&sealed[199 - 128]), Err(Refused::Replay));
+}
+
+#[test]
+fn a_recorded_session_is_not_believed_after_its_sender_started_anew() {
+    let (mut a, mut b) = introduced();
+    let recorded: Vec<Vec<u8>> = (4..8).map(|version| a.seal(node(2), &message(version))).collect();
+    let mut restarted = link(1, 0xaa);
+    introduce(&mut restarted, &mut b);
+    for datagram in &recorded {
+        assert_eq!(b.open(datagram), Err(Refused::Unproven(node(1))));
+    }
+    assert!(
+        b.open(&restarted.seal(node(2), &message(9))).is_ok(),
+        "the living session goes on"
+    );
+}
+
+#[test]
+fn a_recorded_session_is_not_believed_after_its_receiver_started_anew() {
+    let (mut a, _) = introduced();
+    let recorded: Vec<Vec<u8>> = (4..8).map(|version| a.seal(node(2), &message(version))).collect();
+    let mut restarted = link(2, 0xbb);
+    for datagram in &recorded {
+        assert_eq!(restarted.open(datagram), Err(Refused::Unproven(node(1))));
+    }
+}
+
+#[test]
+fn another_key_is_refused_and_changes_nothing() {
+    let (mut a, mut b) = introduced();
+    let mut foreign = Link::new(
+        node(1),
+        [node(2)],
+        ClusterSecret::parse(&SECRET.replace('0', "f")).unwrap(),
+        [0xa; 16],
+    );
+    foreign.seq = 100;
+    assert_eq!(
+        b.open(&foreign.seal(node(2), &message(1))),
+        Err(Refused::Forged(node(1)))
+    );
+    assert!(b.open(&a.seal(node(2), &message(4))).is_ok());
+}
+
+#[test]
+fn every_bit_is_sealed() {
+    let (mut a, mut b) = introduced();
+    let datagram = a.seal(node(2), &message(4));
+    for bit in 0..datagram.len() * 8 {
+        let mut forged = datagram.clone();
+        forged[bit / 8] ^= 1 << (bit % 8);
+        assert!(b.open(&forged).is_err(), "bit {bit}");
+    }
+    assert!(b.open(&datagram).is_ok());
+}
+
+#[test]
+fn a_second_node_with_our_priority_is_named() {
+    let (_, mut b) = introduced();
+    let mut double = link(2, 0xd);
+    double.peers.insert(node(3), Peer::default());
+    assert_eq!(
+        b.open(&double.seal(node(1), &message(1))),
+        Err(Refused::OwnPriority)
+    );
+}
+
+#[test]
+fn a_datagram_for_another_node_or_from_none_of_ours_is_a_strangers() {
+    let (mut a, mut b) = introduced();
+    assert_eq!(b.open(&a.seal(node(3), &message(1))), Err(Refused::Stranger));
+    let mut stranger = link(1, 0xa);
+    stranger.me = node(9);
+    assert_eq!(
+        b.open(&stranger.seal(node(2), &message(1))),
+        Err(Refused::Stranger)
+    );
+}

@@ -1,0 +1,738 @@
+//! A node of the cluster, as a pure machine: heartbeats and answers in, commands out. It knows no socket, clock, map or key;
+//! `driver.rs` carries its commands out.
+//!
+//! Two truths are kept apart. The *owner table*, computed by the default host, says who should own a bucket. What a node
+//! *holds* says who accepts its new connections, and safety rests on that alone: a node comes to hold a bucket only because
+//! its holder released it to this node by name, or because every configured node is known not to hold it.
+
+mod events;
+mod holding;
+mod table;
+
+#[cfg(test)]
+mod sim;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use lb_common::table::{BUCKETS, BucketTable};
+
+pub use self::events::Event;
+use self::holding::Scan;
+use self::table::{Member, Table};
+use super::peer::{Answer, Peer, Probe, Standing};
+use super::sets::BucketSet;
+use super::wire::{Heartbeat, Holdings, Message, PeerReport, Phase, Published, State, TableId};
+use crate::clock::Time;
+use crate::config::model::{Filtering, Priority, Timing};
+
+/// What a node is told once, at its start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This node.
+    pub me: Priority,
+    /// Its share of `multiple` tables against the others', 0..=100.
+    pub weight: u8,
+    /// The MAC address of its cluster NIC.
+    pub mac: [u8; 6],
+    /// The other configured nodes.
+    pub peers: Vec<Priority>,
+    /// Heartbeats.
+    pub timing: Timing,
+    /// How each owner table spreads its buckets; at least one, at most `lb_common::table::TABLES`.
+    pub tables: Vec<Filtering>,
+    /// How much sooner than a peer suspects us our lease ends: at least a tick of the coarse clock, and what clocks may differ
+    /// over the suspect time.
+    pub lease_margin: Duration,
+    /// Digest of the cluster facts that must be equal on all nodes.
+    pub facts: u64,
+    /// Whether the service on this node works already.
+    pub ready: bool,
+}
+
+/// What the node wants done, in this order. Each is done before the next is looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Write these owner tables and make them active, before any message that follows is sent.
+    Apply(Vec<BucketTable>),
+    /// Seal and send a message.
+    Send {
+        /// To whom.
+        to: Priority,
+        /// What.
+        message: Message,
+    },
+    /// All heartbeats of this round are above. If every one was sent, let the lease end at `until` and say so by
+    /// `handle_lease`; if one was not, leave the lease as it is.
+    RenewLease {
+        /// The new end.
+        until: Time,
+    },
+    /// End the lease now.
+    EndLease,
+    /// Ask a peer's host by ARP.
+    Ask {
+        /// Whose.
+        node: Priority,
+        /// What.
+        probe: Probe,
+    },
+    /// Ask the gateway, or the neighbours, by ARP whether this node reaches anyone.
+    AskGateway,
+    /// Find the buckets in which this host has connections, and answer by `handle_scan`.
+    Scan,
+    /// Tell the operator.
+    Report(Event),
+    /// `Order::Stop` is done as far as it can be: nobody needs this node for new connections.
+    HandedOver,
+}
+
+/// What the operator, or the agent for him, wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Own nothing while another can.
+    Drain,
+    /// Own a share again.
+    Resume,
+    /// Hand everything over, then say `HandedOver`.
+    Stop,
+    /// Be gone: no lease, no buckets, and the others are told.
+    Leave,
+}
+
+/// A node of the cluster.
+#[derive(Debug)]
+pub struct Node {
+    settings: Settings,
+    phase: Phase,
+    /// Since when this phase `Starting` lasts.
+    since: Time,
+    incarnation: u32,
+    draining: bool,
+    ready: bool,
+    carrier: bool,
+    /// When the gateway, or a neighbour, last answered.
+    gateway_answered: Option<Time>,
+    next_gateway: Time,
+    /// When the lease ends. Past it this node owns nothing, whatever it thinks.
+    lease: Option<Time>,
+    peers: BTreeMap<Priority, Peer>,
+    /// Per owner table.
+    holdings: Vec<Holdings>,
+    /// The incarnation of each heir when a bucket was released to it.
+    heirs: BTreeMap<Priority, u32>,
+    /// The owner table that this node follows.
+    table: Option<Table>,
+    /// The owner table that this node computed as default host, and for which members.
+    published: Option<Published>,
+    /// What `published` was computed for.
+    published_for: Vec<Member>,
+    /// Greater than or equal to any epoch seen.
+    newest_epoch: u64,
+    state_version: u64,
+    /// The state that `state_version` stands for.
+    announced: State,
+    applied: Vec<BucketTable>,
+    scan: Scan,
+    handed_over: bool,
+    last_beat: Option<Time>,
+    /// A heartbeat is wanted before its period is over.
+    urgent: bool,
+    waiting: Option<Event>,
+    /// What other nodes are to be told to do, and until when.
+    wishes: BTreeMap<Priority, (bool, Time)>,
+    commands: VecDeque<Command>,
+}
+
+/// How long another node is told what the operator wants of it.
+const WISH: Duration = Duration::from_secs(3);
+
+/// The least time between two heartbeats to a peer, however much changes.
+const RATE_LIMIT: Duration = Duration::from_millis(2);
+
+impl Node {
+    /// A node that holds nothing. Where connections of an earlier agent may live, `departing` is the safe first table, so
+    /// every bucket starts there until a scan finds it empty.
+    pub fn new(settings: Settings, now: Time) -> Self {
+        let holdings = vec![
+            Holdings {
+                departing: BucketSet::FULL,
+                ..Holdings::NONE
+            };
+            settings.tables.len()
+        ];
+        let peers = settings
+            .peers
+            .iter()
+            .map(|&peer| (peer, Peer::new(peer, now)))
+            .collect();
+        let mut node = Self {
+            phase: Phase::Starting,
+            since: now,
+            incarnation: 1,
+            draining: false,
+            ready: settings.ready,
+            carrier: true,
+            gateway_answered: None,
+            next_gateway: now,
+            lease: None,
+            peers,
+            announced: State {
+                holdings: holdings.clone(),
+                published: None,
+            },
+            holdings,
+            heirs: BTreeMap::new(),
+            table: None,
+            published: None,
+            published_for: Vec::new(),
+            newest_epoch: 0,
+            state_version: 1,
+            applied: Vec::new(),
+            scan: Scan::default(),
+            handed_over: false,
+            last_beat: None,
+            urgent: true,
+            waiting: None,
+            wishes: BTreeMap::new(),
+            commands: VecDeque::from([Command::EndLease]),
+            settings,
+        };
+        node.apply();
+        node
+    }
+
+    /// A message of a peer that the link believes; `new_session`: the first since its agent started.
+    pub fn handle_message(&mut self, from: Priority, new_session: bool, message: Message, now: Time) {
+        self.check_lease(now);
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return;
+        };
+        if new_session {
+            peer.forget_session();
+        }
+        match message {
+            Message::Heartbeat(heartbeat) => self.handle_heartbeat(from, *heartbeat, now),
+            Message::Part(part) => {
+                if peer.assemble(part, self.settings.tables.len()) {
+                    self.urgent = true;
+                    self.settle(now);
+                }
+            }
+            Message::Drain(drain) => self.handle_order(if drain { Order::Drain } else { Order::Resume }, now),
+        }
+    }
+
+    fn handle_heartbeat(&mut self, from: Priority, heartbeat: Heartbeat, now: Time) {
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return;
+        };
+        self.newest_epoch = self.newest_epoch.max(heartbeat.table.epoch);
+        let (was, changed) = (peer.standing, peer.heartbeat.as_ref() != Some(&heartbeat));
+        let stale = peer.state_version() != heartbeat.state_version;
+        let behind = heartbeat
+            .peers
+            .iter()
+            .any(|report| report.node == self.settings.me && report.state_version != self.state_version);
+        peer.hear(heartbeat, now);
+        let standing = peer.standing;
+        if was != standing {
+            self.report(Event::heard(from, standing));
+        }
+        if was != standing || changed {
+            // Who changed wants to know soon that we know; a new peer wants to be heard.
+            self.urgent |= was != standing || stale || behind;
+            self.settle(now);
+        }
+    }
+
+    /// A rightly sealed datagram of a session that has not proved itself: our next heartbeat lets it.
+    pub fn handle_unproven(&mut self, from: Priority) {
+        self.urgent |= self.peers.contains_key(&from);
+    }
+
+    /// An ARP answer from a peer's host.
+    pub fn handle_answer(&mut self, answer: Answer, now: Time) {
+        self.check_lease(now);
+        self.peers
+            .values_mut()
+            .for_each(|peer| peer.answered(answer, now));
+    }
+
+    /// The gateway, or a neighbour that is no node, has answered ARP.
+    pub fn handle_gateway(&mut self, now: Time) {
+        self.check_lease(now);
+        self.gateway_answered = Some(now);
+    }
+
+    /// The cluster NIC has lost or found its carrier.
+    pub fn handle_carrier(&mut self, up: bool, now: Time) {
+        self.check_lease(now);
+        if self.carrier == up {
+            return;
+        }
+        self.carrier = up;
+        self.report(if up {
+            Event::CarrierFound
+        } else {
+            Event::CarrierLost
+        });
+        // Without a carrier others take over at once; with it this node begins as at a start.
+        self.begin_again(now);
+    }
+
+    /// Whether the service on this node works.
+    pub fn handle_ready(&mut self, ready: bool, now: Time) {
+        self.check_lease(now);
+        if self.ready != ready {
+            self.ready = ready;
+            self.report(Event::Ready(ready));
+            self.urgent = true;
+            self.settle(now);
+        }
+    }
+
+    /// What the operator wants.
+    pub fn handle_order(&mut self, order: Order, now: Time) {
+        self.check_lease(now);
+        match order {
+            Order::Drain | Order::Resume => {
+                self.draining = order == Order::Drain;
+                self.report(Event::Draining(self.draining));
+            }
+            Order::Stop if self.phase == Phase::Serving => self.phase = Phase::Stopping,
+            Order::Stop => {}
+            Order::Leave => self.leave(),
+        }
+        self.urgent = true;
+        self.settle(now);
+        if order == Order::Stop {
+            self.check_handed_over();
+        }
+    }
+
+    /// What the operator wants of another node; it is told until its heartbeats show that it does so, or `WISH` is over.
+    /// False if no such node is alive.
+    pub fn handle_wish(&mut self, node: Priority, drain: bool, now: Time) -> bool {
+        self.check_lease(now);
+        let alive = self
+            .peers
+            .get(&node)
+            .is_some_and(|peer| peer.standing == Standing::Alive);
+        if alive {
+            self.wishes.insert(node, (drain, now + WISH));
+            self.urgent = true;
+        }
+        alive
+    }
+
+    /// The lease was renewed, as `RenewLease` asked.
+    pub fn handle_lease(&mut self, until: Time) {
+        self.lease = self.lease.map(|_| until);
+    }
+
+    /// The buckets in which this host has connections, per owner table.
+    pub fn handle_scan(&mut self, live: &[BucketSet], now: Time) {
+        self.check_lease(now);
+        let emptied = self.scan.finish(live);
+        for (holdings, emptied) in self.holdings.iter_mut().zip(emptied) {
+            holdings.departing = holdings.departing.difference(&emptied);
+        }
+        self.settle(now);
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.check_lease(now);
+        if self.judge(now) {
+            self.settle(now);
+        }
+        self.advance(now);
+        self.ask(now);
+        if self.has_departing() && self.scan.is_due(now) {
+            self.scan.begin(
+                now,
+                self.holdings
+                    .iter()
+                    .map(|holdings| holdings.departing.clone())
+                    .collect(),
+            );
+            self.commands.push_back(Command::Scan);
+        }
+        if self.next_beat() <= now {
+            self.beat(now);
+        }
+        if self.phase == Phase::Stopping {
+            self.check_handed_over();
+        }
+    }
+
+    /// When `handle_timeout` has something to do at the latest.
+    pub fn poll_timeout(&self) -> Time {
+        let timing = &self.settings.timing;
+        let reached = self.reached();
+        // Without a carrier nobody is judged or asked.
+        let peers = || self.peers.values().filter(|_| self.carrier);
+        let judgements = peers().filter_map(|peer| peer.next_judgement(timing, reached));
+        let probes = peers()
+            .filter(|peer| peer.standing != Standing::Stopped)
+            .map(|peer| peer.next_probe(timing));
+        judgements
+            .chain(probes)
+            .chain(self.lease)
+            .fold(self.next_beat(), Time::min)
+    }
+
+    /// The next thing to be done.
+    pub fn next_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    fn report(&mut self, event: Event) {
+        self.commands.push_back(Command::Report(event));
+    }
+
+    /// Judges every peer's silence; true if one's standing changed.
+    fn judge(&mut self, now: Time) -> bool {
+        let timing = self.settings.timing;
+        let reached = self.reached();
+        let mut events = Vec::new();
+        let mut changed = false;
+        for peer in self.peers.values_mut() {
+            if self.carrier && peer.judge(&timing, reached, now) {
+                changed = true;
+                // Of the rest it may have taken some since we last heard of it.
+                let not_ours = |holdings: &Holdings| BucketSet::FULL.difference(&holdings.holds);
+                peer.may_have = Some(self.holdings.iter().map(not_ours).collect());
+                events.extend(Event::fallen(peer.node, peer.standing));
+            }
+            if !peer.told.filtered && peer.is_filtered(&timing, now) {
+                peer.told.filtered = true;
+                events.push(Event::HeartbeatsFiltered(peer.node));
+            }
+            let missing = peer.silence(now) >= MISSING && peer.standing != Standing::Stopped;
+            if !peer.told.missing && missing {
+                peer.told.missing = true;
+                events.push(Event::NoHeartbeat {
+                    node: peer.node,
+                    host_answers: peer.kernel_answered(),
+                });
+            }
+        }
+        self.urgent |= changed;
+        events.into_iter().for_each(|event| self.report(event));
+        changed
+    }
+
+    /// When another host last answered this node.
+    fn reached(&self) -> Option<Time> {
+        let alive = self
+            .peers
+            .values()
+            .filter(|peer| peer.standing == Standing::Alive);
+        alive
+            .filter_map(Peer::last_heard)
+            .chain(self.gateway_answered)
+            .max()
+    }
+
+    /// From `Starting` to `Serving`, once it is known of every configured node whether it lives.
+    fn advance(&mut self, now: Time) {
+        if self.phase != Phase::Starting || !self.carrier {
+            return;
+        }
+        match self.obstacle() {
+            None => {
+                self.phase = Phase::Serving;
+                self.waiting = None;
+                // Until the first heartbeat is out; past it this node begins again.
+                self.lease = Some(now + self.settings.timing.suspect());
+                self.urgent = true;
+                self.report(Event::Serving);
+                self.settle(now);
+            }
+            Some(obstacle) => {
+                let patience = self.settings.timing.suspect() * 3;
+                if self.waiting.as_ref() != Some(&obstacle) && now.since(self.since) >= patience {
+                    self.waiting = Some(obstacle.clone());
+                    self.report(obstacle);
+                }
+            }
+        }
+    }
+
+    /// Why this node may not serve yet.
+    fn obstacle(&self) -> Option<Event> {
+        let mut alone = true;
+        for peer in self.peers.values() {
+            match peer.standing {
+                Standing::Unknown => return Some(Event::WaitingFor(peer.node)),
+                Standing::Alive if self.differs(peer) => return Some(Event::FactsDiffer(peer.node)),
+                Standing::Alive => {
+                    let hears_us = peer
+                        .report_on(self.settings.me)
+                        .is_some_and(|report| report.alive && report.incarnation == self.incarnation);
+                    if !hears_us || !peer.is_current() {
+                        return Some(Event::WaitingFor(peer.node));
+                    }
+                    alone = false;
+                }
+                Standing::Suspect | Standing::Dead | Standing::Stopped => {}
+            }
+        }
+        (alone && self.gateway_answered.is_none()).then_some(Event::Alone)
+    }
+
+    /// Whether a peer runs with other cluster facts. Then the one that serves goes on, or of two the lower priority number.
+    fn differs(&self, peer: &Peer) -> bool {
+        peer.heartbeat
+            .as_ref()
+            .is_some_and(|heartbeat| heartbeat.facts != self.settings.facts)
+    }
+
+    fn ask(&mut self, now: Time) {
+        if !self.carrier {
+            return;
+        }
+        for peer in self.peers.values_mut() {
+            for probe in peer.probes_due(&self.settings.timing, now) {
+                self.commands.push_back(Command::Ask {
+                    node: peer.node,
+                    probe,
+                });
+            }
+        }
+        // A node that starts alone, or is alone with a suspect, has to know whether it reaches anyone.
+        let suspects = self.peers.values().any(|peer| peer.standing == Standing::Suspect);
+        let starts = self.phase == Phase::Starting && self.gateway_answered.is_none();
+        if (starts || suspects) && self.next_gateway <= now {
+            let pace = if starts {
+                self.settings.timing.period * 2
+            } else {
+                Duration::from_millis(500)
+            };
+            self.next_gateway = now + pace;
+            self.commands.push_back(Command::AskGateway);
+        }
+    }
+
+    fn next_beat(&self) -> Time {
+        match self.last_beat {
+            None => self.since,
+            Some(last) if self.urgent => last + RATE_LIMIT,
+            Some(last) => last + self.settings.timing.period,
+        }
+    }
+
+    /// A heartbeat to every peer, and what those that lag behind miss of our state.
+    fn beat(&mut self, now: Time) {
+        self.last_beat = Some(now);
+        self.urgent = false;
+        let heartbeat = Message::Heartbeat(Box::new(self.heartbeat()));
+        let mut parts = None;
+        for peer in self.peers.values() {
+            self.commands.push_back(Command::Send {
+                to: peer.node,
+                message: heartbeat.clone(),
+            });
+            let known = peer
+                .report_on(self.settings.me)
+                .map_or(0, |report| report.state_version);
+            if peer.standing == Standing::Alive && known < self.state_version {
+                let parts = parts.get_or_insert_with(|| self.announced.parts(self.state_version));
+                let send = |part| Command::Send {
+                    to: peer.node,
+                    message: Message::Part(part),
+                };
+                self.commands.extend(parts.iter().cloned().map(send));
+            }
+        }
+        self.wish(now);
+        if self.lease.is_some() && self.carrier {
+            let until = now + self.settings.timing.suspect() - self.settings.lease_margin;
+            self.commands.push_back(Command::RenewLease { until });
+        }
+    }
+
+    fn wish(&mut self, now: Time) {
+        let peers = &self.peers;
+        self.wishes.retain(|node, (drain, until)| {
+            let heartbeat = peers.get(node).and_then(|peer| peer.heartbeat.as_ref());
+            *until > now && heartbeat.is_some_and(|heartbeat| heartbeat.draining != *drain)
+        });
+        let send = |(to, (drain, _)): (&Priority, &(bool, Time))| Command::Send {
+            to: *to,
+            message: Message::Drain(*drain),
+        };
+        self.commands.extend(self.wishes.iter().map(send));
+    }
+
+    fn heartbeat(&self) -> Heartbeat {
+        let report = |peer: &Peer| PeerReport {
+            node: peer.node,
+            alive: peer.standing == Standing::Alive,
+            incarnation: peer.incarnation(),
+            state_version: peer.state_version(),
+        };
+        Heartbeat {
+            period: self.settings.timing.period,
+            multiplier: self.settings.timing.multiplier,
+            incarnation: self.incarnation,
+            phase: self.phase,
+            draining: self.draining,
+            ready: self.ready,
+            weight: self.settings.weight,
+            mac: self.settings.mac,
+            facts: self.settings.facts,
+            table: self.table_id(),
+            state_version: self.state_version,
+            peers: self.peers.values().map(report).collect(),
+        }
+    }
+
+    /// The lease is the data path's truth: once it has lapsed others may hold what was ours.
+    fn check_lease(&mut self, now: Time) {
+        if let Some(until) = self.lease.filter(|until| *until <= now) {
+            self.report(Event::LeaseLapsed {
+                late: now.since(until),
+            });
+            self.begin_again(now);
+        }
+    }
+
+    /// Gives every holding up and starts as at the first start, but for the connections that live here.
+    fn begin_again(&mut self, now: Time) {
+        for holdings in &mut self.holdings {
+            holdings.departing = holdings.departing.union(&holdings.holds);
+            holdings.holds = BucketSet::EMPTY;
+            holdings.released.clear();
+        }
+        self.heirs.clear();
+        self.incarnation += 1;
+        self.since = now;
+        self.waiting = None;
+        self.gateway_answered = None;
+        self.table = None;
+        self.published = None;
+        if self.lease.take().is_some() {
+            self.commands.push_back(Command::EndLease);
+        }
+        self.phase = match self.phase {
+            Phase::Starting | Phase::Serving => Phase::Starting,
+            Phase::Stopping | Phase::Stopped => self.phase,
+        };
+        self.peers.values_mut().for_each(|peer| peer.forget(now));
+        self.urgent = true;
+        self.settle(now);
+    }
+
+    fn leave(&mut self) {
+        self.phase = Phase::Stopped;
+        self.holdings.fill(Holdings::NONE);
+        self.table = None;
+        self.published = None;
+        if self.lease.take().is_some() {
+            self.commands.push_back(Command::EndLease);
+        }
+    }
+
+    /// Says once that the others have all they can have.
+    fn check_handed_over(&mut self) {
+        let holds = self.holdings.iter().any(|holdings| !holdings.holds.is_empty());
+        let heirs = self
+            .peers
+            .values()
+            .any(|peer| peer.is_member() && peer.phase() == Some(Phase::Serving) && !self.differs(peer));
+        let released = self.holdings.iter().any(|holdings| !holdings.released.is_empty());
+        if !self.handed_over && !((holds || released) && heirs) {
+            self.handed_over = true;
+            self.commands.push_back(Command::HandedOver);
+        }
+    }
+}
+
+/// After this time without a heartbeat from a configured peer the operator is told where to look.
+const MISSING: Duration = Duration::from_secs(10);
+
+/// How a node stands, for `rollcall status`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Where it is between start and stop.
+    pub phase: Phase,
+    /// Its operator wants it to own nothing.
+    pub draining: bool,
+    /// Why it does not serve yet, if that lasts.
+    pub waiting: Option<Event>,
+    /// When its lease ends.
+    pub lease: Option<Time>,
+    /// The owner table in force.
+    pub table: TableId,
+    /// The living node with the lowest priority number, among those that serve.
+    pub default_host: Option<Priority>,
+    /// The owner tables as the data path has them.
+    pub tables: Vec<BucketTable>,
+    /// Every other configured node.
+    pub peers: Vec<PeerSnapshot>,
+}
+
+/// How a peer stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerSnapshot {
+    /// Which.
+    pub node: Priority,
+    /// Whether it lives.
+    pub standing: Standing,
+    /// Where it is between start and stop, by its latest heartbeat.
+    pub phase: Option<Phase>,
+    /// Its operator wants it to own nothing.
+    pub draining: bool,
+    /// Its service works, by its latest heartbeat.
+    pub ready: bool,
+    /// How many buckets of each owner table it holds.
+    pub holds: Vec<u32>,
+    /// When it was last heard.
+    pub last_heard: Option<Time>,
+    /// Its heartbeats are missing while its data path answers.
+    pub filtered: bool,
+}
+
+impl Node {
+    /// How things stand.
+    pub fn snapshot(&self, now: Time) -> Snapshot {
+        let peer = |peer: &Peer| PeerSnapshot {
+            node: peer.node,
+            standing: peer.standing,
+            phase: peer.phase(),
+            draining: peer
+                .heartbeat
+                .as_ref()
+                .is_some_and(|heartbeat| heartbeat.draining),
+            ready: peer.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.ready),
+            holds: self.counts_of(peer),
+            last_heard: peer.last_heard(),
+            filtered: peer.is_filtered(&self.settings.timing, now),
+        };
+        Snapshot {
+            phase: self.phase,
+            draining: self.draining,
+            waiting: self.waiting.clone(),
+            lease: self.lease,
+            table: self.table_id(),
+            default_host: self.default_host(),
+            tables: self.applied.clone(),
+            peers: self.peers.values().map(peer).collect(),
+        }
+    }
+
+    fn counts_of(&self, peer: &Peer) -> Vec<u32> {
+        let held = |index: usize| {
+            let state = peer.state.as_ref().filter(|_| peer.standing == Standing::Alive);
+            state
+                .and_then(|(_, state)| state.holdings.get(index))
+                .map_or(0, |holdings| holdings.holds.len())
+        };
+        (0..self.holdings.len())
+            .map(|index| u32::try_from(held(index)).unwrap_or(BUCKETS as u32))
+            .collect()
+    }
+}

@@ -1,0 +1,302 @@
+//! What this node holds, and how it comes to hold and to release it. Every rule of safety between nodes is in this file.
+
+use lb_common::table::{Bucket, BucketState};
+
+use super::*;
+
+impl Node {
+    /// Brings the owner table, what is held, the data path and what the others are told in line with what is known now.
+    pub(super) fn settle(&mut self, now: Time) {
+        self.step_down_for_other_facts(now);
+        self.follow_table();
+        for index in 0..self.holdings.len() {
+            self.forget_finished_releases(index);
+            self.give_way(index);
+            self.accept_releases(index);
+            self.take(index);
+            self.release(index);
+        }
+        self.apply();
+        self.announce();
+    }
+
+    /// Two nodes with different facts cannot share anything: the newcomer stays out, and of two that serve already the one
+    /// with the lower priority number goes on.
+    fn step_down_for_other_facts(&mut self, now: Time) {
+        let other = |peer: &&Peer| peer.is_member() && peer.node < self.settings.me && self.differs(peer);
+        if self.phase == Phase::Serving
+            && let Some(node) = self.peers.values().find(other).map(|peer| peer.node)
+        {
+            self.report(Event::FactsDiffer(node));
+            self.begin_again(now);
+        }
+    }
+
+    /// A release is over once its heir holds the bucket, or somebody else does who took it from the heir; or once the heir
+    /// has given everything up, is stopped or suspect, and so can no longer accept it.
+    fn forget_finished_releases(&mut self, index: usize) {
+        let held = self.held_by_peers(index);
+        let peers = &self.peers;
+        let heirs = &self.heirs;
+        self.holdings[index].released.retain_mut(|(heir, set)| {
+            *set = set.difference(&held);
+            let can_accept = peers
+                .get(heir)
+                .is_some_and(|peer| peer.is_member() && heirs.get(heir) == Some(&peer.incarnation()));
+            can_accept && !set.is_empty()
+        });
+    }
+
+    /// A living peer that serves holds what we hold, as after a split: the lower priority number keeps it.
+    fn give_way(&mut self, index: usize) {
+        let above = self.peers.values().filter(|peer| peer.node < self.settings.me);
+        let theirs = union(
+            above
+                .filter(|peer| self.is_counted(peer))
+                .map(|peer| held(peer, index)),
+        );
+        let mine = &mut self.holdings[index];
+        let lost = mine.holds.intersection(&theirs);
+        mine.holds = mine.holds.difference(&lost);
+        mine.departing = mine.departing.union(&lost);
+    }
+
+    /// Accepts what living peers have released to us. A release counts once: a peer repeats it until it hears that we hold it,
+    /// and we may have released it again by then.
+    fn accept_releases(&mut self, index: usize) {
+        if !self.serves() {
+            return;
+        }
+        let me = self.settings.me;
+        let mut offered = BucketSet::EMPTY;
+        for peer in self
+            .peers
+            .values_mut()
+            .filter(|peer| peer.is_member() && peer.is_current())
+        {
+            let Some((_, state)) = &peer.state else { continue };
+            let releases = state
+                .holdings
+                .get(index)
+                .into_iter()
+                .flat_map(|holdings| &holdings.released);
+            let to_me = union(
+                releases
+                    .filter(|(heir, _)| *heir == me)
+                    .map(|(_, set)| set.clone()),
+            );
+            offered = offered.union(&to_me.difference(&peer.accepted[index]));
+            peer.accepted[index] = to_me;
+        }
+        self.hold(index, &offered);
+    }
+
+    /// Takes what we should own and nobody holds: after a peer fell silent, at a cold start, when an heir was lost.
+    fn take(&mut self, index: usize) {
+        let Some(table) = self.table.as_ref().filter(|_| self.serves()) else {
+            return;
+        };
+        let wanted = table
+            .share(index, self.settings.me)
+            .difference(&self.holdings[index].holds);
+        if wanted.is_empty() {
+            return;
+        }
+        let blocked = union(self.peers.values().map(|peer| self.blocked_by(peer, index)));
+        let ours = union(self.holdings[index].released.iter().map(|(_, set)| set.clone()));
+        self.hold(index, &wanted.difference(&blocked).difference(&ours));
+    }
+
+    /// What a peer keeps us from taking: what it holds or has released, and everything while it does not agree with us on the
+    /// table and on who is silent. What a silent peer held may be taken, because its lease has ended.
+    fn blocked_by(&self, peer: &Peer, index: usize) -> BucketSet {
+        match peer.standing {
+            Standing::Unknown => BucketSet::FULL,
+            Standing::Suspect | Standing::Dead | Standing::Stopped => BucketSet::EMPTY,
+            // A node that starts holds nothing. Once it follows our table it knows that we serve, and will in turn take
+            // nothing before we follow its own; without that two that start at once would each take everything.
+            Standing::Alive if self.agrees(peer) => held(peer, index).union(&released(peer, index)),
+            Standing::Alive => BucketSet::FULL,
+        }
+    }
+
+    /// Whether a peer follows our table, knows what we hold now, and counts nobody as living that we count as silent.
+    fn agrees(&self, peer: &Peer) -> bool {
+        let Some(heartbeat) = peer.heartbeat.as_ref().filter(|_| peer.is_current()) else {
+            return false;
+        };
+        let knows_us = peer
+            .report_on(self.settings.me)
+            .is_some_and(|report| report.alive && report.incarnation == self.incarnation);
+        let silent = |other: &&Peer| matches!(other.standing, Standing::Suspect | Standing::Dead);
+        let vetoes = |other: &Peer| peer.report_on(other.node).is_some_and(|report| report.alive);
+        heartbeat.table == self.table_id() && knows_us && !self.peers.values().filter(silent).any(vetoes)
+    }
+
+    /// Whether what a peer says it holds is to be believed as of now.
+    fn is_counted(&self, peer: &Peer) -> bool {
+        peer.is_member() && peer.is_current() && !self.differs(peer)
+    }
+
+    /// Releases what another should own, to that node by name, once it follows the same table. Final: from here on only the
+    /// heir may take it.
+    fn release(&mut self, index: usize) {
+        let Some(table) = self.table.as_ref().filter(|_| self.serves()) else {
+            return;
+        };
+        let mut releases = Vec::new();
+        for peer in self
+            .peers
+            .values()
+            .filter(|peer| peer.phase() == Some(Phase::Serving) && self.agrees(peer))
+        {
+            let share = table
+                .share(index, peer.node)
+                .intersection(&self.holdings[index].holds);
+            if !share.is_empty() {
+                releases.push((peer.node, peer.incarnation(), share));
+            }
+        }
+        for (heir, incarnation, share) in releases {
+            let mine = &mut self.holdings[index];
+            mine.holds = mine.holds.difference(&share);
+            mine.departing = mine.departing.union(&share);
+            match mine.released.iter_mut().find(|(node, _)| *node == heir) {
+                Some((_, set)) => *set = set.union(&share),
+                None => mine.released.push((heir, share)),
+            }
+            self.heirs.insert(heir, incarnation);
+        }
+    }
+
+    fn hold(&mut self, index: usize, set: &BucketSet) {
+        let mine = &mut self.holdings[index];
+        mine.holds = mine.holds.union(set);
+        mine.departing = mine.departing.difference(set);
+        for (_, released) in &mut mine.released {
+            *released = released.difference(set);
+        }
+        mine.released.retain(|(_, released)| !released.is_empty());
+    }
+
+    fn held_by_peers(&self, index: usize) -> BucketSet {
+        union(
+            self.peers
+                .values()
+                .filter(|peer| peer.is_member())
+                .map(|peer| held(peer, index)),
+        )
+    }
+
+    /// What may still have connections elsewhere.
+    fn held_formerly(&self, index: usize) -> BucketSet {
+        union(self.peers.values().map(|peer| peer.may_have(index)))
+    }
+
+    /// Brings the data path in line with what is held. The command precedes the message that tells of it.
+    pub(super) fn apply(&mut self) {
+        let table = |(index, holdings): (usize, &Holdings)| {
+            let formerly = self.held_formerly(index);
+            let state = |bucket: Bucket| match bucket {
+                _ if holdings.holds.contains(bucket) && formerly.contains(bucket) => BucketState::Arriving,
+                _ if holdings.holds.contains(bucket) => BucketState::Mine,
+                _ if holdings.departing.contains(bucket) => BucketState::Departing,
+                _ => BucketState::Other,
+            };
+            let mut table = BucketTable::filled(BucketState::Other);
+            Bucket::all().for_each(|bucket| table.set(bucket, state(bucket)));
+            table
+        };
+        let tables: Vec<BucketTable> = self.holdings.iter().enumerate().map(table).collect();
+        if tables != self.applied {
+            self.applied.clone_from(&tables);
+            self.commands.push_back(Command::Apply(tables));
+        }
+    }
+
+    fn announce(&mut self) {
+        let state = State {
+            holdings: self.holdings.clone(),
+            published: self.published.clone(),
+        };
+        if state != self.announced {
+            self.announced = state;
+            self.state_version += 1;
+            self.urgent = true;
+        }
+    }
+
+    pub(super) fn has_departing(&self) -> bool {
+        self.holdings
+            .iter()
+            .any(|holdings| !holdings.departing.is_empty())
+    }
+}
+
+fn held(peer: &Peer, index: usize) -> BucketSet {
+    let holdings = peer
+        .state
+        .as_ref()
+        .and_then(|(_, state)| state.holdings.get(index));
+    holdings.map_or(BucketSet::EMPTY, |holdings| holdings.holds.clone())
+}
+
+fn released(peer: &Peer, index: usize) -> BucketSet {
+    let holdings = peer
+        .state
+        .as_ref()
+        .and_then(|(_, state)| state.holdings.get(index));
+    union(
+        holdings
+            .into_iter()
+            .flat_map(|holdings| &holdings.released)
+            .map(|(_, set)| set.clone()),
+    )
+}
+
+fn union(sets: impl Iterator<Item = BucketSet>) -> BucketSet {
+    sets.fold(BucketSet::EMPTY, |all, set| all.union(&set))
+}
+
+/// The search for departing buckets without connections. One is empty once two scans in a row, both begun after it departed,
+/// found no connection of it: what one scan misses, because the kernel's table changed under it, the next one sees.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    last: Option<Time>,
+    /// What was departing when the running scan began.
+    asked: Option<Vec<BucketSet>>,
+    /// What the last scan found empty.
+    empty: Vec<BucketSet>,
+}
+
+impl Scan {
+    /// Time from one scan to the next.
+    const INTERVAL: Duration = Duration::from_secs(1);
+
+    pub(super) fn is_due(&self, now: Time) -> bool {
+        self.asked.is_none() && self.last.is_none_or(|last| now.since(last) >= Self::INTERVAL)
+    }
+
+    pub(super) fn begin(&mut self, now: Time, departing: Vec<BucketSet>) {
+        self.last = Some(now);
+        self.asked = Some(departing);
+    }
+
+    /// What has no connections any more, per owner table.
+    pub(super) fn finish(&mut self, live: &[BucketSet]) -> Vec<BucketSet> {
+        let Some(asked) = self.asked.take() else {
+            return Vec::new();
+        };
+        let before = std::mem::take(&mut self.empty);
+        self.empty = asked
+            .iter()
+            .zip(live)
+            .map(|(asked, live)| asked.difference(live))
+            .collect();
+        before
+            .iter()
+            .zip(&self.empty)
+            .map(|(before, now)| before.intersection(now))
+            .collect()
+    }
+}

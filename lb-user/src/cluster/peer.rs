@@ -1,0 +1,440 @@
+//! What this node knows of another: whether it lives, and what it holds. Not what follows from that (`node.rs`).
+
+use std::time::Duration;
+
+use lb_common::table::TABLES;
+
+use super::sets::BucketSet;
+use super::wire::{Heartbeat, MAX_PARTS, PART, Part, PeerReport, Phase, State};
+use crate::clock::Time;
+use crate::config::model::{Priority, Timing};
+
+/// Whether a peer lives.
+///
+/// ```text
+///             heard                silent S, and its lease probes too
+///  Unknown ----------> Alive ----------------------------------------> Suspect
+///     |                ^ ^ ^ \                                          |  |
+///     |                | | |  `-- says goodbye --> Stopped --heard--.   |  | its kernel answers no ARP for its own
+///     |                | | |                                        |   |  | address for max(1 s, 3 S)
+///     |                | | `----------------------------------------'   |  v
+///     |                | `------------------- heard --------------------' Dead
+///     |                `----------------------- heard --------------------'   (and back to Suspect if it answers again)
+///     `-- as Alive -> Suspect
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Not heard yet since this node started, nor silent for long enough.
+    Unknown,
+    /// Heard, or at least its data path answers.
+    Alive,
+    /// Silent: its buckets may be taken for new connections. Its old connections may live on.
+    Suspect,
+    /// Its connections are gone for certain.
+    Dead,
+    /// Left in good order.
+    Stopped,
+}
+
+/// A question to a peer's host, asked by ARP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Probe {
+    /// Who has the peer's own address? Its kernel answers while the host lives.
+    Kernel,
+    /// Who has the cluster IP, sent to the peer's own MAC address? Its XDP program answers exactly while its lease lives.
+    Lease {
+        /// The peer's own MAC address.
+        mac: [u8; 6],
+    },
+}
+
+/// An answer to a `Probe`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The kernel of this node answered for its own address.
+    Kernel {
+        /// Whose.
+        node: Priority,
+        /// From which MAC address.
+        mac: [u8; 6],
+    },
+    /// Somebody's data path answered for the cluster IP. All answer alike, so only the frame's source says whose it is.
+    Lease {
+        /// The frame's source.
+        mac: [u8; 6],
+    },
+}
+
+/// What this node knows of one peer.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) node: Priority,
+    pub(crate) standing: Standing,
+    /// Its latest heartbeat.
+    pub(crate) heartbeat: Option<Heartbeat>,
+    /// Its latest whole state; `None` until one came, and once its connections are known to be gone.
+    pub(crate) state: Option<(u64, State)>,
+    /// While it is suspect: what it may have connections in, per table. More than it last told, because it may have come to hold
+    /// buckets in its last moments without our hearing of it.
+    pub(crate) may_have: Option<Vec<BucketSet>>,
+    /// What of its current releases to us we have accepted, per table: a release counts once.
+    pub(crate) accepted: Vec<BucketSet>,
+    /// When silence began to count.
+    since: Time,
+    last_heard: Option<Time>,
+    last_lease_answer: Option<Time>,
+    last_kernel_answer: Option<Time>,
+    suspect_since: Time,
+    mac: Option<[u8; 6]>,
+    probes: Probes,
+    assembly: Option<Assembly>,
+    /// Whether the operator was told that heartbeats are filtered, or missing for long.
+    pub(crate) told: Told,
+}
+
+/// How many rounds of probes must stay unanswered before silence counts. At 30 % loss each way one in two hundred such
+/// silences is still a living lease's, and heartbeats are lost only one time in four hundred then.
+const ROUNDS: u32 = 8;
+
+/// The probes of the present silence.
+#[derive(Clone, Copy, Debug, Default)]
+struct Probes {
+    first: Option<Time>,
+    last: Option<Time>,
+    sent: u32,
+}
+
+/// What the operator was told in the present silence.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) filtered: bool,
+    pub(crate) missing: bool,
+}
+
+/// A state of which some parts have come.
+#[derive(Debug)]
+struct Assembly {
+    version: u64,
+    parts: Vec<Option<Vec<u8>>>,
+}
+
+impl Peer {
+    pub(crate) fn new(node: Priority, now: Time) -> Self {
+        Self {
+            node,
+            standing: Standing::Unknown,
+            heartbeat: None,
+            state: None,
+            may_have: None,
+            accepted: vec![BucketSet::EMPTY; TABLES],
+            since: now,
+            last_heard: None,
+            last_lease_answer: None,
+            last_kernel_answer: None,
+            suspect_since: now,
+            mac: None,
+            probes: Probes::default(),
+            assembly: None,
+            told: Told::default(),
+        }
+    }
+
+    /// Forgets whether it lives and what it holds, because this node was not there to see it change.
+    pub(crate) fn forget(&mut self, now: Time) {
+        self.forget_session();
+        self.standing = Standing::Unknown;
+        self.since = now;
+        self.last_heard = None;
+        self.last_lease_answer = None;
+        self.probes = Probes::default();
+        self.told = Told::default();
+    }
+
+    /// Its agent has started anew: what the old one said is void.
+    pub(crate) fn forget_session(&mut self) {
+        self.heartbeat = None;
+        self.state = None;
+        self.may_have = None;
+        self.assembly = None;
+        self.accepted.fill(BucketSet::EMPTY);
+    }
+
+    /// Takes its heartbeat in.
+    pub(crate) fn hear(&mut self, heartbeat: Heartbeat, now: Time) {
+        self.last_heard = Some(now);
+        self.probes = Probes::default();
+        self.told = Told::default();
+        self.may_have = None;
+        self.mac = Some(heartbeat.mac);
+        self.standing = match heartbeat.phase {
+            Phase::Starting | Phase::Serving | Phase::Stopping => Standing::Alive,
+            Phase::Stopped => Standing::Stopped,
+        };
+        if self.standing == Standing::Stopped {
+            self.state = None;
+        }
+        self.heartbeat = Some(heartbeat);
+    }
+
+    /// Takes a part of its state in; true once the state is whole and new.
+    pub(crate) fn assemble(&mut self, part: Part, tables: usize) -> bool {
+        if self
+            .state
+            .as_ref()
+            .is_some_and(|(version, _)| *version >= part.version)
+        {
+            return false;
+        }
+        if self
+            .assembly
+            .as_ref()
+            .is_none_or(|assembly| assembly.version < part.version)
+        {
+            let parts = vec![None; usize::from(part.total).min(MAX_PARTS)];
+            self.assembly = Some(Assembly {
+                version: part.version,
+                parts,
+            });
+        }
+        let Some(assembly) = self
+            .assembly
+            .as_mut()
+            .filter(|assembly| assembly.version == part.version)
+        else {
+            return false;
+        };
+        if let Some(slot) = assembly.parts.get_mut(usize::from(part.index)) {
+            *slot = Some(part.bytes);
+        }
+        let Some(parts) = assembly
+            .parts
+            .iter()
+            .map(Option::as_deref)
+            .collect::<Option<Vec<_>>>()
+        else {
+            return false;
+        };
+        debug_assert!(parts.iter().all(|part| part.len() <= PART));
+        let state = State::decode(&parts.concat(), tables);
+        let version = assembly.version;
+        self.assembly = None;
+        match state {
+            Ok(state) => {
+                self.state = Some((version, state));
+                true
+            }
+            // Its sender is authenticated, so this is another build's format; the fact digest names the difference.
+            Err(_) => false,
+        }
+    }
+
+    /// Takes an ARP answer in, if it is this peer's.
+    pub(crate) fn answered(&mut self, answer: Answer, now: Time) {
+        match answer {
+            Answer::Kernel { node, mac } if node == self.node => {
+                self.last_kernel_answer = Some(now);
+                self.mac.get_or_insert(mac);
+                if self.standing == Standing::Dead {
+                    // Its host lives after all; what it has is unknown.
+                    self.standing = Standing::Suspect;
+                    self.suspect_since = now;
+                }
+            }
+            Answer::Lease { mac } if Some(mac) == self.mac => self.last_lease_answer = Some(now),
+            Answer::Kernel { .. } | Answer::Lease { .. } => {}
+        }
+    }
+
+    /// Whether its kernel has answered since this node began to judge it.
+    pub(crate) fn kernel_answered(&self) -> bool {
+        self.last_kernel_answer.is_some_and(|answer| answer >= self.since)
+    }
+
+    /// When it was last heard.
+    pub(crate) fn last_heard(&self) -> Option<Time> {
+        self.last_heard
+    }
+
+    /// Judges its silence; true if its standing changed. `reached`: when another host last answered this node. Who reaches
+    /// nobody cannot call anybody dead.
+    pub(crate) fn judge(&mut self, ours: &Timing, reached: Option<Time>, now: Time) -> bool {
+        let before = self.standing;
+        match self.standing {
+            Standing::Unknown | Standing::Alive => {
+                if now.since(self.alive_at()) >= self.suspect_time(ours) && self.has_asked(ours, ROUNDS, now)
+                {
+                    self.standing = Standing::Suspect;
+                    self.suspect_since = now;
+                }
+            }
+            Standing::Suspect => {
+                let sign = self
+                    .last_kernel_answer
+                    .unwrap_or(self.suspect_since)
+                    .max(self.suspect_since);
+                let in_touch = reached.is_some_and(|reached| reached >= self.suspect_since);
+                if in_touch && now.since(sign) >= self.dead_time(ours) && self.has_asked(ours, ROUNDS, now) {
+                    self.standing = Standing::Dead;
+                    self.state = None;
+                    self.may_have = None;
+                }
+            }
+            Standing::Dead | Standing::Stopped => {}
+        }
+        self.standing != before
+    }
+
+    /// When `judge` may next come to another result, if nothing is heard.
+    pub(crate) fn next_judgement(&self, ours: &Timing, reached: Option<Time>) -> Option<Time> {
+        match self.standing {
+            Standing::Unknown | Standing::Alive => {
+                let silent = self.alive_at() + self.suspect_time(ours);
+                Some(silent.max(self.asked_enough(ours, ROUNDS)))
+            }
+            Standing::Suspect => {
+                let sign = self
+                    .last_kernel_answer
+                    .unwrap_or(self.suspect_since)
+                    .max(self.suspect_since);
+                Some((sign + self.dead_time(ours)).max(self.asked_enough(ours, ROUNDS)))
+            }
+            Standing::Dead | Standing::Stopped => None,
+        }
+    }
+
+    /// When silence can count, because `rounds` were asked and the first had time for an answer.
+    fn asked_enough(&self, ours: &Timing, rounds: u32) -> Time {
+        let answered = self
+            .probes
+            .first
+            .map_or(self.since, |first| first + self.period(ours));
+        if self.probes.sent < rounds {
+            self.next_probe(ours).max(answered)
+        } else {
+            answered
+        }
+    }
+
+    /// The probes to send now: from two missed periods on four rounds a period, so that it takes many lost frames to miss a
+    /// living lease; one a period once suspect, one a second after death.
+    pub(crate) fn probes_due(&mut self, ours: &Timing, now: Time) -> Vec<Probe> {
+        if self.standing == Standing::Stopped || self.next_probe(ours) > now {
+            return Vec::new();
+        }
+        self.probes.first.get_or_insert(now);
+        self.probes.last = Some(now);
+        self.probes.sent = self.probes.sent.saturating_add(1);
+        let lease = self.mac.map(|mac| Probe::Lease { mac });
+        [Some(Probe::Kernel), lease].into_iter().flatten().collect()
+    }
+
+    /// When `probes_due` will next have some.
+    pub(crate) fn next_probe(&self, ours: &Timing) -> Time {
+        let period = self.period(ours);
+        let pace = match self.standing {
+            Standing::Unknown | Standing::Alive => period / 4,
+            Standing::Suspect => period,
+            Standing::Dead | Standing::Stopped => Duration::from_secs(1),
+        };
+        match (self.probes.last, self.last_heard) {
+            (Some(last), _) => last + pace,
+            (None, Some(heard)) => heard + period * 2,
+            (None, None) => self.since,
+        }
+    }
+
+    /// Whether its heartbeats are filtered: its lease answered so long after its last heartbeat that it must have been renewed
+    /// since, and leases are renewed only with heartbeats.
+    pub(crate) fn is_filtered(&self, ours: &Timing, now: Time) -> bool {
+        let heard = self.last_heard.unwrap_or(self.since);
+        let suspect_time = self.suspect_time(ours);
+        self.last_lease_answer
+            .is_some_and(|answer| answer >= heard + suspect_time && now.since(answer) < suspect_time)
+    }
+
+    /// How long it has not been heard.
+    pub(crate) fn silence(&self, now: Time) -> Duration {
+        now.since(self.last_heard.unwrap_or(self.since))
+    }
+
+    /// Whether what we know of its holdings is what it holds as of its latest heartbeat.
+    pub(crate) fn is_current(&self) -> bool {
+        match (&self.heartbeat, &self.state) {
+            (Some(heartbeat), Some((version, _))) => *version == heartbeat.state_version,
+            (None, _) | (_, None) => false,
+        }
+    }
+
+    /// What it may have connections in of owner table `index`.
+    pub(crate) fn may_have(&self, index: usize) -> BucketSet {
+        match (self.standing, &self.state) {
+            (Standing::Dead | Standing::Stopped, _) => BucketSet::EMPTY,
+            (Standing::Unknown | Standing::Alive | Standing::Suspect, None) => BucketSet::FULL,
+            (Standing::Unknown | Standing::Alive | Standing::Suspect, Some((_, state))) => {
+                let told = state
+                    .holdings
+                    .get(index)
+                    .map(|holdings| holdings.holds.union(&holdings.departing));
+                let more = self.may_have.as_ref().and_then(|tables| tables.get(index));
+                let told = told.unwrap_or(BucketSet::FULL);
+                more.map_or_else(|| told.clone(), |more| told.union(more))
+            }
+        }
+    }
+
+    /// The version of its state that we have whole; 0: none.
+    pub(crate) fn state_version(&self) -> u64 {
+        self.state.as_ref().map_or(0, |(version, _)| *version)
+    }
+
+    /// Its incarnation, as last heard.
+    pub(crate) fn incarnation(&self) -> u32 {
+        self.heartbeat
+            .as_ref()
+            .map_or(0, |heartbeat| heartbeat.incarnation)
+    }
+
+    /// Between start and stop, and alive.
+    pub(crate) fn is_member(&self) -> bool {
+        self.standing == Standing::Alive && matches!(self.phase(), Some(Phase::Serving | Phase::Stopping))
+    }
+
+    /// Where it is between start and stop.
+    pub(crate) fn phase(&self) -> Option<Phase> {
+        self.heartbeat.as_ref().map(|heartbeat| heartbeat.phase)
+    }
+
+    /// What it says of `node`.
+    pub(crate) fn report_on(&self, node: Priority) -> Option<&PeerReport> {
+        self.heartbeat
+            .as_ref()?
+            .peers
+            .iter()
+            .find(|report| report.node == node)
+    }
+
+    fn alive_at(&self) -> Time {
+        let heard = self.last_heard.unwrap_or(self.since);
+        self.last_lease_answer.map_or(heard, |answer| heard.max(answer))
+    }
+
+    /// At least so many rounds were asked in this silence, the first a period ago: time enough for an answer.
+    fn has_asked(&self, ours: &Timing, rounds: u32, now: Time) -> bool {
+        self.probes.sent >= rounds && self.asked_enough(ours, rounds) <= now
+    }
+
+    fn period(&self, ours: &Timing) -> Duration {
+        self.heartbeat
+            .as_ref()
+            .map_or(ours.period, |heartbeat| heartbeat.period)
+    }
+
+    fn suspect_time(&self, ours: &Timing) -> Duration {
+        let theirs = |heartbeat: &Heartbeat| heartbeat.period * u32::from(heartbeat.multiplier);
+        self.heartbeat.as_ref().map_or(ours.suspect(), theirs)
+    }
+
+    fn dead_time(&self, ours: &Timing) -> Duration {
+        Duration::from_secs(1).max(self.suspect_time(ours) * 3)
+    }
+}

@@ -1,0 +1,110 @@
+//! Which buckets this host has connections in, asked of the kernel by INET_DIAG: the only truth on that, and off the cluster
+//! thread.
+
+use std::io;
+use std::net::{IpAddr, SocketAddrV4};
+
+use lb_common::table::Bucket;
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_sock_diag::SockDiagMessage;
+use netlink_packet_sock_diag::constants::{AF_INET, IPPROTO_TCP};
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+
+use super::sets::BucketSet;
+
+/// The buckets of each of `tables` owner tables in which this host has TCP connections, TIME_WAIT included.
+///
+/// `locate` gives the owner table and the bucket of a connection, from its local and its remote end; `None` if it is not for
+/// a cluster IP. Takes time in proportion to the host's connections.
+pub fn connections(
+    tables: usize,
+    locate: impl Fn(SocketAddrV4, SocketAddrV4) -> Option<(usize, Bucket)>,
+) -> io::Result<Vec<BucketSet>> {
+    let mut sets = vec![BucketSet::EMPTY; tables];
+    for_each_connection(|local, remote| {
+        if let Some((table, bucket)) = locate(local, remote)
+            && let Some(set) = sets.get_mut(table)
+        {
+            set.insert(bucket);
+        }
+    })?;
+    Ok(sets)
+}
+
+fn for_each_connection(mut see: impl FnMut(SocketAddrV4, SocketAddrV4)) -> io::Result<()> {
+    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    socket.send(&request(), 0)?;
+    loop {
+        let (bytes, _) = socket.recv_from_full()?;
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(io::Error::other)?;
+            match message.payload {
+                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
+                    note(&response, &mut see)
+                }
+                NetlinkPayload::Done(_) => return Ok(()),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                NetlinkPayload::InnerMessage(_) | NetlinkPayload::Noop | NetlinkPayload::Overrun(_) => {}
+                payload => return Err(io::Error::other(format!("unknown netlink message {payload:?}"))),
+            }
+            // Messages are aligned to four bytes; one never has length 0, or deserialize had failed.
+            let length = usize::try_from(message.header.length)
+                .unwrap_or(rest.len())
+                .next_multiple_of(4);
+            rest = rest.get(length.max(4)..).unwrap_or_default();
+        }
+    }
+}
+
+fn note(response: &InetResponse, see: &mut impl FnMut(SocketAddrV4, SocketAddrV4)) {
+    let id = &response.header.socket_id;
+    if let (IpAddr::V4(local), IpAddr::V4(remote)) = (id.source_address, id.destination_address) {
+        see(
+            SocketAddrV4::new(local, id.source_port),
+            SocketAddrV4::new(remote, id.destination_port),
+        );
+    }
+}
+
+fn request() -> Vec<u8> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let mut states = StateFlags::all();
+    states.remove(StateFlags::LISTEN | StateFlags::CLOSE);
+    let request = InetRequest {
+        family: AF_INET,
+        protocol: IPPROTO_TCP,
+        extensions: ExtensionFlags::empty(),
+        states,
+        socket_id: SocketId::new_v4(),
+    };
+    let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn a_living_connection_is_found_and_a_listener_is_none() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let locate =
+            |local: SocketAddrV4, _: SocketAddrV4| (local.port() == port).then_some((0, Bucket::of_hash(7)));
+        assert!(connections(1, locate).unwrap()[0].is_empty());
+        let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        assert_eq!(connections(1, locate).unwrap()[0].len(), 1);
+        drop((client, server));
+    }
+}

@@ -1,0 +1,577 @@
+//! plan -> loader -> XDP program: loads the program, attaches it, pins it so that it outlives the agent, replaces it
+//! atomically, and takes it away.
+//!
+//! The folder of pins holds the attachment (`xdp`, and `tc` for the companion) and the maps whose state outlives a program.
+//! They belong together: without a living attachment the pins of before are worth nothing, and are removed.
+
+use std::error::Error as StdError;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray};
+use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
+use aya::programs::xdp::XdpLink;
+use aya::programs::{
+    ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode, loaded_links, loaded_programs,
+};
+use aya::{Ebpf, EbpfLoader, Pod, include_bytes_aligned};
+use lb_common::table::{self, BucketTable, Counter, GENERATIONS, PortRules, TABLES};
+use lb_common::verdict::REASONS;
+
+use super::interface::Interface;
+use super::plan::format_mac;
+use super::{Counters, Lease, OwnerTables, Plan, btf};
+use crate::config::model::XdpChoice;
+use crate::control::api::InterfaceStatus;
+
+/// The compiled XDP program and its companion.
+pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rollcall-xdp.o"));
+
+/// Why the data path could not be set up. What had been attached before stays as it was, and what a failed first attempt
+/// made is removed again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operator named an interface that is not there.
+    #[error(
+        "there is no interface `{0}` in this network namespace; `ip link` lists them, and this node's file names one"
+    )]
+    NoInterface(String),
+    /// The operator named an interface without Ethernet frames.
+    #[error("interface `{0}` is not an Ethernet interface; name the one in the cluster IP's network")]
+    NotEthernet(String),
+    /// The folder of pins is on no BPF file system.
+    #[error(
+        "{} is not on a BPF file system; mount one with: mount -t bpf bpf /sys/fs/bpf (under `ip netns exec`, use `nsenter --net` instead)",
+        .0.display()
+    )]
+    NoBpffs(PathBuf),
+    /// This process lacks privileges.
+    #[error("not permitted to {what}; run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    NotPermitted {
+        /// What was tried.
+        what: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// Somebody else's XDP program is in the way.
+    #[error(
+        "interface `{interface}` already has the XDP program {program}; stop what attached it, or detach it with: ip link set dev {interface} xdp off"
+    )]
+    Occupied {
+        /// The interface.
+        interface: String,
+        /// Name and number of the program.
+        program: String,
+    },
+    /// The kernel cannot attach by a link, which a program needs to be replaced atomically and to outlive the agent.
+    #[error(
+        "the kernel attaches XDP programs to `{0}` only by netlink; Rollcall needs a BPF link: Linux 5.18 or later"
+    )]
+    NoLink(String),
+    /// The kernel's type information lacks what the program has to know.
+    #[error(
+        "cannot read what the XDP program has to know of the running kernel; it needs CONFIG_DEBUG_INFO_BTF"
+    )]
+    Btf(#[from] btf::Error),
+    /// The kernel refused something for another reason.
+    #[error("could not {what}; Rollcall needs Linux 5.18 or later with BPF")]
+    Kernel {
+        /// What was tried.
+        what: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// A file could not be read or written.
+    #[error("could not {what} {}", path.display())]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The XDP program on the cluster interface. Dropping it leaves everything attached and pinned: the next agent goes on from
+/// there, and until then the lease runs out.
+pub struct Dataplane {
+    pins: PathBuf,
+    status: InterfaceStatus,
+    counters: Counters,
+    writers: Option<Writers>,
+}
+
+struct Writers {
+    tables: OwnerTables,
+    lease: Lease,
+}
+
+/// The folder for the pins of `interface` in this network namespace: `/sys/fs/bpf/rollcall/<namespace>-<interface index>`.
+///
+/// # Errors
+/// The interface is not there, or the kernel does not say.
+pub fn pins_of(interface: &str) -> Result<PathBuf, Error> {
+    const NAMESPACE: &str = "/proc/thread-self/ns/net";
+    let interface = find_interface(interface)?;
+    let namespace = fs::metadata(NAMESPACE).map_err(|source| file_error("look at", NAMESPACE, source))?;
+    let inode = std::os::unix::fs::MetadataExt::ino(&namespace);
+    Ok(Path::new("/sys/fs/bpf/rollcall").join(format!("{inode}-{}", interface.index)))
+}
+
+/// Detaches and removes what an agent left behind that was killed. Nothing there: nothing to do.
+///
+/// # Errors
+/// A pin could not be removed; those before it are gone.
+pub fn cleanup(pins: &Path) -> Result<(), Error> {
+    let entries = match fs::read_dir(pins) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(file_error("list", pins, source)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        paths.push(entry.map_err(|source| file_error("list", pins, source))?.path());
+    }
+    // The XDP program last but the maps: its companion alone does nothing, but without it frames arrive that TCP drops.
+    paths.sort_by_key(|path| match path.file_name().and_then(|name| name.to_str()) {
+        Some(XDP_PIN) => 0,
+        Some(TC_PIN) => 1,
+        _ => 2,
+    });
+    for path in paths {
+        remove_file(&path)?;
+    }
+    match fs::remove_dir(pins) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(file_error("remove", pins, source)),
+    }
+    // The common parent goes with the last of them; another interface may still use it.
+    if let Some(parent) = pins.parent().filter(|parent| parent.ends_with("rollcall")) {
+        let _ = fs::remove_dir(parent);
+    }
+    Ok(())
+}
+
+impl Dataplane {
+    /// Attaches the program to `interface`, or replaces the one that an agent before this attached there: atomically, with
+    /// the owner tables, lease and counters that it had. Where there was none, this node holds nothing and has no lease.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn attach(plan: &Plan, interface: &str, xdp: XdpChoice, pins: &Path) -> Result<Self, Error> {
+        let interface = find_interface(interface)?;
+        make_folder(pins)?;
+        let old = OldLink::open(&interface, xdp, pins)?;
+        let is_new = old.is_none();
+        let attached = attach(plan, &interface, xdp, pins, old);
+        if attached.is_err() && is_new {
+            // The first error says more than one on removing what it left.
+            let _ = cleanup(pins);
+        }
+        attached
+    }
+
+    /// The only writers of the owner tables and the lease, to be moved to the thread that decides on them.
+    ///
+    /// # Panics
+    /// When called a second time.
+    pub fn writers(&mut self) -> (OwnerTables, Lease) {
+        let writers = self.writers.take();
+        let Writers { tables, lease } = writers.expect("invariant: the writers are handed out once");
+        (tables, lease)
+    }
+
+    /// The verdicts' counters; a cheap handle.
+    pub fn counters(&self) -> Counters {
+        self.counters.clone()
+    }
+
+    /// How the program is attached.
+    pub fn status(&self) -> InterfaceStatus {
+        self.status.clone()
+    }
+
+    /// Detaches the program and removes every pin: the interface is as it was before.
+    ///
+    /// # Errors
+    /// A pin could not be removed; [`cleanup`] may try again.
+    pub fn detach(self) -> Result<(), Error> {
+        cleanup(&self.pins)
+    }
+}
+
+/// Swaps in a program that accepts new TCP connections after the lease: proves in tests that the lease is what prevents two
+/// owners. The tables and the agent stay as they are.
+///
+/// # Errors
+/// See [`Error`]; also if nothing is attached.
+#[cfg(feature = "faults")]
+pub fn replace_without_lease_check(plan: &Plan, interface: &str, pins: &Path) -> Result<(), Error> {
+    let mut plan = plan.clone();
+    plan.config.ignore_lease = 1;
+    let interface = find_interface(interface)?;
+    let Some(old) = OldLink::open(&interface, XdpChoice::Auto, pins)? else {
+        return Err(Error::NoLink(interface.name));
+    };
+    let mut ebpf = load(&plan, &interface, pins)?;
+    old.replace(&mut ebpf)
+}
+
+const XDP_PIN: &str = "xdp";
+const TC_PIN: &str = "tc";
+
+/// The maps whose state outlives a program: name, size of an element, number of elements.
+const STATE_MAPS: [(&str, usize, usize); 4] = [
+    ("TABLES", size_of::<BucketTable>(), GENERATIONS * TABLES),
+    ("ACTIVE", size_of::<u32>(), 1),
+    ("LEASE", size_of::<u64>(), 1),
+    ("COUNTERS", size_of::<Counter>(), REASONS),
+];
+
+fn find_interface(name: &str) -> Result<Interface, Error> {
+    let found = Interface::find(name).map_err(|source| refused("ask for the interface", source))?;
+    let interface = found.ok_or_else(|| Error::NoInterface(name.to_owned()))?;
+    if interface.mac.is_none() {
+        return Err(Error::NotEthernet(interface.name));
+    }
+    Ok(interface)
+}
+
+/// Makes the folder for the pins, if it can be one.
+fn make_folder(pins: &Path) -> Result<(), Error> {
+    const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
+    let existing = pins.ancestors().find(|folder| folder.is_dir());
+    let existing = existing.unwrap_or(Path::new("/"));
+    let file_system =
+        rustix::fs::statfs(existing).map_err(|error| file_error("look at", existing, error.into()))?;
+    // The field's type differs between architectures; the number has 32 bits.
+    if file_system.f_type as u32 != BPF_FS_MAGIC {
+        return Err(Error::NoBpffs(pins.to_owned()));
+    }
+    fs::create_dir_all(pins).map_err(|source| file_error("make", pins, source))
+}
+
+fn attach(
+    plan: &Plan,
+    interface: &Interface,
+    choice: XdpChoice,
+    pins: &Path,
+    old: Option<OldLink>,
+) -> Result<Dataplane, Error> {
+    let mut ebpf = load(plan, interface, pins)?;
+    let (native, why) = match old {
+        Some(old) => {
+            let native = old.native;
+            attach_companion(&mut ebpf, interface, native, pins)?;
+            old.replace(&mut ebpf)?;
+            (native, generic_reason(interface, native))
+        }
+        None => attach_first(&mut ebpf, interface, choice, pins)?,
+    };
+    let writers = Writers {
+        tables: OwnerTables::new(take(&mut ebpf, "TABLES")?, take(&mut ebpf, "ACTIVE")?)
+            .map_err(|source| refused("use the owner tables", source))?,
+        lease: Lease::new(take(&mut ebpf, "LEASE")?),
+    };
+    let counters = PerCpuArray::<MapData, Counter>::try_from(take_map(&mut ebpf, "COUNTERS"))
+        .map_err(|source| refused("use the counters", source))?;
+    Ok(Dataplane {
+        pins: pins.to_owned(),
+        status: InterfaceStatus {
+            name: interface.name.clone(),
+            xdp: if native { "native" } else { "generic" }.to_owned(),
+            why,
+            tc_companion: needs_companion(interface, native),
+            cluster_mac: format_mac(plan.config.cluster_mac),
+            pins: pins.display().to_string(),
+        },
+        counters: Counters::new(counters),
+        writers: Some(writers),
+    })
+}
+
+/// Loads the programs with the plan's facts and the pinned maps, which are made where they are missing.
+fn load(plan: &Plan, interface: &Interface, pins: &Path) -> Result<Ebpf, Error> {
+    let config = table::Config {
+        own_mac: interface.mac.unwrap_or_default(),
+        snt_isn_offset: snt_isn_offset()?,
+        ..plan.config
+    };
+    drop_foreign_maps(pins)?;
+    let mut loader = EbpfLoader::new();
+    loader.override_global("CONFIG", &config, true);
+    for (name, _, _) in STATE_MAPS {
+        loader.map_pin_path(name, pins.join(name));
+    }
+    let loaded = loader.load(OBJECT);
+    let mut ebpf = loaded.map_err(|source| refused("create the BPF maps", source))?;
+    let rules = ebpf
+        .map_mut("PORT_RULES")
+        .expect("invariant: lb-ebpf has this map");
+    Array::<_, PortRules>::try_from(rules)
+        .and_then(|mut rules| rules.set(0, &*plan.port_rules, 0))
+        .map_err(|source| refused("write the port rules", source))?;
+    let xdp = xdp_program(&mut ebpf).load();
+    xdp.map_err(|source| refused("load the XDP program", source))?;
+    Ok(ebpf)
+}
+
+/// Where this kernel keeps the sequence number of a SYN-ACK.
+fn snt_isn_offset() -> Result<u16, Error> {
+    const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+    let btf = fs::read(VMLINUX).map_err(|source| file_error("read", VMLINUX, source))?;
+    let offset = btf::field_offset(&btf, "tcp_request_sock", "snt_isn")?;
+    u16::try_from(offset).map_err(|_| Error::Btf(btf::Error::Damaged))
+}
+
+/// Removes pinned maps that another version of the program laid out otherwise: it would read nonsense from them.
+fn drop_foreign_maps(pins: &Path) -> Result<(), Error> {
+    for (name, value_size, max_entries) in STATE_MAPS {
+        let path = pins.join(name);
+        let Ok(map) = MapInfo::from_pin(&path) else {
+            continue;
+        };
+        if map.value_size() as usize != value_size || map.max_entries() as usize != max_entries {
+            remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// The attachment that an agent before this one made, still alive.
+struct OldLink {
+    link: FdLink,
+    native: bool,
+}
+
+impl OldLink {
+    /// Opens it. If it is dead (its interface is gone) or of another mode than is wanted now, everything that was pinned
+    /// is removed.
+    fn open(interface: &Interface, choice: XdpChoice, pins: &Path) -> Result<Option<Self>, Error> {
+        if let Ok(link) = PinnedLink::from_pin(pins.join(XDP_PIN)) {
+            let link = FdLink::from(link);
+            let program = link.info().map(|info| info.program_id()).unwrap_or_default();
+            let attached = interface.xdp.filter(|xdp| xdp.program == program);
+            if let Some(xdp) = attached.filter(|xdp| suits(choice, xdp.native)) {
+                return Ok(Some(Self {
+                    link,
+                    native: xdp.native,
+                }));
+            }
+        }
+        cleanup(pins)?;
+        make_folder(pins)?;
+        Ok(None)
+    }
+
+    /// Puts the loaded program in the place of the one that is attached, between two packets.
+    fn replace(self, ebpf: &mut Ebpf) -> Result<(), Error> {
+        let link = XdpLink::try_from(self.link).map_err(|source| refused("open the pinned link", source))?;
+        let replaced = xdp_program(ebpf).attach_to_link(link);
+        replaced
+            .map(drop)
+            .map_err(|source| refused("replace the XDP program", source))
+    }
+}
+
+const fn suits(choice: XdpChoice, native: bool) -> bool {
+    match choice {
+        XdpChoice::Auto => true,
+        XdpChoice::Native => native,
+        XdpChoice::Generic => !native,
+    }
+}
+
+/// Attaches where nothing of ours was attached. Gives whether natively, and if not, why.
+fn attach_first(
+    ebpf: &mut Ebpf,
+    interface: &Interface,
+    choice: XdpChoice,
+    pins: &Path,
+) -> Result<(bool, Option<String>), Error> {
+    if let Some(why) = generic_reason(interface, false).filter(|_| choice == XdpChoice::Auto) {
+        attach_fresh(ebpf, interface, XdpMode::Skb, pins)?;
+        return Ok((false, Some(why)));
+    }
+    if choice == XdpChoice::Generic {
+        attach_fresh(ebpf, interface, XdpMode::Skb, pins)?;
+        return Ok((false, Some("chosen in the configuration".to_owned())));
+    }
+    attach_companion(ebpf, interface, true, pins)?;
+    match attach_fresh(ebpf, interface, XdpMode::Driver, pins) {
+        Ok(()) => Ok((true, None)),
+        Err(Error::Kernel { source, .. }) if choice == XdpChoice::Auto => {
+            attach_fresh(ebpf, interface, XdpMode::Skb, pins)?;
+            Ok((false, Some(format!("the driver refuses: {}", chain(&*source)))))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Why generic mode is the better choice on an interface whose driver has a native one.
+fn generic_reason(interface: &Interface, native: bool) -> Option<String> {
+    let why =
+        "veth: in native mode ARP answers are lost unless the peer has an XDP program too, and TCP is slower";
+    (interface.veth && !native).then(|| why.to_owned())
+}
+
+fn attach_fresh(ebpf: &mut Ebpf, interface: &Interface, mode: XdpMode, pins: &Path) -> Result<(), Error> {
+    let program = xdp_program(ebpf);
+    let id = program
+        .attach_to_if_index(interface.index, mode)
+        .map_err(|source| attach_error(source, interface))?;
+    let own_id = program.info().map(|info| info.id()).unwrap_or_default();
+    // aya falls back to netlink without a word; such an attachment can be neither pinned nor replaced atomically.
+    if !loaded_links().flatten().any(|link| link.program_id() == own_id) {
+        let _ = program.detach(id);
+        return Err(Error::NoLink(interface.name.clone()));
+    }
+    let link = program
+        .take_link(id)
+        .map_err(|source| refused("attach the XDP program", source))?;
+    let link = FdLink::try_from(link).map_err(|_| Error::NoLink(interface.name.clone()))?;
+    let pinned = link.pin(pins.join(XDP_PIN));
+    pinned
+        .map(drop)
+        .map_err(|source| refused("pin the attachment", source))
+}
+
+const fn needs_companion(interface: &Interface, native: bool) -> bool {
+    interface.veth && native
+}
+
+/// Attaches the tc program where the XDP program needs it, in the place of an older one if there is one.
+fn attach_companion(ebpf: &mut Ebpf, interface: &Interface, native: bool, pins: &Path) -> Result<(), Error> {
+    if !needs_companion(interface, native) {
+        return Ok(());
+    }
+    let failed = |source: Box<dyn StdError + Send + Sync>| Error::Kernel {
+        what: "attach the tc companion that veth needs in native mode (Linux 6.6 or later; or use generic mode)",
+        source,
+    };
+    let pin = pins.join(TC_PIN);
+    let program = tc_program(ebpf);
+    program.load().map_err(|source| failed(source.into()))?;
+    if let Ok(old) = PinnedLink::from_pin(&pin) {
+        let old = SchedClassifierLink::try_from(FdLink::from(old)).map_err(|source| failed(source.into()))?;
+        let replaced = program.attach_to_link(old);
+        return replaced.map(drop).map_err(|source| failed(source.into()));
+    }
+    let first = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let id = program
+        .attach_with_options(&interface.name, TcAttachType::Ingress, first)
+        .map_err(|source| failed(source.into()))?;
+    let link = program.take_link(id).map_err(|source| failed(source.into()))?;
+    let link = FdLink::try_from(link).map_err(|source| failed(source.into()))?;
+    link.pin(&pin).map(drop).map_err(|source| failed(source.into()))
+}
+
+fn xdp_program(ebpf: &mut Ebpf) -> &mut Xdp {
+    let program = ebpf
+        .program_mut("rollcall")
+        .and_then(|program| program.try_into().ok());
+    program.expect("invariant: lb-ebpf has this XDP program")
+}
+
+fn tc_program(ebpf: &mut Ebpf) -> &mut SchedClassifier {
+    let program = ebpf
+        .program_mut("companion")
+        .and_then(|program| program.try_into().ok());
+    program.expect("invariant: lb-ebpf has this tc program")
+}
+
+fn take<V: Pod>(ebpf: &mut Ebpf, name: &'static str) -> Result<Array<MapData, V>, Error> {
+    Array::try_from(take_map(ebpf, name)).map_err(|source| refused("use the BPF maps", source))
+}
+
+fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Map {
+    ebpf.take_map(name)
+        .expect("invariant: lb-ebpf has this map, and it is taken once")
+}
+
+fn attach_error(error: ProgramError, interface: &Interface) -> Error {
+    const EEXIST: i32 = 17;
+    const EBUSY: i32 = 16;
+    match errno(&error) {
+        // In the same mode, in the other mode.
+        Some(EBUSY | EEXIST) => Error::Occupied {
+            interface: interface.name.clone(),
+            program: other_program(&interface.name),
+        },
+        _ => refused("attach the XDP program", error),
+    }
+}
+
+/// Name and number of the XDP program that an interface has.
+fn other_program(interface: &str) -> String {
+    let attached = Interface::find(interface)
+        .ok()
+        .flatten()
+        .and_then(|found| found.xdp);
+    let Some(id) = attached.map(|xdp| xdp.program) else {
+        return "of another agent or tool".to_owned();
+    };
+    let info = loaded_programs().flatten().find(|program| program.id() == id);
+    let name = info
+        .as_ref()
+        .and_then(|info| info.name_as_str())
+        .unwrap_or("without name");
+    format!("`{name}` (number {id})")
+}
+
+fn refused(what: &'static str, source: impl StdError + Send + Sync + 'static) -> Error {
+    const EPERM: i32 = 1;
+    const EACCES: i32 = 13;
+    let source: Box<dyn StdError + Send + Sync> = Box::new(source);
+    match errno(&*source) {
+        Some(EPERM) => Error::NotPermitted { what, source },
+        // The verifier says EACCES of a program; elsewhere it is a missing privilege.
+        Some(EACCES) if !what.starts_with("load") => Error::NotPermitted { what, source },
+        _ => Error::Kernel { what, source },
+    }
+}
+
+fn file_error(what: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Error {
+    Error::File {
+        what,
+        path: path.into(),
+        source,
+    }
+}
+
+fn remove_file(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(file_error("remove", path, source)),
+    }
+}
+
+/// The system call's error number, wherever in the chain of causes it is.
+fn errno(error: &(dyn StdError + 'static)) -> Option<i32> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return io.raw_os_error();
+        }
+        cause = error.source();
+    }
+    None
+}
+
+fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

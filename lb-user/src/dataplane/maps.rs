@@ -1,0 +1,103 @@
+//! owner table -> maps -> XDP program: the only writers of the maps while a program is attached.
+
+use std::io;
+
+use aya::maps::{Array, MapData};
+use lb_common::table::{BucketState, BucketTable, GENERATIONS, TABLES};
+
+use super::grace::Grace;
+use crate::clock::Time;
+
+/// The owner tables that the XDP program reads.
+pub struct OwnerTables {
+    tables: Array<MapData, BucketTable>,
+    active: Array<MapData, u32>,
+    grace: Grace,
+    active_generation: u32,
+    /// How many tables of each generation may hold something else than `Other`.
+    filled: [usize; GENERATIONS],
+}
+
+impl OwnerTables {
+    pub(crate) fn new(tables: Array<MapData, BucketTable>, active: Array<MapData, u32>) -> io::Result<Self> {
+        let active_generation = active.get(&0, 0).map_err(io::Error::other)? % GENERATIONS as u32;
+        let grace = Grace::start()?;
+        // The agent before may have been killed right after it retired one.
+        for generation in (0..GENERATIONS as u32).filter(|&generation| generation != active_generation) {
+            grace.retire(generation);
+        }
+        Ok(Self {
+            tables,
+            active,
+            grace,
+            active_generation,
+            filled: [TABLES; GENERATIONS],
+        })
+    }
+
+    /// Puts `tables` in force, all at one moment; buckets of tables that are not given become `Other`.
+    ///
+    /// Waits for a grace period of the kernel (tens of milliseconds) only if it is called more often than
+    /// `GENERATIONS - 1` times in one.
+    ///
+    /// # Errors
+    /// More than `TABLES` tables, or the kernel refused to write. The tables in force did not change.
+    pub fn apply(&mut self, tables: &[BucketTable]) -> io::Result<()> {
+        if tables.len() > TABLES {
+            return Err(io::Error::other(format!(
+                "{} owner tables; the data path has room for {TABLES}",
+                tables.len()
+            )));
+        }
+        let generation = self.grace.clean();
+        let flipped = self
+            .write(generation, tables)
+            .and_then(|()| self.active.set(0, generation, 0).map_err(io::Error::other));
+        if let Err(error) = flipped {
+            // No packet has read it: clean again after a needless grace period.
+            self.grace.retire(generation);
+            return Err(error);
+        }
+        self.grace.retire(self.active_generation);
+        self.active_generation = generation;
+        Ok(())
+    }
+
+    fn write(&mut self, generation: u32, tables: &[BucketTable]) -> io::Result<()> {
+        const NOTHING: BucketTable = BucketTable::filled(BucketState::Other);
+        let filled = &mut self.filled[generation as usize];
+        let rest = std::iter::repeat_n(&NOTHING, filled.saturating_sub(tables.len()));
+        // Still true if a write fails midway.
+        *filled = (*filled).max(tables.len());
+        for (table, index) in tables.iter().chain(rest).zip(generation * TABLES as u32..) {
+            self.tables.set(index, table, 0).map_err(io::Error::other)?;
+        }
+        *filled = tables.len();
+        Ok(())
+    }
+}
+
+/// Until when this node may accept new connections.
+pub struct Lease(Array<MapData, u64>);
+
+impl Lease {
+    pub(crate) fn new(map: Array<MapData, u64>) -> Self {
+        Self(map)
+    }
+
+    /// Lets the node accept until `deadline`.
+    ///
+    /// # Errors
+    /// The kernel refused to write; the lease that was there goes on.
+    pub fn renew(&mut self, deadline: Time) -> io::Result<()> {
+        self.0.set(0, deadline.as_nanos(), 0).map_err(io::Error::other)
+    }
+
+    /// Ends the lease at once.
+    ///
+    /// # Errors
+    /// The kernel refused to write; the lease that was there goes on.
+    pub fn end(&mut self) -> io::Result<()> {
+        self.renew(Time::default())
+    }
+}

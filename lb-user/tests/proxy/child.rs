@@ -1,0 +1,298 @@
+//! The real `rollcall proxy`, as a user of its own, under a supervisor. Needs root.
+
+use std::net::SocketAddrV4;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use lb_user::control::api::ProxyStatus;
+use lb_user::proxy::supervisor::{Spec, Supervisor, adopt_listeners, bind_listeners};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::net::TcpStream;
+
+use crate::backend::Backend;
+use crate::client::{Client, header, text};
+use crate::setup::{Identity, NAME, eventually, listener, snapshot};
+
+/// A user that no /etc/passwd knows.
+const USER: &str = "64750";
+
+/// A supervisor's surroundings.
+struct Place {
+    run_dir: PathBuf,
+    identity: Identity,
+    backend: Backend,
+    address: SocketAddrV4,
+}
+
+impl Place {
+    async fn new() -> Self {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "this test starts a process as another user: run it as root"
+        );
+        let (socket, address) = listener();
+        drop(socket);
+        let run_dir = std::env::temp_dir().join(format!(
+            "rollcall-proxy-{}-{}",
+            std::process::id(),
+            address.port()
+        ));
+        std::fs::create_dir(&run_dir).unwrap();
+        let identity = Identity::new(&[NAME]);
+        let backend = Backend::start("a", &identity).await;
+        Self {
+            run_dir,
+            identity,
+            backend,
+            address,
+        }
+    }
+
+    fn spec(&self, listeners: Vec<OwnedFd>) -> Spec {
+        Spec {
+            program: PathBuf::from(env!("CARGO_BIN_EXE_rollcall")),
+            user: USER.to_owned(),
+            snapshot: snapshot(&self.identity, self.address, &[self.backend.address]),
+            listeners,
+            run_dir: self.run_dir.clone(),
+            log: Some(
+                std::fs::File::create(self.run_dir.join("access.log"))
+                    .unwrap()
+                    .into(),
+            ),
+        }
+    }
+
+    /// What an agent does at its start.
+    async fn start(&self) -> Supervisor {
+        let adopted = adopt_listeners(&self.run_dir).unwrap();
+        let listeners = bind_listeners(&[self.address], adopted).unwrap();
+        let supervisor = Supervisor::start(self.spec(listeners)).unwrap();
+        status_becomes(&supervisor, |status| status.ready).await;
+        supervisor
+    }
+
+    async fn get(&self) -> u16 {
+        Client::connect(self.address)
+            .await
+            .get("/who")
+            .await
+            .status()
+            .as_u16()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.run_dir));
+    }
+}
+
+async fn status_becomes(supervisor: &Supervisor, wanted: impl Fn(&ProxyStatus) -> bool) -> ProxyStatus {
+    let mut status = supervisor.status();
+    let waited = tokio::time::timeout(
+        std::time::Duration::from_secs(30),
+        status.wait_for(|status| wanted(status)),
+    )
+    .await;
+    waited
+        .expect("the proxy's status never became that")
+        .unwrap()
+        .clone()
+}
+
+fn kill(status: &ProxyStatus) {
+    let pid = Pid::from_raw(status.pid.unwrap().cast_signed()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+}
+
+/// The values of a field of /proc/PID/status.
+fn proc_status(pid: u32, field: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+    line.trim_start_matches(':')
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_child_serves_as_another_user_with_nothing_it_does_not_need() {
+    let place = Place::new().await;
+    let supervisor = place.start().await;
+    assert_eq!(place.get().await, 200);
+    let pid = supervisor.status().borrow().pid.unwrap();
+    for (field, wanted) in [
+        ("Uid", "64750 64750 64750 64750"),
+        ("Gid", "64750 64750 64750 64750"),
+        ("Groups", ""),
+        ("CapPrm", "0000000000000000"),
+        ("CapEff", "0000000000000000"),
+        ("CapInh", "0000000000000000"),
+        ("CapAmb", "0000000000000000"),
+        ("NoNewPrivs", "1"),
+        ("Seccomp", "2"),
+    ] {
+        assert_eq!(proc_status(pid, field), wanted, "{field}");
+    }
+    assert_eq!(std::fs::read(format!("/proc/{pid}/environ")).unwrap(), b"");
+    assert_eq!(
+        std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap(),
+        Path::new("/")
+    );
+    let mut foreign = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
+        let entry = entry.unwrap();
+        let target = std::fs::read_link(entry.path()).unwrap_or_default();
+        let number: u32 = entry.file_name().to_str().unwrap().parse().unwrap();
+        let target = target.to_str().unwrap().to_owned();
+        if number > 2
+            && !["socket:", "anon_inode:"]
+                .iter()
+                .any(|kind| target.starts_with(kind))
+        {
+            foreign.push(target);
+        }
+    }
+    assert_eq!(foreign, Vec::<String>::new());
+    supervisor.stop().await;
+    let log = std::fs::read_to_string(place.run_dir.join("access.log")).unwrap();
+    assert!(
+        log.contains("access client=127.0.0.1 method=GET host=mail.example.test path=/who status=200"),
+        "{log}"
+    );
+    assert!(!place.run_dir.join("handover.sock").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_child_is_replaced_and_no_connection_request_is_lost() {
+    let place = Place::new().await;
+    let supervisor = place.start().await;
+    for round in 1..=3 {
+        kill(&supervisor.status().borrow());
+        // Into the gap: the sockets are the agent's, so the kernel takes the connection.
+        let waiting = TcpStream::connect(place.address).await.unwrap();
+        assert_eq!(Client::over(waiting).await.get("/who").await.status(), 200);
+        let status = status_becomes(&supervisor, |status| status.ready && status.restarts == round).await;
+        assert!(status.servers.iter().all(|server| server.healthy));
+    }
+    supervisor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_stands_still_is_replaced() {
+    let place = Place::new().await;
+    let supervisor = place.start().await;
+    let pid = Pid::from_raw(supervisor.status().borrow().pid.unwrap().cast_signed()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    status_becomes(&supervisor, |status| status.restarts == 1 && status.ready).await;
+    assert_eq!(place.get().await, 200);
+    supervisor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_follows_the_servers() {
+    let place = Place::new().await;
+    let supervisor = place.start().await;
+    place.backend.state.healthy.store(false, Ordering::SeqCst);
+    let status = status_becomes(&supervisor, |status| !status.ready).await;
+    assert!(status.alive && !status.servers[0].healthy);
+    place.backend.state.healthy.store(true, Ordering::SeqCst);
+    status_becomes(&supervisor, |status| status.ready).await;
+    supervisor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drain_resume_and_stop_reach_the_child() {
+    let place = Place::new().await;
+    let supervisor = place.start().await;
+    let mut kept = Client::connect(place.address).await;
+    text(kept.get("/who").await).await;
+    supervisor.drain();
+    let mut drained = supervisor.drained();
+    let response = kept.get("/who").await;
+    // The order may still be on its way with the first answer; the connection ends in any case.
+    text(response).await;
+    drained.wait_for(|drained| *drained).await.unwrap();
+    let response = Client::connect(place.address).await.get("/who").await;
+    assert_eq!(header(&response, "connection"), "close");
+    supervisor.resume();
+    loop {
+        let response = Client::connect(place.address).await.get("/who").await;
+        if header(&response, "connection").is_empty() {
+            break;
+        }
+    }
+    let address = place.address;
+    let in_flight =
+        tokio::spawn(async move { text(Client::connect(address).await.get("/gate").await).await });
+    eventually("a request waits", || {
+        place.backend.state.waiting.load(Ordering::SeqCst) == 1
+    })
+    .await;
+    let pid = supervisor.status().borrow().pid.unwrap();
+    let stopped = tokio::spawn(supervisor.stop());
+    place.backend.state.gate.add_permits(1);
+    assert_eq!(in_flight.await.unwrap(), "through");
+    stopped.await.unwrap();
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_outlives_its_agent_and_hands_the_sockets_over() {
+    let place = Place::new().await;
+    let first = place.start().await;
+    let mut kept = Client::connect(place.address).await;
+    text(kept.get("/who").await).await;
+    let old = first.status().borrow().pid.unwrap();
+    // As when the agent is killed: the channel closes without a word. (A dead agent's own sockets are closed, too.)
+    drop(first);
+    assert_eq!(
+        kept.get("/who").await.status(),
+        200,
+        "the old connection serves on"
+    );
+    assert_eq!(place.get().await, 200, "and so do new ones");
+    let second = place.start().await;
+    assert_ne!(second.status().borrow().pid.unwrap(), old);
+    assert_eq!(
+        kept.get("/who").await.status(),
+        200,
+        "once more on the old connection"
+    );
+    for _ in 0..5 {
+        assert_eq!(place.get().await, 200);
+    }
+    drop(kept);
+    eventually("the old child ends", || {
+        !Path::new(&format!("/proc/{old}/fd/0")).exists()
+    })
+    .await;
+    second.stop().await;
+    assert!(adopt_listeners(&place.run_dir).unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_request_in_the_queue_survives_the_hand_over() {
+    let place = Place::new().await;
+    let first = place.start().await;
+    let pid = Pid::from_raw(first.status().borrow().pid.unwrap().cast_signed()).unwrap();
+    drop(first);
+    kill_process(pid, Signal::STOP).unwrap();
+    let waiting = TcpStream::connect(place.address).await.unwrap();
+    kill_process(pid, Signal::CONT).unwrap();
+    let second = place.start().await;
+    assert_eq!(Client::over(waiting).await.get("/who").await.status(), 200);
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_taken_is_named() {
+    let (_taken, address) = listener();
+    let error = bind_listeners(&[address], Vec::new()).unwrap_err().to_string();
+    assert!(
+        error.contains(&address.to_string()) && error.contains("ss -ltnp"),
+        "{error}"
+    );
+}

@@ -1,0 +1,467 @@
+//! Requests and their answers.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Frame;
+use lb_user::proxy::balance::Health;
+use lb_user::proxy::snapshot::{PrivateKey, Site};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::backend::{Backend, count};
+use crate::client::{Client, by_hand, header, request, status, text, tls};
+use crate::setup::{Identity, NAME, Running, Zeros, eventually, listener};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_go_round_the_servers_and_stay_with_theirs() {
+    let identity = Identity::new(&[NAME]);
+    let (a, b) = (
+        Backend::start("a", &identity).await,
+        Backend::start("b", &identity).await,
+    );
+    let running = Running::start(&identity, &[a.address, b.address], |_| {}).await;
+    let mut by_server: BTreeMap<String, usize> = BTreeMap::new();
+    let mut server_connections = Vec::new();
+    for _ in 0..6 {
+        let mut client = Client::connect(running.address).await;
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let response = client.get("/who").await;
+            seen.push((
+                header(&response, "x-server").to_owned(),
+                header(&response, "x-connection").to_owned(),
+            ));
+            text(response).await;
+        }
+        assert_eq!(seen[0], seen[1]);
+        assert_eq!(seen[0], seen[2]);
+        *by_server.entry(seen[0].0.clone()).or_default() += 1;
+        server_connections.push(seen[0].clone());
+    }
+    assert_eq!(
+        by_server,
+        BTreeMap::from([("a".to_owned(), 3), ("b".to_owned(), 3)])
+    );
+    server_connections.sort_unstable();
+    server_connections.dedup();
+    assert_eq!(
+        server_connections.len(),
+        6,
+        "no two clients share a server connection"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unhealthy_server_gets_nothing_until_it_heals() {
+    let identity = Identity::new(&[NAME]);
+    let (a, b) = (
+        Backend::start("a", &identity).await,
+        Backend::start("b", &identity).await,
+    );
+    let running = Running::start(&identity, &[a.address, b.address], |_| {}).await;
+    let mut kept = Client::connect(running.address).await;
+    let first = kept.get("/who").await;
+    let (down, up, at) = match header(&first, "x-server") {
+        "a" => (&a, "b", 0),
+        _ => (&b, "a", 1),
+    };
+    text(first).await;
+    down.state.healthy.store(false, Ordering::SeqCst);
+    running
+        .health_becomes(|health| health[at] == Health::Unhealthy)
+        .await;
+    assert_eq!(
+        header(&kept.get("/who").await, "x-server"),
+        up,
+        "the kept connection moves, too"
+    );
+    for _ in 0..4 {
+        let mut client = Client::connect(running.address).await;
+        assert_eq!(header(&client.get("/who").await, "x-server"), up);
+    }
+    down.state.healthy.store(true, Ordering::SeqCst);
+    running
+        .health_becomes(|health| health[at] == Health::Healthy)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_connections_costs_no_request() {
+    let identity = Identity::new(&[NAME]);
+    let (a, b) = (
+        Backend::start("a", &identity).await,
+        Backend::start("b", &identity).await,
+    );
+    // Tests that never come again: the proxy does not know.
+    let slow = |snapshot: &mut lb_user::proxy::snapshot::Snapshot| {
+        snapshot.farms[0].health.interval = Duration::from_secs(3600);
+    };
+    let running = Running::start(&identity, &[a.address, b.address], slow).await;
+    a.refuse_connections().await;
+    for _ in 0..4 {
+        let mut client = Client::connect(running.address).await;
+        let response = client
+            .send(request("POST", "/echo", Full::from("whole")))
+            .await
+            .unwrap();
+        assert_eq!(header(&response, "x-server"), "b");
+        assert_eq!(text(response).await, "whole");
+    }
+    b.refuse_connections().await;
+    let mut client = Client::connect(running.address).await;
+    assert_eq!(client.get("/who").await.status(), 502);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_closed_while_idle_costs_no_request() {
+    let identity = Identity::new(&[NAME]);
+    let a = Backend::start("a", &identity).await;
+    let running = Running::start(&identity, &[a.address], |_| {}).await;
+    let mut client = Client::connect(running.address).await;
+    for round in 0..3 {
+        // The backend answers before it read the body, and then closes.
+        let response = client
+            .send(request("POST", "/early", Zeros::new(2 << 20)))
+            .await
+            .unwrap();
+        assert_eq!(response.status(), 401, "round {round}");
+        assert_eq!(text(response).await, "log on first");
+        let response = client
+            .send(request("POST", "/echo", Full::from("again")))
+            .await
+            .unwrap();
+        assert_eq!(text(response).await, "again", "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_answered_with_503_without_a_healthy_server() {
+    let identity = Identity::new(&[NAME]);
+    let a = Backend::start("a", &identity).await;
+    a.state.healthy.store(false, Ordering::SeqCst);
+    let running = Running::start(&identity, &[a.address], |_| {}).await;
+    let mut client = Client::connect(running.address).await;
+    let response = client
+        .send(request("POST", "/echo", Zeros::new(5 << 20)))
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 503);
+    assert_eq!(text(response).await, "503 service unavailable\n");
+    assert_eq!(client.get("/who").await.status(), 503, "the connection lives on");
+    let line = running.logged("path=/echo").await;
+    assert!(line.contains("status=503") && line.contains("server=-"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_says_nothing_is_given_up_with_504() {
+    let identity = Identity::new(&[NAME]);
+    let a = Backend::start("a", &identity).await;
+    let hasty = |snapshot: &mut lb_user::proxy::snapshot::Snapshot| {
+        snapshot.farms[0].response_timeout = Duration::from_millis(300);
+    };
+    let running = Running::start(&identity, &[a.address], hasty).await;
+    let mut client = Client::connect(running.address).await;
+    assert_eq!(client.get("/hang").await.status(), 504);
+    // An upload that moves is no silence, however long it takes.
+    let frames = async_frames(8, Duration::from_millis(100));
+    let response = client.send(request("POST", "/count", frames)).await.unwrap();
+    assert_eq!(text(response).await, (8 * 1000).to_string());
+}
+
+fn async_frames(
+    frames: usize,
+    pause: Duration,
+) -> impl hyper::body::Body<Data = Bytes, Error = std::io::Error> + Send + Sync {
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
+    tokio::spawn(async move {
+        for _ in 0..frames {
+            tokio::time::sleep(pause).await;
+            sender.send(Bytes::from_static(&[0; 1000])).await.ok();
+        }
+    });
+    FromChannel(receiver)
+}
+
+/// A chunked body from a channel.
+struct FromChannel(tokio::sync::mpsc::Receiver<Bytes>);
+
+impl hyper::body::Body for FromChannel {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        self.0
+            .poll_recv(cx)
+            .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_another_certificate_is_no_server() {
+    let (ours, theirs) = (Identity::new(&[NAME]), Identity::new(&[NAME]));
+    let a = Backend::start("a", &theirs).await;
+    let running = Running::start(&ours, &[a.address], |snapshot| {
+        snapshot.farms[0].health.failures = 1
+    })
+    .await;
+    assert_eq!(running.proxy.health(), [[Health::Unhealthy]]);
+    let mut client = Client::connect(running.address).await;
+    assert_eq!(client.get("/who").await.status(), 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_not_served_gets_421() {
+    let (mail, www) = (Identity::new(&[NAME]), Identity::new(&["www.example.test"]));
+    let a = Backend::start("a", &mail).await;
+    let two_sites = |snapshot: &mut lb_user::proxy::snapshot::Snapshot| {
+        snapshot.sites.push(Site {
+            names: vec!["www.example.test".to_owned()],
+            certificate: www.certificate.clone(),
+            key: PrivateKey::new(www.key.clone()),
+            ..snapshot.sites[0].clone()
+        });
+    };
+    let running = Running::start(&mail, &[a.address], two_sites).await;
+    for (sni, host, wanted) in [
+        (NAME, NAME, "200"),
+        (NAME, "MAIL.example.test:443", "200"),
+        (NAME, "www.example.test", "421"),
+        (NAME, "unknown.example.test", "421"),
+        ("www.example.test", NAME, "421"),
+        ("unknown.example.test", NAME, "421"),
+        ("unknown.example.test", "unknown.example.test", "421"),
+        ("127.0.0.1", "127.0.0.1", "421"),
+        ("127.0.0.1", NAME, "200"),
+    ] {
+        let mut stream = tls(running.address, sni).await;
+        let request = format!("GET /who HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        drop(stream.read_to_string(&mut answer).await);
+        assert_eq!(status(&answer), wanted, "{sni} {host}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_sees_the_clients_request_and_who_sent_it() {
+    let identity = Identity::new(&[NAME]);
+    let a = Backend::start("a", &identity).await;
+    let running = Running::start(&identity, &[a.address], |_| {}).await;
+    let answer = by_hand(
+        running.address,
+        b"RPC_IN_DATA /rpc/rpcproxy.dll?sbex1:6001 HTTP/1.1\r\nHost: mail.example.test\r\nX-Forwarded-For: 6.6.6.6\r\n\
+          X_Forwarded_For: 6.6.6.6\r\nX-Forwarded-Host: evil\r\nAuthorization: Negotiate AA\r\n\
+          Connection: close, authorization\r\nKeep-Alive: 5\r\nContent-Length: 0\r\n\r\n",
+    )
+    .await;
+    assert_eq!(status(&answer), "200");
+    assert!(
+        answer.contains("RPC_IN_DATA /rpc/rpcproxy.dll?sbex1:6001"),
+        "{answer}"
+    );
+    for seen in [
+        "\"host\": \"mail.example.test\"",
+        "\"x-forwarded-for\": \"127.0.0.1\"",
+        "\"x-forwarded-proto\": \"https\"",
+        "\"authorization\": ",
+        "\"content-length\": \"0\"",
+    ] {
+        assert!(answer.contains(seen), "{seen} in {answer}");
+    }
+    for unseen in ["6.6.6.6", "evil", "keep-alive"] {
+        assert!(!answer.contains(unseen), "{unseen} in {answer}");
+    }
+    let line = running.logged("method=RPC_IN_DATA").await;
+    assert!(
+        line.contains("client=127.0.0.1") && line.contains("path=/rpc/rpcproxy.dll status=200"),
+        "{line}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_megabytes_go_both_ways_frame_by_frame() {
+    let identity = Identity::new(&[NAME]);
+    let a = Backend::start("a", &identity).await;
+    let running = Running::start(&identity, &[a.address], |_| {}).await;
+    const LENGTH: u64 = 50 << 20;
+    let mut client = Client::connect(running.address).await;
+    let response = client.get(&format!("/zeros?{LENGTH}")).await;
+    assert_eq!(header(&response, "content-length"), LENGTH.to_string());
+    assert_eq!(count(response.into_body()).await, LENGTH);
+    let response = client
+        .send(request("POST", "/count", Zeros::new(LENGTH)))
+        .await
+        .unwrap();
+    assert_eq!(text(response).await, LENGTH.to_string());
+    let response = client
+        .send(request("POST", "/echo", Zeros::new(LENGTH)))
+        .await
+        .unwrap();
+    assert_eq!(count(response.into_body()).await, LENGTH);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_piece_arrives_before_the_next_is_sent() {
+    let identity = Identity::new(&[NAME]);
+    let a = Backend::start("a", &identity).await;
+    let running = Running::start(&identity, &[a.address], |_| {}).await;
+    let mut client = Client::connect(running.address).await;
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let mut response = client
+        .send(request("POST", "/echo", FromChannel(receiver)))
+        .await
+        .unwrap();
+    for piece in ["PROCESSING", "PENDING", "DONE"] {
+        sender.send(Bytes::from(piece)).await.unwrap();
+        let frame = response.frame().await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), piece);
+    }
+    drop(sender);
+    assert!(response.frame().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_stops_stops_the_writer() {
+    let identity = Identity::new(&[NAME]);
+    let a = Backend::start("a", &identity).await;
+    let running = Running::start(&identity, &[a.address], |_| {}).await;
+    const LENGTH: u64 = 256 << 20;
+    let mut client = Client::connect(running.address).await;
+    let body = Zeros::new(LENGTH);
+    let made = body.made();
+    // The echo comes back as fast as it is sent; nobody reads it, so it all comes to a stand.
+    let response = client.send(request("POST", "/echo", body)).await.unwrap();
+    let mut before = u64::MAX;
+    while made.load(Ordering::SeqCst) != before {
+        before = made.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    assert!(before < 64 << 20, "{before} bytes are somewhere in between");
+    assert_eq!(count(response.into_body()).await, LENGTH);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pipelined_requests_are_answered_in_order() {
+    let identity = Identity::new(&[NAME]);
+    let a = Backend::start("a", &identity).await;
+    let running = Running::start(&identity, &[a.address], |_| {}).await;
+    let answer = by_hand(
+        running.address,
+        b"GET /one HTTP/1.1\r\nHost: mail.example.test\r\n\r\n\
+          POST /echo HTTP/1.1\r\nHost: mail.example.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ntwo\r\n0\r\n\r\n\
+          HEAD /three HTTP/1.1\r\nHost: mail.example.test\r\n\r\n\
+          GET /four HTTP/1.1\r\nHost: mail.example.test\r\nConnection: close\r\n\r\n",
+    )
+    .await;
+    assert_eq!(answer.matches("HTTP/1.1 200").count(), 4, "{answer}");
+    let at = |text: &str| answer.find(text).unwrap_or_else(|| panic!("{text} in {answer}"));
+    assert!(at("GET /one") < at("two") && at("two") < at("GET /four"));
+    assert!(!answer.contains("HEAD /three"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_this_proxy_does_not_do_is_refused_in_a_word() {
+    let identity = Identity::new(&[NAME]);
+    let a = Backend::start("a", &identity).await;
+    let running = Running::start(&identity, &[a.address], |_| {}).await;
+    for (request, wanted) in [
+        (
+            "CONNECT mail.example.test:443 HTTP/1.1\r\nHost: mail.example.test:443\r\n",
+            "501",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: mail.example.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n",
+            "501",
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: mail.example.test\r\nHost: mail.example.test\r\n",
+            "400",
+        ),
+        ("GET / HTTP/1.1\r\n", "400"),
+        (
+            "GET https://other.example.test/ HTTP/1.1\r\nHost: mail.example.test\r\n",
+            "400",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: mail.example.test\r\nTransfer-Encoding: identity, chunked\r\n",
+            "400",
+        ),
+        (
+            "GET https://mail.example.test/absolute HTTP/1.1\r\nHost: mail.example.test\r\n",
+            "200",
+        ),
+    ] {
+        let answer = by_hand(
+            running.address,
+            format!("{request}X-Last: 1\r\nConnection: close\r\n\r\n0\r\n\r\n").as_bytes(),
+        )
+        .await;
+        assert_eq!(status(&answer), wanted, "{request}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_harms_nobody_but_its_sender() {
+    let identity = Identity::new(&[NAME]);
+    let a = Backend::start("a", &identity).await;
+    let running = Running::start(&identity, &[a.address], |_| {}).await;
+    let mut kept = Client::connect(running.address).await;
+    let mut noise = 0x2545_f491_4f6c_dd1d_u64;
+    let mut garbage = [0; 600];
+    for round in 0..60 {
+        for byte in &mut garbage {
+            noise ^= noise << 13;
+            noise ^= noise >> 7;
+            noise ^= noise << 17;
+            *byte = noise as u8;
+        }
+        if round % 2 == 0 {
+            let mut stream = TcpStream::connect(running.address).await.unwrap();
+            garbage[..3].copy_from_slice(&[22, 3, 1]);
+            drop(stream.write_all(&garbage).await);
+        } else {
+            let mut stream = tls(running.address, NAME).await;
+            drop(
+                stream
+                    .write_all(if round % 3 == 0 {
+                        b"GET / HTTP/9.9\r\n\r\n"
+                    } else {
+                        &garbage
+                    })
+                    .await,
+            );
+        }
+    }
+    let long = format!(
+        "GET / HTTP/1.1\r\nHost: mail.example.test\r\nX-Long: {}\r\n\r\n",
+        "a".repeat(200 << 10)
+    );
+    assert_eq!(status(&by_hand(running.address, long.as_bytes()).await), "431");
+    assert_eq!(kept.get("/who").await.status(), 200);
+    drop(kept);
+    eventually("all connections end", || running.proxy.load().connections() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_the_limit_connections_wait_instead_of_failing() {
+    let identity = Identity::new(&[NAME]);
+    let a = Backend::start("a", &identity).await;
+    let (socket, address) = listener();
+    let snapshot = crate::setup::snapshot(&identity, address, &[a.address]);
+    let log = lb_user::proxy::access::AccessLog::start(std::io::sink()).unwrap();
+    let proxy = lb_user::proxy::service::Proxy::start(&snapshot, vec![socket], log, 2).unwrap();
+    let (mut one, two) = (Client::connect(address).await, Client::connect(address).await);
+    text(one.get("/who").await).await;
+    let third = tokio::spawn(async move { Client::connect(address).await.get("/who").await.status() });
+    eventually("two are open", || proxy.load().connections() == 2).await;
+    assert!(!third.is_finished());
+    drop(two);
+    assert_eq!(third.await.unwrap(), 200);
+}

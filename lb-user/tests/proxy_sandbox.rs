@@ -1,0 +1,259 @@
+//! Runs code as the proxy's user, locked in exactly as the proxy is, and shows what it cannot reach. Needs root.
+//!
+//! The supervisor starts this program again as `proxy`; there it calls the worker's own `prepare`, and then tries what an
+//! attacker would who took the worker over. Paths travel as names of sites: the snapshot is the only way in. Each attempt
+//! must be one that root outside can make, or it proves nothing; the parent checks that first.
+#![expect(
+    clippy::print_stdout,
+    reason = "it is its own harness, and reports as the usual one"
+)]
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use lb_user::config::model::{HealthTest, Server};
+use lb_user::proxy::snapshot::{Farm, PrivateKey, Site, Snapshot, Verify};
+use lb_user::proxy::supervisor::{Spec, Supervisor, bind_listeners};
+use lb_user::proxy::worker;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::process::{Pid, test_kill_process};
+
+const NAME: &str = "code_as_the_proxys_user_reaches_nothing_of_the_agents";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let first = arguments.next().unwrap_or_default();
+    match first.as_str() {
+        "proxy" => inside(),
+        "--list" => println!("{NAME}: test"),
+        // As the usual harness: a filter that names another test leaves this one out.
+        filter if !filter.starts_with('-') && !NAME.contains(filter) => {}
+        _ => {
+            outside();
+            println!("test {NAME} ... ok");
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+type Attempt = (String, io::Result<()>);
+
+/// What is tried, by name, with what came of it. The last one is allowed.
+fn attempts(place: &Path, agent: u32, allowed: u16, forbidden: u16) -> Vec<Attempt> {
+    let mut tried = Vec::new();
+    for folder in ["private", "public"] {
+        let at = place.join(folder);
+        tried.push((format!("{folder} key file"), open(&at.join("key.pem"))));
+        tried.push((
+            format!("{folder} store"),
+            fs::read_dir(at.join("store")).map(drop),
+        ));
+        tried.push((
+            format!("{folder} control socket"),
+            UnixStream::connect(at.join("control.sock")).map(drop),
+        ));
+    }
+    let proc = PathBuf::from(format!("/proc/{agent}"));
+    for (name, outcome) in [
+        ("agent's memory", open(&proc.join("mem"))),
+        ("agent's status", open(&proc.join("status"))),
+        ("signal to the agent", signal(agent)),
+        (
+            "file of its own",
+            File::create(place.join("public/store/new")).map(drop),
+        ),
+        ("another program", Command::new("/bin/true").status().map(drop)),
+        (
+            "another root",
+            rustix::process::chroot("/").map_err(io::Error::from),
+        ),
+    ] {
+        tried.push((name.to_owned(), outcome));
+    }
+    tried.extend(sockets(allowed, forbidden));
+    tried
+}
+
+fn sockets(allowed: u16, forbidden: u16) -> [Attempt; 7] {
+    let socket = |family, kind, protocol| {
+        let made = socket_with(family, kind, SocketFlags::CLOEXEC, protocol);
+        made.map(drop).map_err(io::Error::from)
+    };
+    let connect = |port| TcpStream::connect(("127.0.0.1", port)).map(drop);
+    let icmp = Some(rustix::net::ipproto::ICMP);
+    [
+        ("raw socket", socket(AddressFamily::INET, SocketType::RAW, icmp)),
+        (
+            "netlink socket",
+            socket(AddressFamily::NETLINK, SocketType::RAW, None),
+        ),
+        (
+            "packet socket",
+            socket(AddressFamily::PACKET, SocketType::RAW, None),
+        ),
+        ("UDP socket", UdpSocket::bind("127.0.0.1:0").map(drop)),
+        ("port of its own", TcpListener::bind("127.0.0.1:0").map(drop)),
+        ("another server's port", connect(forbidden)),
+        ("its server", connect(allowed)),
+    ]
+    .map(|(name, outcome)| (name.to_owned(), outcome))
+}
+
+fn open(path: &Path) -> io::Result<()> {
+    File::open(path).map(drop)
+}
+
+fn signal(agent: u32) -> io::Result<()> {
+    let pid = Pid::from_raw(agent.cast_signed()).expect("an agent has a process id");
+    Ok(test_kill_process(pid)?)
+}
+
+/// The locked-in side: one line an attempt.
+fn inside() {
+    let work = worker::prepare().expect("the sandbox is to be entered");
+    let site = &work.snapshot.sites[0].names;
+    let allowed = work.snapshot.farms[0].servers[0].address.port();
+    let (agent, forbidden) = (
+        site[1].parse().expect("a number"),
+        site[2].parse().expect("a port"),
+    );
+    let mut output = io::stdout();
+    for (name, outcome) in attempts(Path::new(&site[0]), agent, allowed, forbidden) {
+        let outcome = outcome.map_or_else(|error| format!("{:?}", error.kind()), |()| "done".to_owned());
+        writeln!(output, "{name}: {outcome}").expect("standard output is open");
+    }
+    writeln!(output, "end").expect("standard output is open");
+    // The supervisor ends it.
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+fn outside() {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "this test starts a process as another user: run it as root"
+    );
+    let place = Place::new();
+    let (server, forbidden) = (listen(), listen());
+    let ports = (port(&server), port(&forbidden));
+    for (name, outcome) in attempts(&place.0, std::process::id(), ports.0, ports.1) {
+        assert!(
+            outcome.is_ok(),
+            "root outside must be able to reach: {name}: {outcome:?}"
+        );
+    }
+    let seen = run_inside(&place, ports.0, ports.1);
+    println!("{}", seen.join("\n"));
+    let (last, refused) = seen.split_last().expect("the child tried something");
+    assert_eq!(last, "its server: done");
+    assert_eq!(
+        refused.len() + 1,
+        attempts(&place.0, std::process::id(), ports.0, ports.1).len()
+    );
+    for line in refused {
+        assert!(line.ends_with(": PermissionDenied"), "{line}");
+    }
+}
+
+/// Has the supervisor start this program as the proxy, and returns what that one says.
+fn run_inside(place: &Place, allowed: u16, forbidden: u16) -> Vec<String> {
+    let listen = "127.0.0.1:0".parse().expect("an address");
+    let (reader, writer) = io::pipe().expect("a pipe");
+    let names = [
+        place.0.to_str().expect("UTF-8"),
+        &std::process::id().to_string(),
+        &forbidden.to_string(),
+    ]
+    .map(str::to_owned);
+    let spec = Spec {
+        program: PathBuf::from("/proc/self/exe"),
+        user: "64750".to_owned(),
+        snapshot: snapshot(listen, names.to_vec(), allowed),
+        listeners: bind_listeners(&[listen], Vec::new()).expect("a listening socket"),
+        run_dir: place.0.clone(),
+        log: Some(writer.into()),
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let supervisor = runtime
+        .block_on(async { Supervisor::start(spec) })
+        .expect("a supervisor");
+    let lines = BufReader::new(reader).lines().map(|line| line.expect("a line"));
+    let seen = lines.take_while(|line| line != "end").collect();
+    runtime.block_on(supervisor.stop());
+    seen
+}
+
+fn snapshot(listen: SocketAddrV4, names: Vec<String>, port: u16) -> Snapshot {
+    Snapshot {
+        listen: vec![listen],
+        sites: vec![Site {
+            names,
+            listen: vec![listen],
+            certificate: String::new(),
+            key: PrivateKey::new(String::new()),
+            farm: 0,
+        }],
+        farms: vec![Farm {
+            name: String::new(),
+            servers: vec![Server {
+                name: String::new(),
+                address: SocketAddrV4::new([127, 0, 0, 1].into(), port),
+            }],
+            verify: Verify::Nothing,
+            health: HealthTest {
+                path: String::new(),
+                host: String::new(),
+                status: 200,
+                body: String::new(),
+                interval: Duration::from_secs(1),
+                timeout: Duration::from_secs(1),
+                failures: 1,
+            },
+            response_timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(1),
+        }],
+        drain_timeout: Duration::ZERO,
+    }
+}
+
+fn listen() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").expect("a listening socket")
+}
+
+fn port(listener: &TcpListener) -> u16 {
+    listener.local_addr().expect("an address").port()
+}
+
+/// A folder as an agent has it: once with the permissions that it sets, and once open to everyone, where only the sandbox is
+/// left to refuse.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(std::env::temp_dir().join(format!("rollcall-sandbox-{}", std::process::id())));
+        let set =
+            |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).expect("permissions");
+        for (folder, folder_mode, file_mode) in [("private", 0o700, 0o600), ("public", 0o777, 0o666)] {
+            let at = place.0.join(folder);
+            fs::create_dir_all(at.join("store")).expect("a folder");
+            fs::write(at.join("key.pem"), "secret").expect("a file");
+            // Its queue takes the attempts; nobody accepts them.
+            std::mem::forget(UnixListener::bind(at.join("control.sock")).expect("a socket"));
+            set(&at.join("key.pem"), file_mode);
+            set(&at.join("control.sock"), file_mode);
+            set(&at.join("store"), folder_mode);
+        }
+        place
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
