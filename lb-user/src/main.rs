@@ -1,10 +1,8 @@
-//! The `rollcall` binary.
+//! The `rollcall` binary; everything is in the library.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some("proxy") => lb_user::proxy::worker::main(),
-        _ => ExitCode::from(2),
-    }
+    lb_user::cli::main()
 }

@@ -2,7 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use crate::sys::ARP_FRAME;
+/// An ARP frame's length: Ethernet's least, without its checksum.
+pub(crate) const ARP_FRAME: usize = 60;
 
 /// The broadcast MAC address.
 pub(crate) const BROADCAST: [u8; 6] = [0xff; 6];

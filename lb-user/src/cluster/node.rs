@@ -119,8 +119,8 @@ pub struct Node {
     peers: BTreeMap<Priority, Peer>,
     /// Per owner table.
     holdings: Vec<Holdings>,
-    /// The incarnation of each heir when a bucket was released to it.
-    heirs: BTreeMap<Priority, u32>,
+    /// The id of our latest release.
+    release_id: u32,
     /// The owner table that this node follows.
     table: Option<Table>,
     /// The owner table that this node computed as default host, and for which members.
@@ -182,7 +182,7 @@ impl Node {
                 published: None,
             },
             holdings,
-            heirs: BTreeMap::new(),
+            release_id: 0,
             table: None,
             published: None,
             published_for: Vec::new(),
@@ -573,6 +573,7 @@ impl Node {
             alive: peer.standing == Standing::Alive,
             incarnation: peer.incarnation(),
             state_version: peer.state_version(),
+            accepted: peer.accepted,
         };
         Heartbeat {
             period: self.settings.timing.period,
@@ -607,7 +608,6 @@ impl Node {
             holdings.holds = BucketSet::EMPTY;
             holdings.released.clear();
         }
-        self.heirs.clear();
         self.incarnation += 1;
         self.since = now;
         self.waiting = None;

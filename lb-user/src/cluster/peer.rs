@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use lb_common::table::TABLES;
-
 use super::sets::BucketSet;
 use super::wire::{Heartbeat, MAX_PARTS, PART, Part, PeerReport, Phase, State};
 use crate::clock::Time;
@@ -77,8 +75,8 @@ pub(crate) struct Peer {
     /// While it is suspect: what it may have connections in, per table. More than it last told, because it may have come to hold
     /// buckets in its last moments without our hearing of it.
     pub(crate) may_have: Option<Vec<BucketSet>>,
-    /// What of its current releases to us we have accepted, per table: a release counts once.
-    pub(crate) accepted: Vec<BucketSet>,
+    /// The greatest id of its releases that we have accepted.
+    pub(crate) accepted: u32,
     /// When silence began to count.
     since: Time,
     last_heard: Option<Time>,
@@ -126,7 +124,7 @@ impl Peer {
             heartbeat: None,
             state: None,
             may_have: None,
-            accepted: vec![BucketSet::EMPTY; TABLES],
+            accepted: 0,
             since: now,
             last_heard: None,
             last_lease_answer: None,
@@ -156,7 +154,7 @@ impl Peer {
         self.state = None;
         self.may_have = None;
         self.assembly = None;
-        self.accepted.fill(BucketSet::EMPTY);
+        self.accepted = 0;
     }
 
     /// Takes its heartbeat in.

@@ -13,10 +13,10 @@ use netlink_packet_route::link::LinkFlags;
 use netlink_sys::{Socket as Netlink, SocketAddr as NetlinkAddr, protocols::NETLINK_ROUTE};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::arp::{Arp, BROADCAST, Operation};
+use super::arp::{ARP_FRAME, Arp, BROADCAST, Operation};
 use super::peer::{Answer, Probe};
 use crate::config::model::{HEARTBEAT_PORT, Priority};
-use crate::sys::{ARP_FRAME, ArpSocket};
+use crate::sys::ArpSocket;
 
 /// What the transport has to know of the network.
 #[derive(Clone, Debug)]

@@ -29,6 +29,9 @@ pub(crate) const PART: usize = 1200;
 /// How many parts a state may have; bounds what a peer can make us keep.
 pub(crate) const MAX_PARTS: usize = 255;
 
+/// How many releases of one owner table may be under way.
+pub(crate) const MAX_RELEASES: usize = 64;
+
 const MAGIC: [u8; 4] = *b"RLCL";
 
 /// The clear beginning of a datagram.
@@ -151,6 +154,8 @@ pub struct PeerReport {
     pub incarnation: u32,
     /// The newest version of the other's state that it has whole.
     pub state_version: u64,
+    /// The greatest id of the other's releases that it has accepted.
+    pub accepted: u32,
 }
 
 /// A piece of a state.
@@ -182,8 +187,21 @@ pub struct Holdings {
     pub holds: BucketSet,
     /// Accepts none, but may still have connections in these.
     pub departing: BucketSet,
-    /// Released, and not yet seen among the heir's: final, so that only the heir may take them.
-    pub released: Vec<(Priority, BucketSet)>,
+    /// Released, and not yet accepted: final, so that only the heir may take them. At most `MAX_RELEASES`.
+    pub released: Vec<Release>,
+}
+
+/// Buckets that their holder gave to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// To whom.
+    pub heir: Priority,
+    /// To which incarnation of it: one that has given everything up since cannot accept.
+    pub incarnation: u32,
+    /// Counts the sender's releases from 1, so that each is accepted once however often it is repeated.
+    pub id: u32,
+    /// What.
+    pub set: BucketSet,
 }
 
 impl Holdings {
@@ -297,6 +315,7 @@ impl Heartbeat {
             out.extend([peer.node.number(), u8::from(peer.alive)]);
             out.extend(peer.incarnation.to_le_bytes());
             out.extend(peer.state_version.to_le_bytes());
+            out.extend(peer.accepted.to_le_bytes());
         }
     }
 
@@ -342,6 +361,7 @@ impl Heartbeat {
                 alive: reader.u8()? != 0,
                 incarnation: reader.u32()?,
                 state_version: reader.u64()?,
+                accepted: reader.u32()?,
             })
         };
         (0..count).map(peer).collect()
@@ -365,9 +385,11 @@ impl State {
             put_set(&mut out, &holdings.holds);
             put_set(&mut out, &holdings.departing);
             out.push(u8::try_from(holdings.released.len()).unwrap_or(u8::MAX));
-            for (heir, set) in &holdings.released {
-                out.push(heir.number());
-                put_set(&mut out, set);
+            for release in &holdings.released {
+                out.push(release.heir.number());
+                out.extend(release.incarnation.to_le_bytes());
+                out.extend(release.id.to_le_bytes());
+                put_set(&mut out, &release.set);
             }
         }
         match &self.published {
@@ -422,12 +444,18 @@ impl Holdings {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let (holds, departing) = (reader.set()?, reader.set()?);
         let count = reader.u8()?;
-        if count > Priority::MAX {
+        if usize::from(count) > MAX_RELEASES {
             return Err(Malformed::Field("releases"));
         }
-        let released = (0..count)
-            .map(|_| Ok((reader.priority()?, reader.set()?)))
-            .collect::<Result<_, Malformed>>()?;
+        let release = |_| {
+            Ok(Release {
+                heir: reader.priority()?,
+                incarnation: reader.u32()?,
+                id: reader.u32()?,
+                set: reader.set()?,
+            })
+        };
+        let released = (0..count).map(release).collect::<Result<_, Malformed>>()?;
         Ok(Self {
             holds,
             departing,

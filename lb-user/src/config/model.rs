@@ -130,6 +130,24 @@ pub struct PortRule {
     pub affinity: lb_common::table::Affinity,
 }
 
+impl PortRule {
+    /// Whether `port` is in its range.
+    pub fn covers(&self, port: u16) -> bool {
+        (self.first_port..=self.last_port).contains(&port)
+    }
+}
+
+impl std::fmt::Display for PortRule {
+    /// Its ports: `443` or `8000-8099`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.first_port == self.last_port {
+            write!(f, "{}", self.first_port)
+        } else {
+            write!(f, "{}-{}", self.first_port, self.last_port)
+        }
+    }
+}
+
 /// A rule's filtering mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filtering {

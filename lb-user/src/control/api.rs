@@ -22,6 +22,25 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// What a client must be allowed to do.
+    pub fn needs(&self) -> Permission {
+        match self {
+            Self::Status => Permission::View,
+            Self::Drain { .. } | Self::Resume { .. } => Permission::Change,
+        }
+    }
+}
+
+/// What a client may do; each includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Permission {
+    /// Ask.
+    View,
+    /// Change how the node serves.
+    Change,
+}
+
 /// What the agent answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]

@@ -8,6 +8,7 @@
 pub mod btf;
 mod grace;
 mod interface;
+pub mod link;
 mod loader;
 mod maps;
 pub mod plan;

@@ -61,6 +61,14 @@ enum Wanted {
     Serve,
     Drain,
     Stop,
+    /// Like `Stop`, without waiting for anything.
+    Kill,
+}
+
+impl Wanted {
+    fn is_end(self) -> bool {
+        matches!(self, Self::Stop | Self::Kill)
+    }
 }
 
 impl Supervisor {
@@ -119,9 +127,25 @@ impl Supervisor {
         }
     }
 
+    /// Stops the proxy without waiting for what is in flight. Also cuts a `stop` short that is under way elsewhere.
+    pub fn killer(&self) -> Killer {
+        Killer(self.wanted.clone())
+    }
+
     fn want(&self, wanted: Wanted) {
         self.wanted
             .send_if_modified(|now| std::mem::replace(now, wanted) != wanted);
+    }
+}
+
+/// Ends a proxy whose supervisor is being waited for.
+#[derive(Clone, Debug)]
+pub struct Killer(watch::Sender<Wanted>);
+
+impl Killer {
+    /// Ends it now.
+    pub fn kill(&self) {
+        self.0.send_replace(Wanted::Kill);
     }
 }
 
@@ -185,6 +209,8 @@ struct Keeper {
 enum Ended {
     /// As it was told.
     Stopped,
+    /// By us, as was wanted.
+    Killed,
     /// Nobody supervises any more; the child lives.
     LetGo,
     /// It is dead, and should not be.
@@ -194,13 +220,13 @@ enum Ended {
 impl Keeper {
     async fn run(mut self) {
         let mut pause = SHORTEST_PAUSE;
-        while *self.wanted.borrow() != Wanted::Stop {
+        while !self.wanted.borrow().is_end() {
             let began = Time::now();
             let ended = self.one_child().await;
             self.book.dead();
             self.publish();
             match ended {
-                Ended::Stopped => break,
+                Ended::Stopped | Ended::Killed => break,
                 Ended::LetGo => return,
                 Ended::Failed(fault) => {
                     let error = anyhow::Error::from(fault);
@@ -211,7 +237,7 @@ impl Keeper {
                 pause = SHORTEST_PAUSE;
             }
             // A stop cuts the pause short; everything else waits for the next child.
-            let stopped = self.wanted.wait_for(|wanted| *wanted == Wanted::Stop);
+            let stopped = self.wanted.wait_for(|wanted| wanted.is_end());
             let nobody_left = matches!(timeout(pause, stopped).await, Ok(Err(_)));
             if nobody_left {
                 return;
@@ -230,7 +256,7 @@ impl Keeper {
                 match &ended {
                     Ended::Stopped => end(&mut child).await,
                     Ended::LetGo => {}
-                    Ended::Failed(_) => drop(child.kill().await),
+                    Ended::Failed(_) | Ended::Killed => drop(child.kill().await),
                 }
                 ended
             }
@@ -271,6 +297,9 @@ impl Keeper {
         let mut stop_by = None;
         loop {
             let wanted = *self.wanted.borrow_and_update();
+            if wanted == Wanted::Kill {
+                return Ended::Killed;
+            }
             if wanted != told {
                 if let Err(error) = tell(channel, wanted) {
                     return Ended::Failed(Fault::System(error));
@@ -328,7 +357,7 @@ fn tell(channel: &UnixStream, wanted: Wanted) -> io::Result<()> {
     let order = match wanted {
         Wanted::Serve => Order::Resume,
         Wanted::Drain => Order::Drain,
-        Wanted::Stop => Order::Stop,
+        Wanted::Stop | Wanted::Kill => Order::Stop,
     };
     let frame = encode_frame(&order).map_err(io::Error::other)?;
     if channel.try_write(&frame)? == frame.len() {

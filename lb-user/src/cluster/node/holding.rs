@@ -2,6 +2,7 @@
 
 use lb_common::table::{Bucket, BucketState};
 
+use super::super::wire::{MAX_RELEASES, Release};
 use super::*;
 
 impl Node {
@@ -12,7 +13,9 @@ impl Node {
         for index in 0..self.holdings.len() {
             self.forget_finished_releases(index);
             self.give_way(index);
-            self.accept_releases(index);
+        }
+        self.accept_releases();
+        for index in 0..self.holdings.len() {
             self.take(index);
             self.release(index);
         }
@@ -32,18 +35,16 @@ impl Node {
         }
     }
 
-    /// A release is over once its heir holds the bucket, or somebody else does who took it from the heir; or once the heir
-    /// has given everything up, is stopped or suspect, and so can no longer accept it.
+    /// A release is over once its heir has accepted it, and we know what the heir holds since; or once the heir has given
+    /// everything up, is stopped or suspect, and so can no longer accept it.
     fn forget_finished_releases(&mut self, index: usize) {
-        let held = self.held_by_peers(index);
-        let peers = &self.peers;
-        let heirs = &self.heirs;
-        self.holdings[index].released.retain_mut(|(heir, set)| {
-            *set = set.difference(&held);
-            let can_accept = peers
-                .get(heir)
-                .is_some_and(|peer| peer.is_member() && heirs.get(heir) == Some(&peer.incarnation()));
-            can_accept && !set.is_empty()
+        let (peers, me) = (&self.peers, self.settings.me);
+        self.holdings[index].released.retain(|release| {
+            peers.get(&release.heir).is_some_and(|heir| {
+                let can_accept = heir.is_member() && heir.incarnation() == release.incarnation;
+                let accepted = heir.report_on(me).is_some_and(|report| report.accepted >= release.id);
+                can_accept && !(accepted && heir.is_current())
+            })
         });
     }
 
@@ -61,34 +62,33 @@ impl Node {
         mine.departing = mine.departing.union(&lost);
     }
 
-    /// Accepts what living peers have released to us. A release counts once: a peer repeats it until it hears that we hold it,
-    /// and we may have released it again by then.
-    fn accept_releases(&mut self, index: usize) {
+    /// Accepts what living peers have released to us. A release counts once: a peer repeats it until it hears that we have
+    /// accepted it, and we may have released it again by then.
+    fn accept_releases(&mut self) {
         if !self.serves() {
             return;
         }
-        let me = self.settings.me;
-        let mut offered = BucketSet::EMPTY;
-        for peer in self
-            .peers
-            .values_mut()
-            .filter(|peer| peer.is_member() && peer.is_current())
-        {
-            let Some((_, state)) = &peer.state else { continue };
-            let releases = state
-                .holdings
-                .get(index)
-                .into_iter()
-                .flat_map(|holdings| &holdings.released);
-            let to_me = union(
-                releases
-                    .filter(|(heir, _)| *heir == me)
-                    .map(|(_, set)| set.clone()),
-            );
-            offered = offered.union(&to_me.difference(&peer.accepted[index]));
-            peer.accepted[index] = to_me;
+        let (me, incarnation) = (self.settings.me, self.incarnation);
+        let mut offered = vec![BucketSet::EMPTY; self.holdings.len()];
+        for peer in self.peers.values_mut() {
+            let Some((_, state)) = peer.state.as_ref().filter(|_| peer.is_member() && peer.is_current()) else {
+                continue;
+            };
+            let mut newest = peer.accepted;
+            for (holdings, offered) in state.holdings.iter().zip(&mut offered) {
+                let to_us = |release: &&Release| release.heir == me && release.incarnation == incarnation;
+                let new = holdings.released.iter().filter(to_us).filter(|release| release.id > peer.accepted);
+                for release in new {
+                    *offered = offered.union(&release.set);
+                    newest = newest.max(release.id);
+                }
+            }
+            self.urgent |= newest > peer.accepted;
+            peer.accepted = newest;
         }
-        self.hold(index, &offered);
+        for (index, offered) in offered.iter().enumerate() {
+            self.hold(index, offered);
+        }
     }
 
     /// Takes what we should own and nobody holds: after a peer fell silent, at a cold start, when an heir was lost.
@@ -103,7 +103,7 @@ impl Node {
             return;
         }
         let blocked = union(self.peers.values().map(|peer| self.blocked_by(peer, index)));
-        let ours = union(self.holdings[index].released.iter().map(|(_, set)| set.clone()));
+        let ours = union(self.holdings[index].released.iter().map(|release| release.set.clone()));
         self.hold(index, &wanted.difference(&blocked).difference(&ours));
     }
 
@@ -121,7 +121,7 @@ impl Node {
     }
 
     /// Whether a peer follows our table, knows what we hold now, and counts nobody as living that we count as silent.
-    fn agrees(&self, peer: &Peer) -> bool {
+    pub(super) fn agrees(&self, peer: &Peer) -> bool {
         let Some(heartbeat) = peer.heartbeat.as_ref().filter(|_| peer.is_current()) else {
             return false;
         };
@@ -130,7 +130,16 @@ impl Node {
             .is_some_and(|report| report.alive && report.incarnation == self.incarnation);
         let silent = |other: &&Peer| matches!(other.standing, Standing::Suspect | Standing::Dead);
         let vetoes = |other: &Peer| peer.report_on(other.node).is_some_and(|report| report.alive);
-        heartbeat.table == self.table_id() && knows_us && !self.peers.values().filter(silent).any(vetoes)
+        // What the peer forgot because of what it heard from a third node means nothing to us before we have heard as much.
+        let knows_more = |other: &Peer| {
+            let report = peer.report_on(other.node).filter(|report| report.alive);
+            other.standing == Standing::Alive
+                && report.is_some_and(|report| report.state_version > other.state_version())
+        };
+        heartbeat.table == self.table_id()
+            && knows_us
+            && !self.peers.values().filter(silent).any(vetoes)
+            && !self.peers.values().any(knows_more)
     }
 
     /// Whether what a peer says it holds is to be believed as of now.
@@ -157,15 +166,14 @@ impl Node {
                 releases.push((peer.node, peer.incarnation(), share));
             }
         }
-        for (heir, incarnation, share) in releases {
+        // What is too much for one state waits for the next settling.
+        let room = MAX_RELEASES.saturating_sub(self.holdings[index].released.len());
+        for (heir, incarnation, share) in releases.into_iter().take(room) {
             let mine = &mut self.holdings[index];
             mine.holds = mine.holds.difference(&share);
             mine.departing = mine.departing.union(&share);
-            match mine.released.iter_mut().find(|(node, _)| *node == heir) {
-                Some((_, set)) => *set = set.union(&share),
-                None => mine.released.push((heir, share)),
-            }
-            self.heirs.insert(heir, incarnation);
+            self.release_id += 1;
+            mine.released.push(Release { heir, incarnation, id: self.release_id, set: share });
         }
     }
 
@@ -173,19 +181,10 @@ impl Node {
         let mine = &mut self.holdings[index];
         mine.holds = mine.holds.union(set);
         mine.departing = mine.departing.difference(set);
-        for (_, released) in &mut mine.released {
-            *released = released.difference(set);
+        for release in &mut mine.released {
+            release.set = release.set.difference(set);
         }
-        mine.released.retain(|(_, released)| !released.is_empty());
-    }
-
-    fn held_by_peers(&self, index: usize) -> BucketSet {
-        union(
-            self.peers
-                .values()
-                .filter(|peer| peer.is_member())
-                .map(|peer| held(peer, index)),
-        )
+        mine.released.retain(|release| !release.set.is_empty());
     }
 
     /// What may still have connections elsewhere.
@@ -250,7 +249,7 @@ fn released(peer: &Peer, index: usize) -> BucketSet {
         holdings
             .into_iter()
             .flat_map(|holdings| &holdings.released)
-            .map(|(_, set)| set.clone()),
+            .map(|release| release.set.clone()),
     )
 }
 

@@ -440,10 +440,34 @@ impl Sim {
             assert_eq!(
                 self.acceptors(table, bucket).len(),
                 1,
-                "bucket {bucket:?} of table {table} is accepted by nobody\n{}",
-                self.log.join("\n")
+                "bucket {bucket:?} of table {table} is accepted by nobody\n{}\n{}",
+                self.log.join("\n"),
+                self.views(table, bucket)
             );
         }
+    }
+
+    /// What each node thinks of a bucket.
+    fn views(&self, table: usize, bucket: Bucket) -> String {
+        let view = |host: &Host| {
+            let (_, node) = host.agent.as_ref()?;
+            let mine = &node.holdings[table];
+            let released: Vec<_> =
+                mine.released.iter().filter(|it| it.set.contains(bucket)).map(|it| (it.heir, it.id)).collect();
+            let owner = node.table.as_ref().and_then(|table_| {
+                table_.members.iter().find(|member| table_.share(table, **member).contains(bucket))
+            });
+            let agrees: Vec<_> = node.peers.values().filter(|peer| node.agrees(peer)).map(|peer| peer.node).collect();
+            Some(format!(
+                "arr{} {:?} table {:?} holds {} departs {} released to {released:?}, owner {owner:?}, agrees {agrees:?}",
+                host.priority,
+                node.phase,
+                node.table_id(),
+                mine.holds.contains(bucket),
+                mine.departing.contains(bucket),
+            ))
+        };
+        self.hosts.iter().filter_map(view).collect::<Vec<_>>().join("\n")
     }
 
     fn count(&self, host: usize, state: BucketState) -> usize {
@@ -688,7 +712,8 @@ fn seeds() -> std::ops::Range<u64> {
     let count = std::env::var("ROLLCALL_SIM_SEEDS")
         .ok()
         .and_then(|count| count.parse().ok());
-    0..count.unwrap_or(40)
+    let first = std::env::var("ROLLCALL_SIM_FIRST").ok().and_then(|first| first.parse().ok()).unwrap_or(0);
+    first..first + count.unwrap_or(40)
 }
 
 fn random_sim(seed: u64) -> Sim {

@@ -190,8 +190,8 @@ impl Node {
                 .map_or(BucketSet::EMPTY, |held| held.holds.clone())
         };
         for holdings in ours.chain(theirs).flatten() {
-            for (_, set) in holdings.released.iter().filter(|(heir, _)| *heir == node) {
-                claim = claim.union(set);
+            for release in holdings.released.iter().filter(|release| release.heir == node) {
+                claim = claim.union(&release.set);
             }
         }
         claim

@@ -24,6 +24,7 @@ fn heartbeat() -> Heartbeat {
             alive: true,
             incarnation: 3,
             state_version: 41,
+            accepted: 8,
         }],
     }
 }
@@ -43,7 +44,7 @@ fn state(seed: u16) -> State {
     let holdings = |seed| Holdings {
         holds: set(seed),
         departing: set(seed + 1),
-        released: vec![(node(3), set(seed + 2))],
+        released: vec![Release { heir: node(3), incarnation: 2, id: 9, set: set(seed + 2) }],
     };
     State {
         holdings: vec![holdings(seed), holdings(seed + 1)],

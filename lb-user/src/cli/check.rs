@@ -1,0 +1,199 @@
+//! `rollcall check`: what a configuration means, for the operator to compare with what was meant.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::output::{self, Column, Table};
+use crate::config::model::{Config, Farm, Filtering, HEARTBEAT_PORT, PEER_PORT, Site, Unmatched, Verify};
+use crate::config::{self};
+
+pub(super) fn run(cluster_file: &Path, node_file: Option<&Path>, json: bool) -> anyhow::Result<()> {
+    let config = config::load(cluster_file, node_file)?;
+    let warnings = config::warnings(&config);
+    if json {
+        output::line(&as_json(&config, &warnings).to_string());
+    } else {
+        show(&config, &warnings);
+    }
+    Ok(())
+}
+
+fn show(config: &Config, warnings: &[String]) {
+    let cluster = &config.cluster;
+    output::line(&format!(
+        "the configuration is sound; this node is {}",
+        config.me().name
+    ));
+    for warning in warnings {
+        output::alarm(&format!("warning: {warning}"));
+    }
+    output::heading("cluster");
+    for ip in &cluster.cluster_ips {
+        output::line(&format!("  cluster IP {} in {ip}", ip.address));
+    }
+    output::line(&format!("  mode {}, observe {}", mode(config), cluster.observe));
+    let timing = cluster.timing;
+    output::line(&format!(
+        "  a peer is suspect after {:?} ({:?} x {})",
+        timing.suspect(),
+        timing.period,
+        timing.multiplier
+    ));
+    output::line(&format!(
+        "  between nodes: UDP {HEARTBEAT_PORT} heartbeats, TCP {PEER_PORT} replication"
+    ));
+    output::line(&format!(
+        "  interface {}, run folder {}",
+        config.local.interface,
+        config.local.run_dir.display()
+    ));
+    output::heading("nodes");
+    nodes(config).print();
+    output::heading("port rules");
+    rules(config).print();
+    output::heading("sites");
+    for site in &cluster.sites {
+        show_site(site);
+    }
+    output::heading("servers");
+    servers(&cluster.farms).print();
+}
+
+fn nodes(config: &Config) -> Table {
+    let columns = [
+        Column::text("name", 24),
+        Column::number("priority"),
+        Column::text("address", 15),
+        Column::number("weight"),
+    ];
+    let mut table = Table::new(&columns);
+    for node in &config.cluster.nodes {
+        let (priority, weight) = (node.priority.to_string(), node.weight.to_string());
+        table.row(vec![
+            node.name.clone(),
+            priority,
+            node.address.to_string(),
+            weight,
+        ]);
+    }
+    table
+}
+
+fn rules(config: &Config) -> Table {
+    let mut table = Table::new(&[
+        Column::text("TCP ports", 14),
+        Column::text("filtering", 12),
+        Column::text("affinity", 8),
+    ]);
+    for rule in &config.cluster.rules {
+        let affinity = format!("{:?}", rule.affinity).to_lowercase();
+        table.row(vec![
+            rule.to_string(),
+            filtering(rule.filtering).to_owned(),
+            affinity,
+        ]);
+    }
+    table.row(vec![
+        "all others".into(),
+        unmatched(config.cluster.unmatched).into(),
+        "-".into(),
+    ]);
+    table
+}
+
+fn show_site(site: &Site) {
+    let listen: Vec<String> = site.listen.iter().map(ToString::to_string).collect();
+    output::line(&format!("  {} -> farm {}", listen.join(", "), site.farm));
+    for name in &site.names {
+        output::line(&format!("    {name}"));
+    }
+    output::line(&format!("    certificate {}", site.certificate.display()));
+}
+
+fn servers(farms: &[Farm]) -> Table {
+    let columns = [
+        Column::text("farm", 12),
+        Column::text("name", 16),
+        Column::text("address", 21),
+        Column::text("health test", 24),
+    ];
+    let mut table = Table::new(&columns);
+    for farm in farms {
+        for server in &farm.servers {
+            table.row(vec![
+                farm.name.clone(),
+                server.name.clone(),
+                server.address.to_string(),
+                farm.health.path.clone(),
+            ]);
+        }
+    }
+    table
+}
+
+fn as_json(config: &Config, warnings: &[String]) -> Value {
+    let cluster = &config.cluster;
+    let ips = cluster
+        .cluster_ips
+        .iter()
+        .map(|ip| format!("{}/{}", ip.address, ip.prefix));
+    let nodes = cluster.nodes.iter().map(|node| {
+        json!({ "name": node.name, "priority": node.priority, "address": node.address, "weight": node.weight })
+    });
+    let rules = cluster.rules.iter().map(|rule| {
+        let affinity = format!("{:?}", rule.affinity).to_lowercase();
+        json!({ "ports": rule.to_string(), "filtering": filtering(rule.filtering), "affinity": affinity })
+    });
+    let sites = cluster.sites.iter().map(|site| {
+        json!({ "names": site.names, "listen": site.listen, "certificate": site.certificate, "farm": site.farm })
+    });
+    let farms = cluster.farms.iter().map(|farm| {
+        json!({ "name": farm.name, "servers": farm.servers, "verify": verify(&farm.verify), "health": farm.health })
+    });
+    json!({
+        "node": config.local.name,
+        "interface": config.local.interface,
+        "run_dir": config.local.run_dir,
+        "cluster_ips": ips.collect::<Vec<_>>(),
+        "mode": mode(config),
+        "observe": cluster.observe,
+        "period_ms": cluster.timing.period.as_millis(),
+        "suspect_ms": cluster.timing.suspect().as_millis(),
+        "unmatched": unmatched(cluster.unmatched),
+        "nodes": nodes.collect::<Vec<_>>(),
+        "rules": rules.collect::<Vec<_>>(),
+        "sites": sites.collect::<Vec<_>>(),
+        "farms": farms.collect::<Vec<_>>(),
+        "heartbeat_port": HEARTBEAT_PORT,
+        "peer_port": PEER_PORT,
+        "warnings": warnings,
+    })
+}
+
+fn mode(config: &Config) -> String {
+    format!("{:?}", config.cluster.mode).to_lowercase()
+}
+
+fn filtering(filtering: Filtering) -> &'static str {
+    match filtering {
+        Filtering::Multiple => "multiple",
+        Filtering::Single => "single",
+        Filtering::Disabled => "disabled",
+    }
+}
+
+fn unmatched(unmatched: Unmatched) -> &'static str {
+    match unmatched {
+        Unmatched::Drop => "drop",
+        Unmatched::DefaultHost => "default-host",
+    }
+}
+
+fn verify(verify: &Verify) -> String {
+    match verify {
+        Verify::SameCertificate => "same-certificate".to_owned(),
+        Verify::Ca(path) => format!("ca {}", path.display()),
+        Verify::Nothing => "none".to_owned(),
+    }
+}

@@ -1,0 +1,67 @@
+//! `rollcall cleanup`: takes away what a killed agent left on this host, in the order that is safe: the cluster IP first, the
+//! packet program after it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use anyhow::Context as _;
+
+use super::output;
+use crate::config;
+use crate::control::{client, server};
+use crate::dataplane::link::{self, Interface, Lock};
+
+/// Where agents pin their programs and maps, a folder for each interface.
+const PINS: &str = "/sys/fs/bpf/rollcall";
+
+pub(super) fn run(cluster_file: &Path, node_file: Option<&Path>) -> anyhow::Result<()> {
+    // Certificates may be gone with what else was removed; they do not matter here.
+    let local = config::load_unexamined(cluster_file, node_file)?.local;
+    anyhow::ensure!(
+        !client::answers(&local.run_dir),
+        "an agent is running with the run folder {}; hint: stop it, it cleans up by itself",
+        local.run_dir.display()
+    );
+    // The interface may be gone; what its agent left elsewhere is not.
+    let interface = Interface::inspect(&local.interface).ok();
+    let lock = interface.as_ref().map(Lock::take).transpose()?;
+    let keys: BTreeSet<String> = interface
+        .iter()
+        .map(Interface::key)
+        .chain(link::recorded(&local.run_dir))
+        .collect();
+    let pins: Vec<PathBuf> = keys
+        .iter()
+        .map(|key| Path::new(PINS).join(key))
+        .filter(|folder| folder.exists())
+        .collect();
+    let left = !pins.is_empty() || local.run_dir.join("host-state.json").exists();
+
+    link::teardown(&local.run_dir)?;
+    for folder in pins {
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    remove_if_empty(Path::new(PINS))?;
+    server::remove_left(&local.run_dir).context("cannot remove the control socket")?;
+    drop(lock);
+    remove_if_empty(&local.run_dir)?;
+    output::line(if left {
+        "this host is as it was before the agent"
+    } else {
+        "nothing was left"
+    });
+    Ok(())
+}
+
+/// A folder that something else still uses stays.
+fn remove_if_empty(folder: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir(folder) {
+        Err(error)
+            if ![io::ErrorKind::NotFound, io::ErrorKind::DirectoryNotEmpty].contains(&error.kind()) =>
+        {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

@@ -1,0 +1,167 @@
+//! The command line: what was typed, which part of the library does it, and with which status the process ends: 0, 2 for
+//! usage and configuration, 1 for the rest.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::secret::SecretError;
+use crate::config::{self, ConfigErrors};
+use crate::control::api::Request;
+use crate::preflight::PreflightErrors;
+use crate::{agent, proxy, telemetry};
+
+mod ask;
+mod check;
+mod cleanup;
+mod load;
+mod output;
+mod status;
+
+/// One highly available IP address shared by several Linux hosts, with a reverse proxy to Microsoft Exchange
+#[derive(Debug, Parser)]
+#[command(name = "rollcall", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run this node's agent until it is told to stop
+    Run(Files),
+    /// Check a configuration and show what it means
+    Check {
+        /// The cluster file
+        #[arg(value_name = "FILE")]
+        config: PathBuf,
+        /// This node's file [default: node.toml beside the cluster file]
+        #[arg(long, value_name = "FILE")]
+        node_file: Option<PathBuf>,
+        /// One JSON object on one line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show how things are on this node
+    Status {
+        /// One JSON object on one line
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Hand a node's share to the others; its open connections end naturally
+    Drain {
+        /// The node [default: this one]
+        node: Option<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Let a drained node take a share again
+    Resume {
+        /// The node [default: this one]
+        node: Option<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Remove everything that a killed agent left on this host
+    Cleanup(Files),
+    /// The proxy child; started by the agent
+    #[command(hide = true)]
+    Proxy,
+    /// Attach the program alone, for who works on the data path
+    #[command(hide = true)]
+    Load(load::Args),
+}
+
+/// Which configuration.
+#[derive(Debug, clap::Args)]
+struct Files {
+    /// The cluster file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// This node's file [default: node.toml beside the cluster file]
+    #[arg(long, value_name = "FILE")]
+    node_file: Option<PathBuf>,
+}
+
+/// Which agent.
+#[derive(Debug, clap::Args)]
+struct Place {
+    /// The agent's run folder
+    #[arg(long, value_name = "DIR", default_value = "/run/rollcall")]
+    run_dir: PathBuf,
+}
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    if let Command::Proxy = command {
+        return proxy::worker::main();
+    }
+    match run(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::from(status_of(&error))
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run(files) => run_agent(&files.config, files.node_file.as_deref()),
+        Command::Check {
+            config,
+            node_file,
+            json,
+        } => check::run(&config, node_file.as_deref(), json),
+        Command::Status { json, place } => status::run(&place.run_dir, json),
+        Command::Drain { node, place } => ask::run(&place.run_dir, &Request::Drain { node }),
+        Command::Resume { node, place } => ask::run(&place.run_dir, &Request::Resume { node }),
+        Command::Cleanup(files) => cleanup::run(&files.config, files.node_file.as_deref()),
+        Command::Proxy => Ok(()),
+        Command::Load(args) => load::run(&args),
+    }
+}
+
+fn run_agent(cluster_file: &Path, node_file: Option<&Path>) -> anyhow::Result<()> {
+    let config = config::load(cluster_file, node_file)?;
+    telemetry::init();
+    for warning in config::warnings(&config) {
+        tracing::warn!("{warning}");
+    }
+    agent::run(config)
+}
+
+/// The exit status that `error` means.
+fn status_of(error: &anyhow::Error) -> u8 {
+    let configuration = error.chain().any(|cause| {
+        cause.is::<ConfigErrors>()
+            || cause.is::<SecretError>()
+            || cause
+                .downcast_ref()
+                .is_some_and(PreflightErrors::is_configuration)
+    });
+    if configuration { 2 } else { 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_configuration_ends_with_2_and_the_rest_with_1() {
+        let missing = config::load(Path::new("/nonexistent/cluster.toml"), None).unwrap_err();
+        assert_eq!(status_of(&missing.into()), 2);
+        assert_eq!(status_of(&anyhow::anyhow!("else")), 1);
+    }
+}

@@ -1,0 +1,186 @@
+//! The only printing: data to standard output, errors and hints to standard error, colours only on a terminal.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use crate::config::ConfigErrors;
+use crate::preflight::PreflightErrors;
+
+/// Prints a line of data. Bytes that would steer a terminal are left out.
+pub(crate) fn line(text: &str) {
+    let text: String = text.chars().filter(|&c| c == '\n' || !c.is_control()).collect();
+    // The reader may be gone (`rollcall status | head`): then there is nobody to tell.
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// Prints a line that must catch the eye.
+pub(crate) fn alarm(text: &str) {
+    styled(text, "1;31");
+}
+
+/// Prints the heading of what follows.
+pub(crate) fn heading(text: &str) {
+    line("");
+    styled(text, "1");
+}
+
+fn styled(text: &str, style: &str) {
+    if io::stdout().is_terminal() {
+        let text: String = text.chars().filter(|c| !c.is_control()).collect();
+        let _ = writeln!(io::stdout(), "\x1b[{style}m{text}\x1b[0m");
+    } else {
+        line(text);
+    }
+}
+
+/// Prints what went wrong, once, and what to do about it.
+pub(super) fn error(error: &anyhow::Error) {
+    let text = if let Some(ConfigErrors(errors)) = error.downcast_ref() {
+        errors.iter().map(|error| format!("error: {error}\n")).collect()
+    } else if let Some(PreflightErrors(errors)) = error.downcast_ref() {
+        errors
+            .iter()
+            .map(|error| one_error(&[error.to_string()]))
+            .collect()
+    } else {
+        let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+        one_error(&causes)
+    };
+    let mut stderr = io::stderr();
+    if stderr.is_terminal() {
+        let text = text.replace("error: ", "\x1b[1;31merror\x1b[0m: ");
+        let _ = stderr.write_all(text.as_bytes());
+    } else {
+        let _ = stderr.write_all(text.as_bytes());
+    }
+}
+
+/// `error: WHAT: WHY`, then the hints of all causes, a line each.
+fn one_error(causes: &[String]) -> String {
+    let parts: Vec<(&str, Option<&str>)> = causes
+        .iter()
+        .map(|cause| {
+            cause
+                .split_once("; hint: ")
+                .map_or((cause.as_str(), None), |(what, hint)| (what, Some(hint)))
+        })
+        .collect();
+    let what: Vec<&str> = parts.iter().map(|(what, _)| *what).collect();
+    let hints: String = parts
+        .iter()
+        .filter_map(|(_, hint)| *hint)
+        .map(|hint| format!("hint: {hint}\n"))
+        .collect();
+    format!("error: {}\n{hints}", what.join(": "))
+}
+
+/// A table that fits 80 columns as long as its columns' limits do.
+pub(crate) struct Table {
+    columns: Vec<Column>,
+    rows: Vec<Vec<String>>,
+}
+
+/// A column: its title, the longest cell that is shown whole, and whether it holds numbers, which stand to the right.
+#[derive(Clone, Copy)]
+pub(crate) struct Column {
+    title: &'static str,
+    limit: usize,
+    number: bool,
+}
+
+impl Column {
+    pub(crate) const fn text(title: &'static str, limit: usize) -> Self {
+        Self {
+            title,
+            limit,
+            number: false,
+        }
+    }
+
+    pub(crate) const fn number(title: &'static str) -> Self {
+        Self {
+            title,
+            limit: 20,
+            number: true,
+        }
+    }
+}
+
+impl Table {
+    pub(crate) fn new(columns: &[Column]) -> Self {
+        Self {
+            columns: columns.to_vec(),
+            rows: Vec::new(),
+        }
+    }
+
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
+        let cut = |(cell, column): (String, &Column)| shorten(&cell, column.limit);
+        self.rows
+            .push(cells.into_iter().zip(&self.columns).map(cut).collect());
+    }
+
+    pub(crate) fn print(&self) {
+        let titles: Vec<String> = self
+            .columns
+            .iter()
+            .map(|column| column.title.to_owned())
+            .collect();
+        for row in std::iter::once(&titles).chain(&self.rows) {
+            line(&self.format(row));
+        }
+    }
+
+    fn format(&self, row: &[String]) -> String {
+        let cells = row
+            .iter()
+            .zip(&self.columns)
+            .enumerate()
+            .map(|(index, (cell, column))| {
+                let widest = self
+                    .rows
+                    .iter()
+                    .map(|row| row[index].chars().count())
+                    .max()
+                    .unwrap_or(0);
+                let width = widest.max(column.title.chars().count());
+                if column.number {
+                    format!("{cell:>width$}")
+                } else {
+                    format!("{cell:<width$}")
+                }
+            });
+        let cells: Vec<String> = cells.collect();
+        format!("  {}", cells.join("  ")).trim_end().to_owned()
+    }
+}
+
+/// At most `limit` characters of `text`; the last is `…` where some are missing.
+fn shorten(text: &str, limit: usize) -> String {
+    if text.chars().count() <= limit {
+        return text.to_owned();
+    }
+    text.chars().take(limit.saturating_sub(1)).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_its_causes_in_one_line_and_hints_below() {
+        let causes = ["cannot start; hint: try again".to_owned(), "no route".to_owned()];
+        assert_eq!(
+            one_error(&causes),
+            "error: cannot start: no route\nhint: try again\n"
+        );
+    }
+
+    #[test]
+    fn a_table_aligns_text_left_and_numbers_right_and_cuts_what_is_too_long() {
+        let mut table = Table::new(&[Column::text("name", 5), Column::number("holds")]);
+        table.row(vec!["arr1".into(), "2048".into()]);
+        table.row(vec!["a-long-name".into(), "0".into()]);
+        let lines: Vec<String> = table.rows.iter().map(|row| table.format(row)).collect();
+        assert_eq!(lines, ["  arr1    2048", "  a-lo…      0"]);
+    }
+}

@@ -1,0 +1,183 @@
+//! `rollcall status`: what is wrong, in a sentence, then tables that fit 80 columns.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use super::output::{self, Column, Table};
+use crate::control::api::{Answer, ProxyStatus, Request, Status};
+use crate::control::client;
+
+/// How many of the latest events are shown.
+const EVENTS: usize = 10;
+
+pub(super) fn run(run_dir: &Path, json: bool) -> anyhow::Result<()> {
+    let status = match client::ask(run_dir, &Request::Status)? {
+        Answer::Status(status) => status,
+        Answer::Error { text } => anyhow::bail!(text),
+        Answer::Done { .. } => {
+            anyhow::bail!("the agent answered another question; hint: restart it after an update")
+        }
+    };
+    if json {
+        output::line(&serde_json::to_string(&status).context("the status cannot be printed")?);
+    } else {
+        show(&status);
+    }
+    Ok(())
+}
+
+fn show(status: &Status) {
+    match &status.problem {
+        Some(problem) => output::alarm(problem),
+        None => output::line("nothing is wrong"),
+    }
+    output::heading(&format!("{}: {}", status.node, status.state));
+    let lease = if status.lease {
+        "alive"
+    } else {
+        "lapsed: no new connection is accepted"
+    };
+    let default_host = status.default_host.as_deref().unwrap_or("unknown");
+    output::line(&format!(
+        "  lease {lease}; default host {default_host}; epoch {}",
+        status.epoch
+    ));
+    let interface = &status.interface;
+    let why = interface
+        .why
+        .as_ref()
+        .map(|why| format!(" ({why})"))
+        .unwrap_or_default();
+    output::line(&format!(
+        "  interface {}, XDP {}{why}, cluster MAC {}",
+        interface.name, interface.xdp, interface.cluster_mac
+    ));
+    let (heartbeat, peer) = (status.heartbeat_port, status.peer_port);
+    output::line(&format!(
+        "  between nodes: UDP {heartbeat} heartbeats, TCP {peer} replication; agent pid {}",
+        status.pid
+    ));
+    output::heading("nodes");
+    nodes(status).print();
+    output::heading("what this node holds, in buckets");
+    tables(status).print();
+    if let Some(proxy) = &status.proxy {
+        show_proxy(proxy);
+    }
+    show_counters(status);
+    show_events(status);
+}
+
+fn nodes(status: &Status) -> Table {
+    let mut table = Table::new(&[
+        Column::text("name", 20),
+        Column::number("priority"),
+        Column::text("address", 15),
+        Column::text("state", 10),
+        Column::number("holds"),
+        Column::text("ready", 5),
+        Column::number("silent"),
+    ]);
+    for node in &status.nodes {
+        let silent = node.silent_ms.map_or("-".to_owned(), |ms| format!("{ms} ms"));
+        let ready = if node.ready { "yes" } else { "no" };
+        table.row(vec![
+            node.name.clone(),
+            node.priority.to_string(),
+            node.address.clone(),
+            node.state.clone(),
+            node.holds.to_string(),
+            ready.to_owned(),
+            silent,
+        ]);
+    }
+    table
+}
+
+fn tables(status: &Status) -> Table {
+    let mut table = Table::new(&[
+        Column::text("TCP ports", 30),
+        Column::text("filtering", 9),
+        Column::number("mine"),
+        Column::number("arriving"),
+        Column::number("departing"),
+    ]);
+    for row in &status.tables {
+        let counts = [row.mine, row.arriving, row.departing].map(|count| count.to_string());
+        table.row(
+            [row.ports.clone(), row.filtering.clone()]
+                .into_iter()
+                .chain(counts)
+                .collect(),
+        );
+    }
+    table
+}
+
+fn show_proxy(proxy: &ProxyStatus) {
+    output::heading("proxy");
+    let pid = proxy.pid.map_or("none".to_owned(), |pid| pid.to_string());
+    let ready = if proxy.ready { "ready" } else { "not ready" };
+    let alive = if proxy.alive { ready } else { "dead" };
+    output::line(&format!(
+        "  {alive}, pid {pid}, {} connections, {} requests, {} restarts",
+        proxy.connections, proxy.requests, proxy.restarts,
+    ));
+    let columns = [
+        Column::text("farm", 16),
+        Column::text("server", 24),
+        Column::text("address", 21),
+        Column::text("healthy", 7),
+    ];
+    let mut table = Table::new(&columns);
+    for server in &proxy.servers {
+        let healthy = if server.healthy { "yes" } else { "no" };
+        table.row(vec![
+            server.farm.clone(),
+            server.name.clone(),
+            server.address.clone(),
+            healthy.to_owned(),
+        ]);
+    }
+    table.print();
+}
+
+fn show_counters(status: &Status) {
+    let mut table = Table::new(&[
+        Column::text("reason", 30),
+        Column::number("packets"),
+        Column::number("bytes"),
+    ]);
+    let counted: Vec<_> = status
+        .counters
+        .iter()
+        .filter(|(_, count)| count.packets > 0)
+        .collect();
+    if counted.is_empty() {
+        return;
+    }
+    for (reason, count) in counted {
+        table.row(vec![
+            reason.clone(),
+            count.packets.to_string(),
+            count.bytes.to_string(),
+        ]);
+    }
+    output::heading("verdicts");
+    table.print();
+}
+
+fn show_events(status: &Status) {
+    if status.events.is_empty() {
+        return;
+    }
+    output::heading("latest events");
+    for event in status
+        .events
+        .iter()
+        .skip(status.events.len().saturating_sub(EVENTS))
+    {
+        output::line(&format!("  {event}"));
+    }
+}

@@ -1,0 +1,526 @@
+//! The raw mirror to the checked model: every relation between values, and all that is wrong at once. Pure: what needs a
+//! file or an interface to be looked at is for `files.rs` and `preflight.rs`.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::Ipv4Addr;
+use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lb_common::table::{Affinity, CLUSTER_IPS, RULES};
+use toml::Spanned;
+
+use super::model::{
+    Cluster, ClusterIp, Filtering, Local, Mode, Node, PortRule, Priority, Timing, Unmatched, XdpChoice,
+};
+use super::problem::Problem;
+use super::raw::{ClusterFile, ClusterTable, NodeFile, NodeTable, RuleTable, Time};
+
+mod service;
+
+/// Checks the cluster file.
+pub(crate) fn cluster(raw: &ClusterFile) -> Result<Cluster, Vec<Problem>> {
+    let mut problems = Problems::default();
+    let cluster = cluster_of(raw, &mut problems);
+    problems.unless_any(cluster)
+}
+
+/// Checks this node's file against the cluster that it names a node of.
+pub(crate) fn local(raw: &NodeFile, nodes: &[Node]) -> Result<Local, Vec<Problem>> {
+    let mut problems = Problems::default();
+    let local = local_of(raw, nodes, &mut problems);
+    problems.unless_any(local)
+}
+
+/// What was found wrong so far. A check that fails adds to it and yields `None`, so that the others still run.
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, problem: Problem) {
+        self.0.push(problem);
+    }
+
+    fn unless_any<T>(self, value: Option<T>) -> Result<T, Vec<Problem>> {
+        match value {
+            Some(value) if self.0.is_empty() => Ok(value),
+            Some(_) | None => Err(self.0),
+        }
+    }
+
+    /// `value`, or what `problem` says of its place.
+    fn require<T>(&mut self, value: Option<T>, problem: impl FnOnce() -> Problem) -> Option<T> {
+        if value.is_none() {
+            self.add(problem());
+        }
+        value
+    }
+
+    /// The number, if it is within `range`.
+    fn number<T>(&mut self, what: &str, raw: &Spanned<T>, range: RangeInclusive<T>) -> Option<T>
+    where
+        T: PartialOrd + Display + Copy,
+    {
+        let value = *raw.get_ref();
+        let within = range.contains(&value).then_some(value);
+        self.require(within, || {
+            let (low, high) = range.into_inner();
+            Problem::at(
+                raw.span(),
+                format!("`{what}` is {value}, outside {low} to {high}"),
+            )
+        })
+    }
+
+    /// The time, if it is within `range`.
+    fn time(&mut self, what: &str, raw: &Spanned<Time>, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let Time(value) = *raw.get_ref();
+        let within = range.contains(&value).then_some(value);
+        self.require(within, || {
+            let (low, high) = range.into_inner();
+            Problem::at(
+                raw.span(),
+                format!("`{what}` is {value:?}, outside {low:?} to {high:?}"),
+            )
+        })
+    }
+
+    /// The IPv4 address.
+    fn address(&mut self, raw: &Spanned<String>) -> Option<Ipv4Addr> {
+        self.require(raw.get_ref().parse().ok(), || not_ipv4(raw, "192.168.50.6"))
+    }
+
+    /// The choice with this name.
+    fn choice<T: Copy>(&mut self, what: &str, raw: &Spanned<String>, choices: &[(&str, T)]) -> Option<T> {
+        let found = choices.iter().find(|(name, _)| name == raw.get_ref());
+        self.require(found.map(|&(_, choice)| choice), || {
+            let names: Vec<String> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+            let text = format!("`{what}` cannot be \"{}\"", raw.get_ref());
+            Problem::at(raw.span(), text).hint(format!("choose {}", names.join(" or ")))
+        })
+    }
+
+    /// Reports a value that was given before; says where else.
+    fn unique<K: Ord + Display>(
+        &mut self,
+        seen: &mut BTreeMap<K, String>,
+        key: K,
+        owner: &str,
+        place: Place<'_>,
+    ) {
+        if let Some(other) = seen.get(&key) {
+            self.add(Problem::at(
+                place.span,
+                format!("{} {key} belongs to {other} already", place.what),
+            ));
+        } else {
+            seen.insert(key, owner.to_owned());
+        }
+    }
+}
+
+/// What a value is called, and where it stands.
+struct Place<'a> {
+    what: &'a str,
+    span: Range<usize>,
+}
+
+fn cluster_of(raw: &ClusterFile, problems: &mut Problems) -> Option<Cluster> {
+    let table = &raw.cluster;
+    let cluster_ips = cluster_ips(table, problems);
+    let mode = mode(table, problems);
+    let nodes = nodes(&raw.node, problems);
+    if let (Some(ips), Some(nodes)) = (&cluster_ips, &nodes) {
+        networks(ips, &raw.node, nodes, problems);
+    }
+    let rules = rules(raw, problems);
+    let unmatched = problems.choice(
+        "unmatched",
+        &table.unmatched,
+        &[
+            ("drop", Unmatched::Drop),
+            ("default-host", Unmatched::DefaultHost),
+        ],
+    );
+    let timing = timing(table, problems);
+    let gateway = gateway(table, cluster_ips.as_deref(), nodes.as_deref(), problems);
+    let drain_timeout = problems.time(
+        "drain_timeout",
+        &table.drain_timeout,
+        Duration::ZERO..=Duration::from_secs(3600),
+    );
+    let service = service::service(raw, cluster_ips.as_deref(), rules.as_deref(), problems);
+    let (sites, farms) = service?;
+    Some(Cluster {
+        cluster_ips: cluster_ips?,
+        mode: mode?,
+        nodes: nodes?,
+        rules: rules?,
+        unmatched: unmatched?,
+        timing: timing?,
+        gateway: gateway?,
+        observe: table.observe,
+        sites,
+        farms,
+        drain_timeout: drain_timeout?,
+    })
+}
+
+fn cluster_ips(table: &ClusterTable, problems: &mut Problems) -> Option<Vec<ClusterIp>> {
+    let written: Vec<&Spanned<String>> = table.ip.iter().chain(&table.ips).collect();
+    if written.is_empty() {
+        let problem = Problem::of_file("the cluster has no IP address: `ip` is missing in [cluster]");
+        problems.add(problem.hint("ip = \"192.168.50.8/24\", with the prefix length of its network"));
+    }
+    if let Some(extra) = written.get(CLUSTER_IPS) {
+        problems.add(Problem::at(
+            extra.span(),
+            format!("more than {CLUSTER_IPS} cluster IPs"),
+        ));
+    }
+    let mut ips: Vec<ClusterIp> = Vec::new();
+    for raw in &written {
+        let Some(ip) = problems.require(cluster_ip(raw.get_ref()), || not_a_cluster_ip(raw)) else {
+            continue;
+        };
+        if ips.iter().any(|other| other.address == ip.address) {
+            problems.add(Problem::at(
+                raw.span(),
+                format!("cluster IP {} is given twice", ip.address),
+            ));
+        }
+        ips.push(ip);
+    }
+    (!ips.is_empty() && ips.len() == written.len()).then_some(ips)
+}
+
+fn cluster_ip(text: &str) -> Option<ClusterIp> {
+    let (address, prefix) = text.split_once('/')?;
+    let ip = ClusterIp {
+        address: address.parse().ok()?,
+        prefix: prefix.parse().ok()?,
+    };
+    // 30 is the longest prefix with room for a cluster IP, a node and the router.
+    let fits = (8..=30).contains(&ip.prefix);
+    (fits && is_host(ip.address) && !ip.is_edge()).then_some(ip)
+}
+
+/// An address that one machine can have.
+fn is_host(address: Ipv4Addr) -> bool {
+    let [first, ..] = address.octets();
+    first != 0 && !address.is_loopback() && first < 224
+}
+
+impl ClusterIp {
+    /// The network that it is in.
+    fn network(&self) -> u32 {
+        self.address.to_bits() & self.mask()
+    }
+
+    fn mask(&self) -> u32 {
+        u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0)
+    }
+
+    /// Whether its network has `address` in it.
+    fn covers(&self, address: Ipv4Addr) -> bool {
+        address.to_bits() & self.mask() == self.network()
+    }
+
+    /// Whether it is its network's own or broadcast address.
+    fn is_edge(&self) -> bool {
+        let host = self.address.to_bits() & !self.mask();
+        host == 0 || host == !self.mask()
+    }
+}
+
+impl Display for ClusterIp {
+    /// Its network, such as `192.168.50.0/24`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", Ipv4Addr::from_bits(self.network()), self.prefix)
+    }
+}
+
+fn not_a_cluster_ip(raw: &Spanned<String>) -> Problem {
+    let text = raw.get_ref();
+    if text.contains(':') {
+        return not_ipv4(raw, "192.168.50.8/24");
+    }
+    if let Ok(address) = text.parse::<Ipv4Addr>() {
+        return Problem::at(
+            raw.span(),
+            format!("cluster IP {address} lacks the prefix length of its network"),
+        )
+        .hint(format!(
+            "\"{address}/24\", if the network's mask is 255.255.255.0"
+        ));
+    }
+    Problem::at(
+        raw.span(),
+        format!("\"{text}\" is not an IPv4 address of a host with a prefix length of 8 to 30"),
+    )
+    .hint("\"192.168.50.8/24\" is one")
+}
+
+fn not_ipv4(raw: &Spanned<String>, example: &str) -> Problem {
+    let text = raw.get_ref();
+    if text.contains(':') {
+        return Problem::at(
+            raw.span(),
+            format!("\"{text}\" is IPv6, which is not supported yet"),
+        );
+    }
+    Problem::at(
+        raw.span(),
+        format!("\"{text}\" is not an IPv4 address such as \"{example}\""),
+    )
+}
+
+fn mode(table: &ClusterTable, problems: &mut Problems) -> Option<Mode> {
+    let Some(raw) = &table.mode else {
+        let problem = Problem::of_file("`mode` is missing in [cluster]: it says how frames reach all nodes");
+        problems.add(
+            problem.hint(
+                "mode = \"multicast\", as NLB's multicast mode; the router must accept a multicast MAC",
+            ),
+        );
+        return None;
+    };
+    if ["igmp", "unicast", "steer"].contains(&raw.get_ref().as_str()) {
+        let text = format!("mode \"{}\" is not supported yet", raw.get_ref());
+        problems.add(Problem::at(raw.span(), text).hint("mode = \"multicast\""));
+        return None;
+    }
+    problems.choice("mode", raw, &[("multicast", Mode::Multicast)])
+}
+
+fn nodes(raw: &[Spanned<NodeTable>], problems: &mut Problems) -> Option<Vec<Node>> {
+    if raw.is_empty() {
+        let problem = Problem::of_file("the cluster has no node");
+        problems.add(problem.hint("[[node]] with name, address and priority, once for each node"));
+    }
+    let (mut names, mut addresses, mut priorities) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut nodes = Vec::new();
+    for node in raw.iter().map(Spanned::get_ref) {
+        let name = node.name.get_ref();
+        let Some(checked) = checked_node(node, problems) else {
+            continue;
+        };
+        let place = |what, span| Place { what, span };
+        problems.unique(
+            &mut names,
+            name.clone(),
+            "another node",
+            place("the name", node.name.span()),
+        );
+        problems.unique(
+            &mut addresses,
+            checked.address,
+            name,
+            place("address", node.address.span()),
+        );
+        problems.unique(
+            &mut priorities,
+            checked.priority,
+            name,
+            place("host priority", node.priority.span()),
+        );
+        nodes.push(checked);
+    }
+    nodes.sort_by_key(|node| node.priority);
+    (!nodes.is_empty() && nodes.len() == raw.len()).then_some(nodes)
+}
+
+fn checked_node(raw: &NodeTable, problems: &mut Problems) -> Option<Node> {
+    let name = problems.require(node_name(raw.name.get_ref()), || {
+        let text = format!("\"{}\" cannot name a node", raw.name.get_ref());
+        Problem::at(raw.name.span(), text).hint("1 to 63 letters, digits, `-`, `_`, `.`")
+    });
+    let address = problems.address(&raw.address);
+    let priority = problems.number("priority", &raw.priority, 1..=u32::from(Priority::MAX));
+    let weight = problems.number("weight", &raw.weight, 0..=100);
+    Some(Node {
+        name: name?,
+        address: address?,
+        priority: priority.and_then(|number| Priority::new(u8::try_from(number).ok()?))?,
+        weight: u8::try_from(weight?).ok()?,
+    })
+}
+
+fn node_name(text: &str) -> Option<String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    ((1..=63).contains(&text.len()) && text.chars().all(fits)).then(|| text.to_owned())
+}
+
+/// Nodes and cluster IPs share a network, and no address is both.
+fn networks(ips: &[ClusterIp], raw: &[Spanned<NodeTable>], nodes: &[Node], problems: &mut Problems) {
+    for ip in ips {
+        for node in nodes {
+            let written = raw
+                .iter()
+                .map(Spanned::get_ref)
+                .find(|raw| *raw.name.get_ref() == node.name);
+            let span = written.map_or(0..0, |raw| raw.address.span());
+            let (address, vip) = (node.address, ip.address);
+            if address == vip {
+                let text = format!("node {}'s own address {address} is the cluster IP", node.name);
+                problems.add(Problem::at(span, text).hint("each node keeps an address of its own beside it"));
+            } else if !ip.covers(address) || (ClusterIp { address, ..*ip }).is_edge() {
+                let text = format!(
+                    "node {}'s address {address} is no host of {ip}, the network of cluster IP {vip}",
+                    node.name
+                );
+                problems.add(Problem::at(span, text).hint("correct one of the two, or the prefix length"));
+            }
+        }
+    }
+}
+
+fn rules(raw: &ClusterFile, problems: &mut Problems) -> Option<Vec<PortRule>> {
+    let mut rules: Vec<PortRule> = Vec::new();
+    let mut sound = true;
+    for table in &raw.rule {
+        let Some(rule) = rule(table.get_ref(), problems) else {
+            sound = false;
+            continue;
+        };
+        if let Some(other) = rules.iter().find(|other| overlap(&rule, other)) {
+            let text = format!("ports {rule} overlap with those of the rule for {other}");
+            problems
+                .add(Problem::at(table.get_ref().ports.span(), text).hint("each port belongs to one rule"));
+        }
+        rules.push(rule);
+    }
+    if let Some(exchange) = &raw.exchange {
+        let port = *exchange.get_ref().port.get_ref();
+        if sound && port > 0 && !rules.iter().any(|rule| rule.covers(port)) {
+            let (filtering, affinity) = (Filtering::Multiple, Affinity::None);
+            rules.push(PortRule {
+                first_port: port,
+                last_port: port,
+                filtering,
+                affinity,
+            });
+        }
+    }
+    // Rule 0 stands for all other ports.
+    if rules.len() >= RULES {
+        problems.add(Problem::of_file(format!("more than {} port rules", RULES - 1)));
+    }
+    rules.sort_by_key(|rule| rule.first_port);
+    sound.then_some(rules)
+}
+
+fn rule(raw: &RuleTable, problems: &mut Problems) -> Option<PortRule> {
+    let filterings = [
+        ("multiple", Filtering::Multiple),
+        ("single", Filtering::Single),
+        ("disabled", Filtering::Disabled),
+    ];
+    let filtering = problems.choice("filtering", &raw.filtering, &filterings);
+    let affinities = [("none", Affinity::None), ("single", Affinity::Single)];
+    let affinity = problems.choice("affinity", &raw.affinity, &affinities);
+    let ports = raw.ports.get_ref();
+    Some(PortRule {
+        first_port: ports.first,
+        last_port: ports.last,
+        filtering: filtering?,
+        affinity: affinity?,
+    })
+}
+
+fn overlap(a: &PortRule, b: &PortRule) -> bool {
+    a.first_port <= b.last_port && b.first_port <= a.last_port
+}
+
+fn timing(table: &ClusterTable, problems: &mut Problems) -> Option<Timing> {
+    let period = problems.number("period_ms", &table.period_ms, 5..=1000);
+    let multiplier = problems.number("suspect_after", &table.suspect_after, 3..=100);
+    Some(Timing {
+        period: Duration::from_millis(period?.into()),
+        multiplier: u8::try_from(multiplier?).ok()?,
+    })
+}
+
+/// `None`: wrong; `Some(None)`: not given.
+fn gateway(
+    table: &ClusterTable,
+    ips: Option<&[ClusterIp]>,
+    nodes: Option<&[Node]>,
+    problems: &mut Problems,
+) -> Option<Option<Ipv4Addr>> {
+    let Some(raw) = &table.gateway else {
+        return Some(None);
+    };
+    let address = problems.address(raw)?;
+    let (ips, nodes) = (ips.unwrap_or_default(), nodes.unwrap_or_default());
+    let ours = ips
+        .iter()
+        .map(|ip| ip.address)
+        .chain(nodes.iter().map(|node| node.address));
+    if ours.into_iter().any(|own| own == address) {
+        problems.add(Problem::at(
+            raw.span(),
+            format!("gateway {address} is an address of the cluster itself"),
+        ));
+    } else if !ips.is_empty() && !ips.iter().any(|ip| ip.covers(address)) {
+        let text = format!("gateway {address} is not in the cluster IP's network {}", ips[0]);
+        problems.add(Problem::at(raw.span(), text));
+    }
+    Some(Some(address))
+}
+
+fn local_of(raw: &NodeFile, nodes: &[Node], problems: &mut Problems) -> Option<Local> {
+    let name = raw.name.get_ref();
+    if !nodes.iter().any(|node| node.name == *name) {
+        let known: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+        let text = format!("the cluster has no node named \"{name}\"");
+        problems.add(Problem::at(raw.name.span(), text).hint(format!("its nodes: {}", known.join(", "))));
+    }
+    let interface = problems.require(interface(raw.interface.get_ref()), || {
+        let text = format!("\"{}\" cannot be an interface's name", raw.interface.get_ref());
+        Problem::at(raw.interface.span(), text).hint("`ip -br link` lists them")
+    });
+    let choices = [
+        ("auto", XdpChoice::Auto),
+        ("native", XdpChoice::Native),
+        ("generic", XdpChoice::Generic),
+    ];
+    let xdp = problems.choice("xdp", &raw.xdp, &choices);
+    let secret_file = absolute("secret_file", &raw.secret_file, problems);
+    let run_dir = absolute("run_dir", &raw.run_dir, problems);
+    if raw.proxy_user.get_ref() == "root" || raw.proxy_user.get_ref() == "0" {
+        let problem = Problem::at(
+            raw.proxy_user.span(),
+            "the proxy cannot run as root: it reads bytes of strangers",
+        );
+        problems.add(problem.hint("useradd --system --shell /usr/sbin/nologin rollcall-proxy"));
+    }
+    Some(Local {
+        name: name.clone(),
+        interface: interface?,
+        secret_file: secret_file?,
+        proxy_user: raw.proxy_user.get_ref().clone(),
+        run_dir: run_dir?,
+        xdp: xdp?,
+    })
+}
+
+/// What the kernel takes for an interface's name (dev_valid_name).
+fn interface(text: &str) -> Option<String> {
+    let fits = |c: char| !c.is_whitespace() && !c.is_control() && c != '/' && c != ':';
+    let sound = (1..=15).contains(&text.len()) && text.chars().all(fits) && text != "." && text != "..";
+    sound.then(|| text.to_owned())
+}
+
+/// A relative path would mean another file for each folder that the agent is started in.
+fn absolute(what: &str, raw: &Spanned<PathBuf>, problems: &mut Problems) -> Option<PathBuf> {
+    let path = raw.get_ref();
+    problems.require(path.is_absolute().then(|| path.clone()), || {
+        Problem::at(
+            raw.span(),
+            format!("`{what}` is \"{}\", not a path from the root", path.display()),
+        )
+        .hint("write it with a leading /")
+    })
+}

@@ -1,0 +1,122 @@
+//! The files that a configuration names: can the certificates, keys and CAs be used? Reads the disk, keeps nothing.
+
+use std::path::Path;
+
+use rustls::client::verify_server_name;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+
+use super::model::{Cluster, Site, Verify};
+use super::problem::{ConfigError, Problem, Source};
+
+/// What the files are like.
+#[derive(Default)]
+pub(crate) struct Findings {
+    /// The configuration cannot be used.
+    pub(crate) errors: Vec<ConfigError>,
+    /// It can, but clients may complain.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Looks at every file that `cluster` names, the cluster secret apart.
+pub(crate) fn examine(cluster: &Cluster) -> Findings {
+    let mut findings = Findings::default();
+    for site in &cluster.sites {
+        match pair(site) {
+            Ok(key) => findings.warnings.extend(doubts(site, &key)),
+            Err(error) => findings.errors.push(error),
+        }
+    }
+    for farm in &cluster.farms {
+        if let Verify::Ca(path) = &farm.verify {
+            findings.errors.extend(certificates(path).err());
+        }
+    }
+    findings
+}
+
+/// The site's certificate chain with its key.
+fn pair(site: &Site) -> Result<CertifiedKey, ConfigError> {
+    let chain = certificates(&site.certificate)?;
+    let key = private_key(&site.key)?;
+    let key = any_supported_type(&key).map_err(|error| {
+        of(
+            &site.key,
+            format!("the private key cannot be used: {error}"),
+            "an RSA, ECDSA or Ed25519 key is needed",
+        )
+    })?;
+    let pair = CertifiedKey::new(chain, key);
+    pair.keys_match().map_err(|_| {
+        let text = format!(
+            "the private key does not belong to the certificate {}",
+            site.certificate.display()
+        );
+        of(
+            &site.key,
+            text,
+            "name the key that the certificate was requested with; the site's own certificate comes first",
+        )
+    })?;
+    Ok(pair)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    let pem = read(path)?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let chain = chain.map_err(|error| of(path, format!("damaged PEM: {error}"), PEM))?;
+    let Some(first) = chain.first() else {
+        return Err(of(path, "no certificate in this file".to_owned(), PEM));
+    };
+    ParsedCertificate::try_from(first).map_err(|error| {
+        of(
+            path,
+            format!("the first certificate cannot be read: {error}"),
+            PEM,
+        )
+    })?;
+    Ok(chain)
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, ConfigError> {
+    PrivateKeyDer::from_pem_slice(&read(path)?)
+        .map_err(|_| of(path, "no usable private key in this file".to_owned(), KEY))
+}
+
+const PEM: &str = "a PEM file begins with -----BEGIN CERTIFICATE-----; \
+                   openssl pkcs12 -in FILE.pfx -nokeys -out FILE.pem makes one of a .pfx";
+
+const KEY: &str = "a PEM file without password is needed: \
+                   openssl pkcs12 -in FILE.pfx -nocerts -noenc -out FILE.key makes one of a .pfx";
+
+fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    super::read(path).map_err(|error| {
+        of(
+            path,
+            format!("cannot be read: {error}"),
+            "give the right path; the agent reads it as root",
+        )
+    })
+}
+
+fn of(path: &Path, text: String, hint: &str) -> ConfigError {
+    Source { path, text: "" }.locate(Problem::of_file(text).hint(hint))
+}
+
+/// Names of the site that clients will not accept the certificate for.
+fn doubts(site: &Site, pair: &CertifiedKey) -> Vec<String> {
+    let Ok(certificate) = pair.end_entity_cert().and_then(ParsedCertificate::try_from) else {
+        return Vec::new();
+    };
+    let covered = |name: &str| {
+        ServerName::try_from(name).is_ok_and(|name| verify_server_name(&certificate, &name).is_ok())
+    };
+    let path = site.certificate.display();
+    let missing = site.names.iter().filter(|name| !covered(name));
+    missing
+        .map(|name| format!("the certificate {path} is not for {name}: clients will warn or refuse"))
+        .collect()
+}

@@ -1,0 +1,444 @@
+//! The two configuration files as they are written: a mirror for serde, with the place of every value that a check may
+//! complain about, and the only home of the defaults. Whether values make sense together is for `check.rs`.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
+use toml::Spanned;
+
+/// The cluster file: the same on every node.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClusterFile {
+    /// What all nodes share.
+    pub(crate) cluster: ClusterTable,
+    /// The nodes; at least one, at most 64.
+    #[serde(default)]
+    pub(crate) node: Vec<Spanned<NodeTable>>,
+    /// Port rules beside those that `[exchange]` brings.
+    #[serde(default)]
+    pub(crate) rule: Vec<Spanned<RuleTable>>,
+    /// The usual case: one farm of Exchange servers behind one site.
+    pub(crate) exchange: Option<Spanned<ExchangeTable>>,
+    /// Other farms.
+    #[serde(default)]
+    pub(crate) farm: Vec<Spanned<FarmTable>>,
+    /// Other sites.
+    #[serde(default)]
+    pub(crate) site: Vec<Spanned<SiteTable>>,
+}
+
+/// `[cluster]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClusterTable {
+    /// The cluster IP with its network's prefix length, such as `"192.168.50.8/24"`. This or `ips` is required.
+    pub(crate) ip: Option<Spanned<String>>,
+    /// Several of them; at most 8.
+    #[serde(default)]
+    pub(crate) ips: Vec<Spanned<String>>,
+    /// How frames reach all nodes: `"multicast"`. Required, without default: what the network lets through decides.
+    pub(crate) mode: Option<Spanned<String>>,
+    /// Milliseconds from one heartbeat to the next. Default 20; 5 to 1000. Shorter finds a dead node sooner and costs CPU and
+    /// packets in proportion.
+    #[serde(default = "period_ms")]
+    pub(crate) period_ms: Spanned<u32>,
+    /// Periods of silence that make a peer suspect. Default 5; 3 to 100. With `period_ms` it sets the time to take-over:
+    /// 20 ms x 5 = 100 ms. Raise it on hosts that stall, such as overcommitted hypervisors.
+    #[serde(default = "suspect_after")]
+    pub(crate) suspect_after: Spanned<u32>,
+    /// The router that a lone node must reach before it serves. Default: the interface's default route.
+    pub(crate) gateway: Option<Spanned<String>>,
+    /// `true`: count verdicts and change nothing. Default `false`. For a first run on a live host.
+    #[serde(default)]
+    pub(crate) observe: bool,
+    /// Connections that no rule names: `"drop"` (default) or `"default-host"`, which is NLB's way and shows the default
+    /// host's other services to the world.
+    #[serde(default = "unmatched")]
+    pub(crate) unmatched: Spanned<String>,
+    /// How long connections in flight may go on once a node drains or stops. Default `"60s"`; 0 to 1 h. Keep it below the
+    /// service manager's stop timeout.
+    #[serde(default = "drain_timeout")]
+    pub(crate) drain_timeout: Spanned<Time>,
+}
+
+/// `[[node]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NodeTable {
+    /// Unique name: letters, digits, `-`, `_`, `.`.
+    pub(crate) name: Spanned<String>,
+    /// Its own address in the cluster IP's network.
+    pub(crate) address: Spanned<String>,
+    /// Host priority, 1 to 64, unique; the lowest number alive is the default host.
+    pub(crate) priority: Spanned<u32>,
+    /// Load weight, 0 to 100. Default 50. Only the ratio between the nodes counts.
+    #[serde(default = "weight")]
+    pub(crate) weight: Spanned<u32>,
+}
+
+/// `[[rule]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RuleTable {
+    /// A port, or a range such as `"8000-8099"`.
+    pub(crate) ports: Spanned<Ports>,
+    /// `"multiple"` (default: over all nodes), `"single"` (default host alone) or `"disabled"`.
+    #[serde(default = "filtering")]
+    pub(crate) filtering: Spanned<String>,
+    /// `"none"` (default: each connection on its own) or `"single"` (all of a client's together; only where the service
+    /// keeps state in the node).
+    #[serde(default = "affinity")]
+    pub(crate) affinity: Spanned<String>,
+}
+
+/// `[exchange]`: a farm, a site on every cluster IP and a port rule in one.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExchangeTable {
+    /// The public host names; the certificate serves them all. The first is asked for in health tests.
+    pub(crate) names: Vec<Spanned<String>>,
+    /// PEM file with the certificate chain, the site's own first.
+    pub(crate) certificate: Spanned<PathBuf>,
+    /// PEM file with its private key.
+    pub(crate) key: Spanned<PathBuf>,
+    /// Where the site listens. Default 443.
+    #[serde(default = "https")]
+    pub(crate) port: Spanned<u16>,
+    /// See `FarmTable`.
+    pub(crate) servers: Vec<Spanned<ServerEntry>>,
+    /// See `FarmTable`.
+    pub(crate) verify: Option<Spanned<String>>,
+    /// See `FarmTable`.
+    pub(crate) ca: Option<Spanned<PathBuf>>,
+    /// See `FarmTable`.
+    #[serde(default)]
+    pub(crate) health: HealthTable,
+    /// See `FarmTable`.
+    #[serde(default = "response_timeout")]
+    pub(crate) response_timeout: Spanned<Time>,
+    /// See `FarmTable`.
+    #[serde(default = "connect_timeout")]
+    pub(crate) connect_timeout: Spanned<Time>,
+}
+
+/// `[[site]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SiteTable {
+    /// See `ExchangeTable`.
+    pub(crate) names: Vec<Spanned<String>>,
+    /// See `ExchangeTable`.
+    pub(crate) certificate: Spanned<PathBuf>,
+    /// See `ExchangeTable`.
+    pub(crate) key: Spanned<PathBuf>,
+    /// Where it listens, on every cluster IP. Default 443. A `[[rule]]` must name the port.
+    #[serde(default = "https")]
+    pub(crate) port: Spanned<u16>,
+    /// The name of the farm that answers.
+    pub(crate) farm: Spanned<String>,
+}
+
+/// `[[farm]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FarmTable {
+    /// Unique name; `exchange` is taken where there is an `[exchange]`.
+    pub(crate) name: Spanned<String>,
+    /// Each `"10.0.0.36"` (port 443), `"10.0.0.36:8443"` or `{ name = "sbex1", address = "10.0.0.36" }`.
+    pub(crate) servers: Vec<Spanned<ServerEntry>>,
+    /// `"same-certificate"` (default: the server presents the site's own certificate, as Exchange's Extended Protection
+    /// demands) or `"none"`.
+    pub(crate) verify: Option<Spanned<String>>,
+    /// PEM file of the CA that vouches for the servers, in place of `verify`.
+    pub(crate) ca: Option<Spanned<PathBuf>>,
+    /// How a server proves that it works.
+    #[serde(default)]
+    pub(crate) health: HealthTable,
+    /// Longest silence of a server between request and response head. Default `"1h"`: ActiveSync holds a request open for up
+    /// to 59 minutes. 1 s to 24 h.
+    #[serde(default = "response_timeout")]
+    pub(crate) response_timeout: Spanned<Time>,
+    /// Longest time to connect to a server, TLS included. Default `"5s"`; 100 ms to 5 min.
+    #[serde(default = "connect_timeout")]
+    pub(crate) connect_timeout: Spanned<Time>,
+}
+
+/// `[exchange.health]`, `[farm.health]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct HealthTable {
+    /// The path that is asked for. Default `/owa/healthcheck.htm`, which Exchange answers while Managed Availability holds
+    /// OWA for working.
+    pub(crate) path: Spanned<String>,
+    /// The request's Host. Default: the site's first name.
+    pub(crate) host: Option<Spanned<String>>,
+    /// The status of a good answer. Default 200.
+    pub(crate) status: Spanned<u16>,
+    /// What a good answer's body contains. Default `200 OK`, as Exchange writes; `""`: anything.
+    pub(crate) body: String,
+    /// Time from one test to the next. Default `"5s"`; 100 ms to 1 h.
+    pub(crate) interval: Spanned<Time>,
+    /// Longest time for one test. Default `"3s"`; 10 ms to 5 min.
+    pub(crate) timeout: Spanned<Time>,
+    /// Failures in a row that make a server unhealthy. Default 2; 1 to 100.
+    pub(crate) failures: Spanned<u32>,
+}
+
+impl Default for HealthTable {
+    fn default() -> Self {
+        Self {
+            path: nowhere("/owa/healthcheck.htm".to_owned()),
+            host: None,
+            status: nowhere(200),
+            body: "200 OK".to_owned(),
+            interval: nowhere(Time::seconds(5)),
+            timeout: nowhere(Time::seconds(3)),
+            failures: nowhere(2),
+        }
+    }
+}
+
+/// `node.toml`: this machine's own facts.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NodeFile {
+    /// Which of the cluster's nodes this is.
+    pub(crate) name: Spanned<String>,
+    /// The interface in the cluster IP's network.
+    pub(crate) interface: Spanned<String>,
+    /// File with the cluster secret. Default `/etc/rollcall/cluster.secret`.
+    #[serde(default = "secret_file")]
+    pub(crate) secret_file: Spanned<PathBuf>,
+    /// User that the proxy runs as. Default `rollcall-proxy`.
+    #[serde(default = "proxy_user")]
+    pub(crate) proxy_user: Spanned<String>,
+    /// Folder for the control socket and what a killed agent leaves for the next. Default `/run/rollcall`. Must be emptied
+    /// by a reboot.
+    #[serde(default = "run_dir")]
+    pub(crate) run_dir: Spanned<PathBuf>,
+    /// How the XDP program is attached: `"auto"` (default: in the driver where it can, else generic), `"native"` or
+    /// `"generic"`.
+    #[serde(default = "xdp")]
+    pub(crate) xdp: Spanned<String>,
+}
+
+impl NodeFile {
+    /// The facts of the node `name` where no file tells them: defaults, and no interface.
+    pub(crate) fn without_file(name: String) -> Self {
+        Self {
+            name: nowhere(name),
+            interface: nowhere("none".to_owned()),
+            secret_file: secret_file(),
+            proxy_user: proxy_user(),
+            run_dir: run_dir(),
+            xdp: xdp(),
+        }
+    }
+}
+
+/// A value that no line of a file gave.
+pub(crate) fn nowhere<T>(value: T) -> Spanned<T> {
+    Spanned::new(0..0, value)
+}
+
+fn period_ms() -> Spanned<u32> {
+    nowhere(20)
+}
+
+fn suspect_after() -> Spanned<u32> {
+    nowhere(5)
+}
+
+fn unmatched() -> Spanned<String> {
+    nowhere("drop".to_owned())
+}
+
+fn drain_timeout() -> Spanned<Time> {
+    nowhere(Time::seconds(60))
+}
+
+fn weight() -> Spanned<u32> {
+    nowhere(50)
+}
+
+fn filtering() -> Spanned<String> {
+    nowhere("multiple".to_owned())
+}
+
+fn affinity() -> Spanned<String> {
+    nowhere("none".to_owned())
+}
+
+fn https() -> Spanned<u16> {
+    nowhere(443)
+}
+
+fn response_timeout() -> Spanned<Time> {
+    nowhere(Time::seconds(3600))
+}
+
+fn connect_timeout() -> Spanned<Time> {
+    nowhere(Time::seconds(5))
+}
+
+fn secret_file() -> Spanned<PathBuf> {
+    nowhere("/etc/rollcall/cluster.secret".into())
+}
+
+fn proxy_user() -> Spanned<String> {
+    nowhere("rollcall-proxy".to_owned())
+}
+
+fn run_dir() -> Spanned<PathBuf> {
+    nowhere("/run/rollcall".into())
+}
+
+fn xdp() -> Spanned<String> {
+    nowhere("auto".to_owned())
+}
+
+/// A length of time: whole seconds as a number, or a text with its unit, such as `"500ms"`, `"5s"`, `"2min"`, `"1h"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Time(pub(crate) Duration);
+
+impl Time {
+    const fn seconds(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let unit = text.find(|c: char| !c.is_ascii_digit())?;
+        let number: u64 = text[..unit].parse().ok()?;
+        let millis = match text[unit..].trim_start() {
+            "ms" => number,
+            "s" => number.checked_mul(1000)?,
+            "min" | "m" => number.checked_mul(60_000)?,
+            "h" => number.checked_mul(3_600_000)?,
+            _ => return None,
+        };
+        Some(Self(Duration::from_millis(millis)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TimeVisitor)
+    }
+}
+
+struct TimeVisitor;
+
+impl Visitor<'_> for TimeVisitor {
+    type Value = Time;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a time such as \"500ms\", \"5s\" or \"2min\", or whole seconds")
+    }
+
+    fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Time, E> {
+        let unexpected = de::Unexpected::Signed(seconds);
+        let seconds = u64::try_from(seconds).map_err(|_| E::invalid_value(unexpected, &self))?;
+        Ok(Time::seconds(seconds))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Time, E> {
+        Time::parse(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+    }
+}
+
+/// One port or a range of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ports {
+    pub(crate) first: u16,
+    pub(crate) last: u16,
+}
+
+impl Ports {
+    fn parse(text: &str) -> Option<Self> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let port = |text: &str| text.trim().parse().ok().filter(|&port: &u16| port > 0);
+        let (first, last) = (port(first)?, port(last)?);
+        (first <= last).then_some(Self { first, last })
+    }
+}
+
+impl<'de> Deserialize<'de> for Ports {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PortsVisitor)
+    }
+}
+
+struct PortsVisitor;
+
+impl Visitor<'_> for PortsVisitor {
+    type Value = Ports;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a port from 1 to 65535, or a range such as \"8000-8099\"")
+    }
+
+    fn visit_i64<E: de::Error>(self, port: i64) -> Result<Ports, E> {
+        let unexpected = de::Unexpected::Signed(port);
+        let port = u16::try_from(port).ok().filter(|&port| port > 0);
+        let port = port.ok_or_else(|| E::invalid_value(unexpected, &self))?;
+        Ok(Ports {
+            first: port,
+            last: port,
+        })
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Ports, E> {
+        Ports::parse(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+    }
+}
+
+/// A server: its address, or a table with its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServerEntry {
+    pub(crate) name: Option<String>,
+    pub(crate) address: String,
+}
+
+/// The table form of a `ServerEntry`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServerTable {
+    name: Option<String>,
+    address: String,
+}
+
+impl<'de> Deserialize<'de> for ServerEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ServerVisitor)
+    }
+}
+
+struct ServerVisitor;
+
+impl<'de> Visitor<'de> for ServerVisitor {
+    type Value = ServerEntry;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an address such as \"10.0.0.36\", or { name = \"..\", address = \"..\" }")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<ServerEntry, E> {
+        Ok(ServerEntry {
+            name: None,
+            address: text.to_owned(),
+        })
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<ServerEntry, A::Error> {
+        let table = ServerTable::deserialize(de::value::MapAccessDeserializer::new(map))?;
+        Ok(ServerEntry {
+            name: table.name,
+            address: table.address,
+        })
+    }
+}

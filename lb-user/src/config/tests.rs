@@ -1,0 +1,512 @@
+//! What a configuration means, and what a wrong one is told. Files are written to a folder of the test's own.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use lb_common::table::Affinity;
+use proptest::prelude::*;
+
+use super::model::*;
+use super::*;
+
+const REFERENCE: &str = r#"[cluster]
+ip = "192.168.50.8/24"
+mode = "multicast"
+
+[[node]]
+name = "arr1"
+address = "192.168.50.6"
+priority = 1
+
+[[node]]
+name = "arr2"
+address = "192.168.50.7"
+priority = 2
+
+[exchange]
+names = ["mail.example.test", "autodiscover.example.test"]
+certificate = "/etc/rollcall/mail.pem"
+key = "/etc/rollcall/mail.key"
+servers = ["10.0.0.36", { name = "sbex3", address = "10.0.0.37" }]
+"#;
+
+const NODE: &str = "name = \"arr1\"\ninterface = \"eth0\"\n";
+
+#[test]
+fn the_reference_cluster_is_25_lines_and_every_default_is_exchanges() {
+    assert!(REFERENCE.lines().count() <= 25);
+
+    let cluster = cluster_from(REFERENCE).unwrap();
+
+    assert_eq!(cluster, reference());
+}
+
+#[test]
+fn a_node_file_needs_only_name_and_interface() {
+    let local = local_from(NODE).unwrap();
+
+    let expected = Local {
+        name: "arr1".into(),
+        interface: "eth0".into(),
+        secret_file: "/etc/rollcall/cluster.secret".into(),
+        proxy_user: "rollcall-proxy".into(),
+        run_dir: "/run/rollcall".into(),
+        xdp: XdpChoice::Auto,
+    };
+    assert_eq!(local, expected);
+}
+
+#[test]
+fn byte_order_mark_and_crlf_are_read() {
+    let windows = format!("\u{feff}{}", REFERENCE.replace('\n', "\r\n"));
+    assert_eq!(cluster_from(&windows).unwrap(), reference());
+}
+
+#[test]
+fn utf16_is_named() {
+    let utf16 = |bom: &[u8], bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        bom.iter()
+            .copied()
+            .chain(REFERENCE.encode_utf16().flat_map(bytes))
+            .collect()
+    };
+    for bytes in [
+        utf16(b"\xff\xfe", u16::to_le_bytes),
+        utf16(b"\xfe\xff", u16::to_be_bytes),
+        utf16(b"", u16::to_le_bytes),
+    ] {
+        let folder = Folder::new();
+        let path = folder.write("cluster.toml", &bytes);
+        let error = cluster(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("UTF-16") && error.contains("hint: save it as UTF-8"),
+            "{error}"
+        );
+    }
+}
+
+/// Text of the reference, what it is changed to, and the first error with place and hint.
+const WRONG: &[(&str, &str, &str)] = &[
+    (
+        "mode =",
+        "modes =",
+        "3:1: unknown key `modes`\n  3 | modes = \"multicast\"\n    | ^^^^^\nhint: did you mean `mode`?",
+    ),
+    (
+        "priority = 1",
+        "colour = 1",
+        "8:1: unknown key `colour`\n  8 | colour = 1\n    | ^^^^^^\nhint: known here: name, address, priority, weight",
+    ),
+    (
+        "priority = 1",
+        "priority = \"1\"",
+        "8:12: wrong type: string \"1\", expected a whole number, not negative\n  8 | priority = \"1\"\n    |            ^^^",
+    ),
+    (
+        "priority = 1",
+        "priority = 65",
+        "8:12: `priority` is 65, outside 1 to 64\n  8 | priority = 65\n    |            ^^",
+    ),
+    (
+        "priority = 2",
+        "priority = 1",
+        "13:12: host priority 1 belongs to arr1 already\n  13 | priority = 1\n     |            ^",
+    ),
+    (
+        "\"arr2\"",
+        "\"arr1\"",
+        "11:8: the name arr1 belongs to another node already\n  11 | name = \"arr1\"\n     |        ^^^^^^",
+    ),
+    (
+        "\"arr2\"",
+        "\"arr 2\"",
+        "11:8: \"arr 2\" cannot name a node\n  11 | name = \"arr 2\"\n     |        ^^^^^^^\nhint: 1 to 63 letters, digits, `-`, `_`, `.`",
+    ),
+    (
+        "50.7\"",
+        "50.6\"",
+        "12:11: address 192.168.50.6 belongs to arr1 already\n  12 | address = \"192.168.50.6\"\n     |           ^^^^^^^^^^^^^^",
+    ),
+    (
+        "50.7\"",
+        "51.7\"",
+        "12:11: node arr2's address 192.168.51.7 is no host of 192.168.50.0/24, the network of cluster IP 192.168.50.8\n  12 | address = \"192.168.51.7\"\n     |           ^^^^^^^^^^^^^^\nhint: correct one of the two, or the prefix length",
+    ),
+    (
+        "50.7\"",
+        "50.8\"",
+        "12:11: node arr2's own address 192.168.50.8 is the cluster IP\n  12 | address = \"192.168.50.8\"\n     |           ^^^^^^^^^^^^^^\nhint: each node keeps an address of its own beside it",
+    ),
+    (
+        "50.8/24",
+        "50.8",
+        "2:6: cluster IP 192.168.50.8 lacks the prefix length of its network\n  2 | ip = \"192.168.50.8\"\n    |      ^^^^^^^^^^^^^^\nhint: \"192.168.50.8/24\", if the network's mask is 255.255.255.0",
+    ),
+    (
+        "50.8/24",
+        "50.255/24",
+        "2:6: \"192.168.50.255/24\" is not an IPv4 address of a host with a prefix length of 8 to 30\n  2 | ip = \"192.168.50.255/24\"\n    |      ^^^^^^^^^^^^^^^^^^^\nhint: \"192.168.50.8/24\" is one",
+    ),
+    (
+        "192.168.50.8/24",
+        "fd00::8/64",
+        "2:6: \"fd00::8/64\" is IPv6, which is not supported yet\n  2 | ip = \"fd00::8/64\"\n    |      ^^^^^^^^^^^^",
+    ),
+    (
+        "ip = \"192.168.50.8/24\"\n",
+        "",
+        ": the cluster has no IP address: `ip` is missing in [cluster]\nhint: ip = \"192.168.50.8/24\", with the prefix length of its network",
+    ),
+    (
+        "mode = \"multicast\"\n",
+        "",
+        ": `mode` is missing in [cluster]: it says how frames reach all nodes\nhint: mode = \"multicast\", as NLB's multicast mode; the router must accept a multicast MAC",
+    ),
+    (
+        "\"multicast\"",
+        "\"unicast\"",
+        "3:8: mode \"unicast\" is not supported yet\n  3 | mode = \"unicast\"\n    |        ^^^^^^^^^\nhint: mode = \"multicast\"",
+    ),
+    (
+        "mode = \"multicast\"\n",
+        "mode = \"multicast\"\nperiod_ms = 1\n",
+        "4:13: `period_ms` is 1, outside 5 to 1000\n  4 | period_ms = 1\n    |             ^",
+    ),
+    (
+        "mode = \"multicast\"\n",
+        "mode = \"multicast\"\nunmatched = \"pass\"\n",
+        "4:13: `unmatched` cannot be \"pass\"\n  4 | unmatched = \"pass\"\n    |             ^^^^^^\nhint: choose \"drop\" or \"default-host\"",
+    ),
+    (
+        "mode = \"multicast\"\n",
+        "mode = \"multicast\"\ngateway = \"10.0.0.1\"\n",
+        "4:11: gateway 10.0.0.1 is not in the cluster IP's network 192.168.50.0/24\n  4 | gateway = \"10.0.0.1\"\n    |           ^^^^^^^^^^",
+    ),
+    (
+        "mode = \"multicast\"\n",
+        "mode = \"multicast\"\ndrain_timeout = \"2h\"\n",
+        "4:17: `drain_timeout` is 7200s, outside 0ns to 3600s\n  4 | drain_timeout = \"2h\"\n    |                 ^^^^",
+    ),
+    (
+        "mode = \"multicast\"\n",
+        "mode = \"multicast\"\ndrain_timeout = \"soon\"\n",
+        "4:17: wrong value: string \"soon\", expected a time such as \"500ms\", \"5s\" or \"2min\", or whole seconds\n  4 | drain_timeout = \"soon\"\n    |                 ^^^^^^",
+    ),
+    (
+        "\"mail.example.test\",",
+        "\"Mail.example.test\",",
+        "16:10: \"Mail.example.test\" is not a host name in lower case\n  16 | names = [\"Mail.example.test\", \"autodiscover.example.test\"]\n     |          ^^^^^^^^^^^^^^^^^^^\nhint: \"mail.example.test\"",
+    ),
+    (
+        "\"10.0.0.36\"",
+        "\"sbex1\"",
+        "19:12: \"sbex1\" is not the address of a server\n  19 | servers = [\"sbex1\", { name = \"sbex3\", address = \"10.0.0.37\" }]\n     |            ^^^^^^^\nhint: \"10.0.0.36\" or \"10.0.0.36:8443\"; names of up to 63 visible characters",
+    ),
+    (
+        "\"10.0.0.36\"",
+        "36",
+        "19:12: wrong type: integer `36`, expected an address such as \"10.0.0.36\", or { name = \"..\", address = \"..\" }\n  19 | servers = [36, { name = \"sbex3\", address = \"10.0.0.37\" }]\n     |            ^^",
+    ),
+    (
+        "key = \"/etc",
+        "key = \"etc",
+        "18:7: `key` is \"etc/rollcall/mail.key\", not a path from the root\n  18 | key = \"etc/rollcall/mail.key\"\n     |       ^^^^^^^^^^^^^^^^^^^^^^^\nhint: write it with a leading /",
+    ),
+    (
+        "[exchange]",
+        "[[rule]]\nports = \"440-450\"\nfiltering = \"disabled\"\n\n[exchange]",
+        "21:15: the site's port 443 is in a rule with filtering = \"disabled\"\n  21 | certificate = \"/etc/rollcall/mail.pem\"\n     |               ^^^^^^^^^^^^^^^^^^^^^^^^\nhint: [[rule]] with ports = 443",
+    ),
+    (
+        "[exchange]",
+        "[[rule]]\nports = \"80-90\"\n[[rule]]\nports = 85\n[exchange]",
+        "18:9: ports 85 overlap with those of the rule for 80-90\n  18 | ports = 85\n     |         ^^\nhint: each port belongs to one rule",
+    ),
+    (
+        "[exchange]",
+        "[[rule]]\nports = 0\n[exchange]",
+        "16:9: wrong value: integer `0`, expected a port from 1 to 65535, or a range such as \"8000-8099\"\n  16 | ports = 0\n     |         ^",
+    ),
+];
+
+#[test]
+fn a_wrong_value_is_told_with_its_place_and_the_cure() {
+    for (from, to, expected) in WRONG {
+        assert!(REFERENCE.contains(from), "{from}");
+        let text = REFERENCE.replacen(from, to, 1);
+        let path = Path::new("FILE");
+        let error = match cluster_from(&text) {
+            Ok(_) => panic!("accepted: {to}"),
+            Err(errors) => errors.0[0].clone(),
+        };
+        let error = ConfigError {
+            path: path.to_owned(),
+            ..error
+        }
+        .to_string();
+        let expected = if expected.starts_with(':') {
+            format!("FILE{expected}")
+        } else {
+            format!("FILE:{expected}")
+        };
+        assert_eq!(
+            error, expected,
+            "\n--- got ---\n{error}\n--- expected ---\n{expected}\n"
+        );
+    }
+}
+
+#[test]
+fn everything_wrong_is_told_at_once() {
+    let text = REFERENCE
+        .replace("priority = 2", "priority = 1")
+        .replace("\"multicast\"", "\"broadcast\"")
+        .replace("10.0.0.36", "10.0.0.360");
+    assert_eq!(cluster_from(&text).unwrap_err().0.len(), 3);
+}
+
+#[test]
+fn a_missing_node_file_is_told_with_the_lines_to_write() {
+    let folder = Folder::new();
+    let path = folder.write("cluster.toml", REFERENCE.as_bytes());
+    let error = load(&path, None).unwrap_err().to_string();
+    for part in [
+        "node.toml: cannot be read",
+        "name = \"arr1\" ",
+        "arr1 or arr2",
+        "interface = \"eth0\"",
+        "192.168.50.0/24",
+    ] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
+#[test]
+fn a_node_file_names_a_node_of_the_cluster() {
+    let error = local_from("name = \"arr3\"\ninterface = \"eth0\"\n")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("1:8: the cluster has no node named \"arr3\""),
+        "{error}"
+    );
+    assert!(error.ends_with("hint: its nodes: arr1, arr2"), "{error}");
+}
+
+#[test]
+fn the_proxy_does_not_run_as_root() {
+    let error = local_from(&format!("{NODE}proxy_user = \"root\"\n"))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("the proxy cannot run as root"), "{error}");
+}
+
+#[test]
+fn a_tool_needs_no_node_file() {
+    let folder = Folder::new();
+    let path = folder.write("cluster.toml", REFERENCE.as_bytes());
+    assert_eq!(load_for(&path, None).unwrap().me().name, "arr1");
+    assert_eq!(load_for(&path, Some("arr2")).unwrap().me().name, "arr2");
+    assert!(load_for(&path, Some("arr3")).is_err());
+}
+
+#[test]
+fn sites_and_farms_may_stand_beside_exchange() {
+    let more = r#"
+[[rule]]
+ports = 8443
+affinity = "single"
+[[site]]
+names = ["www.example.test"]
+certificate = "/w.pem"
+key = "/w.key"
+port = 8443
+farm = "web"
+[[farm]]
+name = "web"
+servers = ["10.0.0.40:8443"]
+verify = "none"
+health = { path = "/up", body = "", interval = "500ms" }
+"#;
+    let cluster = cluster_from(&format!("{REFERENCE}{more}")).unwrap();
+    let ports: Vec<String> = cluster.rules.iter().map(ToString::to_string).collect();
+    assert_eq!(ports, ["443", "8443"]);
+    let web = &cluster.farms[1];
+    assert_eq!((web.name.as_str(), &web.verify), ("web", &Verify::Nothing));
+    assert_eq!(web.health.host, "www.example.test");
+    assert_eq!(web.health.interval, Duration::from_millis(500));
+}
+
+#[test]
+fn a_key_belongs_to_its_certificate_and_the_certificate_to_its_names() {
+    let folder = Folder::new();
+    let [mine, other] =
+        [(); 2].map(|()| rcgen::generate_simple_self_signed(["mail.example.test".to_owned()]).unwrap());
+    let pem = folder.write("mail.pem", mine.cert.pem().as_bytes());
+    let key = folder.write("mail.key", mine.signing_key.serialize_pem().as_bytes());
+    let foreign = folder.write("other.key", other.signing_key.serialize_pem().as_bytes());
+
+    let good = load(&folder.config(&pem, &key), None).unwrap();
+    let warnings = warnings(&good);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("is not for autodiscover.example.test"),
+        "{warnings:?}"
+    );
+
+    for (pem, key, expected) in [
+        (
+            &pem,
+            &foreign,
+            "other.key: the private key does not belong to the certificate",
+        ),
+        (&key, &key, "mail.key: no certificate in this file"),
+        (&pem, &pem, "mail.pem: no usable private key in this file"),
+        (
+            &pem,
+            &folder.0.join("none"),
+            "none: cannot be read: No such file or directory",
+        ),
+    ] {
+        let error = load(&folder.config(pem, key), None).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("\nhint: "), "{error}");
+    }
+}
+
+#[test]
+fn a_file_cannot_steer_the_terminal() {
+    let error = cluster_from("[cluster]\n\"a\u{1b}[2J\" = 1\n")
+        .unwrap_err()
+        .to_string();
+    assert!(error.chars().all(|c| c == '\n' || !c.is_control()), "{error:?}");
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_are_told_apart_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        if let Ok(text) = parse::decode(&bytes) {
+            let _ = cluster_text(text).map_err(|errors| errors.to_string());
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_told_apart_without_panic(at in 0..REFERENCE.len(), with in "\\PC{0,3}|[\\[\\]\"=\n0-9]{0,4}", len in 0..20_usize) {
+        let end = (at + len).min(REFERENCE.len());
+        let text = format!("{}{with}{}", &REFERENCE[..at], &REFERENCE[end..]);
+        let _ = cluster_text(&text).map_err(|errors| errors.to_string());
+    }
+}
+
+fn reference() -> Cluster {
+    let node = |name: &str, priority, last| Node {
+        name: name.into(),
+        priority: Priority::new(priority).unwrap(),
+        address: Ipv4Addr::new(192, 168, 50, last),
+        weight: 50,
+    };
+    let server = |name: &str, last| Server {
+        name: name.into(),
+        address: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, last), 443),
+    };
+    let vip = Ipv4Addr::new(192, 168, 50, 8);
+    Cluster {
+        cluster_ips: vec![ClusterIp {
+            address: vip,
+            prefix: 24,
+        }],
+        mode: Mode::Multicast,
+        nodes: vec![node("arr1", 1, 6), node("arr2", 2, 7)],
+        rules: vec![PortRule {
+            first_port: 443,
+            last_port: 443,
+            filtering: Filtering::Multiple,
+            affinity: Affinity::None,
+        }],
+        unmatched: Unmatched::Drop,
+        timing: Timing {
+            period: Duration::from_millis(20),
+            multiplier: 5,
+        },
+        gateway: None,
+        observe: false,
+        sites: vec![Site {
+            names: vec!["mail.example.test".into(), "autodiscover.example.test".into()],
+            listen: vec![SocketAddrV4::new(vip, 443)],
+            certificate: "/etc/rollcall/mail.pem".into(),
+            key: "/etc/rollcall/mail.key".into(),
+            farm: "exchange".into(),
+        }],
+        farms: vec![Farm {
+            name: "exchange".into(),
+            servers: vec![server("10.0.0.36", 36), server("sbex3", 37)],
+            verify: Verify::SameCertificate,
+            health: HealthTest {
+                path: "/owa/healthcheck.htm".into(),
+                host: "mail.example.test".into(),
+                status: 200,
+                body: "200 OK".into(),
+                interval: Duration::from_secs(5),
+                timeout: Duration::from_secs(3),
+                failures: 2,
+            },
+            response_timeout: Duration::from_secs(3600),
+            connect_timeout: Duration::from_secs(5),
+        }],
+        drain_timeout: Duration::from_secs(60),
+    }
+}
+
+fn cluster_text(text: &str) -> Result<Cluster, ConfigErrors> {
+    let source = Source {
+        path: Path::new("cluster.toml"),
+        text,
+    };
+    let raw = parse::parse::<raw::ClusterFile>(text).map_err(|problem| source.errors(vec![problem]))?;
+    check::cluster(&raw).map_err(|problems| source.errors(problems))
+}
+
+fn cluster_from(text: &str) -> Result<Cluster, ConfigErrors> {
+    let folder = Folder::new();
+    cluster(&folder.write("cluster.toml", text.as_bytes()))
+}
+
+fn local_from(text: &str) -> Result<Local, ConfigErrors> {
+    let folder = Folder::new();
+    local(&folder.write("node.toml", text.as_bytes()), &reference())
+}
+
+/// A folder of the test's own, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("rollcall-config-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    /// The reference with these files, and a node file beside it.
+    fn config(&self, certificate: &Path, key: &Path) -> PathBuf {
+        self.write("node.toml", NODE.as_bytes());
+        let text = REFERENCE
+            .replace("/etc/rollcall/mail.pem", &certificate.to_string_lossy())
+            .replace("/etc/rollcall/mail.key", &key.to_string_lossy());
+        self.write("cluster.toml", text.as_bytes())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

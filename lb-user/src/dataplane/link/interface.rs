@@ -1,0 +1,171 @@
+//! What is true of a network interface. Reads only; what is changed is in `link.rs`.
+
+use std::io;
+use std::net::Ipv4Addr;
+
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
+use thiserror::Error;
+
+use super::netlink::Netlink;
+
+/// A network interface, as it was when it was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its index in this network namespace.
+    pub index: u32,
+    /// Its own MAC address.
+    pub mac: [u8; 6],
+    /// Its IPv4 addresses and their prefix lengths.
+    pub addresses: Vec<(Ipv4Addr, u8)>,
+    /// Whether it is switched on (`ip link set .. up`).
+    pub up: bool,
+    /// Whether the cable, or what stands for it, is connected.
+    pub carrier: bool,
+    /// `veth`, `bond`, `vlan` and so on; `None` for an ordinary NIC.
+    pub kind: Option<String>,
+    /// The router of the default route that leaves here.
+    pub gateway: Option<Ipv4Addr>,
+    /// The network namespace that it is in: the inode of `/proc/self/ns/net`.
+    pub netns: u64,
+}
+
+impl Interface {
+    /// Looks at the interface `name` in the calling thread's network namespace.
+    pub fn inspect(name: &str) -> Result<Self, InspectError> {
+        let mut netlink = Netlink::open()?;
+        let links = netlink.links()?;
+        let Some(link) = links.iter().find(|link| name_of(link) == Some(name)) else {
+            let mut known: Vec<&str> = links
+                .iter()
+                .filter_map(name_of)
+                .filter(|name| *name != "lo")
+                .collect();
+            known.sort_unstable();
+            return Err(InspectError::Missing {
+                name: name.to_owned(),
+                known: known.join(", "),
+            });
+        };
+        let Some(mac) = mac_of(link) else {
+            return Err(InspectError::NotEthernet {
+                name: name.to_owned(),
+            });
+        };
+        let index = link.header.index;
+        let addresses = netlink.addresses()?;
+        let here = addresses.iter().filter(|address| address.interface == index);
+        let flags = link.header.flags;
+        Ok(Self {
+            name: name.to_owned(),
+            index,
+            mac,
+            addresses: here.map(|address| (address.address, address.prefix)).collect(),
+            up: flags.contains(LinkFlags::Up),
+            carrier: flags.contains(LinkFlags::LowerUp),
+            kind: kind_of(link),
+            gateway: netlink
+                .routes()?
+                .iter()
+                .find_map(|route| gateway_of(route, index)),
+            netns: network_namespace()?,
+        })
+    }
+
+    /// Names this interface among all on the host: `<netns inode>-<ifindex>`.
+    pub fn key(&self) -> String {
+        format!("{}-{}", self.netns, self.index)
+    }
+}
+
+/// The inode of the calling thread's network namespace.
+pub(super) fn network_namespace() -> io::Result<u64> {
+    Ok(rustix::fs::stat("/proc/thread-self/ns/net")?.st_ino)
+}
+
+/// Why an interface cannot be used. Nothing was changed.
+#[derive(Debug, Error)]
+pub enum InspectError {
+    /// There is none of that name.
+    #[error("there is no interface {name}; hint: set `interface` in node.toml to one of: {known}")]
+    Missing {
+        /// The name.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// It carries no Ethernet frames.
+    #[error("interface {name} has no Ethernet address; hint: the cluster needs an Ethernet interface")]
+    NotEthernet {
+        /// The name.
+        name: String,
+    },
+    /// The kernel cannot be asked.
+    #[error("the kernel does not tell about its interfaces")]
+    Netlink(#[from] io::Error),
+}
+
+fn name_of(link: &LinkMessage) -> Option<&str> {
+    link.attributes.iter().find_map(|attribute| {
+        if let LinkAttribute::IfName(name) = attribute {
+            Some(name.as_str())
+        } else {
+            None
+        }
+    })
+}
+
+fn mac_of(link: &LinkMessage) -> Option<[u8; 6]> {
+    link.attributes.iter().find_map(|attribute| {
+        if let LinkAttribute::Address(mac) = attribute {
+            mac.as_slice().try_into().ok()
+        } else {
+            None
+        }
+    })
+}
+
+fn kind_of(link: &LinkMessage) -> Option<String> {
+    let info = link.attributes.iter().find_map(|attribute| {
+        if let LinkAttribute::LinkInfo(info) = attribute {
+            Some(info)
+        } else {
+            None
+        }
+    })?;
+    let kind = info.iter().find_map(|info| {
+        if let LinkInfo::Kind(kind) = info {
+            Some(kind)
+        } else {
+            None
+        }
+    })?;
+    Some(if let InfoKind::Other(kind) = kind {
+        kind.clone()
+    } else {
+        kind.to_string()
+    })
+}
+
+fn gateway_of(route: &RouteMessage, interface: u32) -> Option<Ipv4Addr> {
+    let main =
+        route.header.destination_prefix_length == 0 && route.header.table == RouteHeader::RT_TABLE_MAIN;
+    let leaves_here = route.attributes.contains(&RouteAttribute::Oif(interface));
+    (main && leaves_here).then_some(())?;
+    route.attributes.iter().find_map(|attribute| {
+        if let RouteAttribute::Gateway(RouteAddress::Inet(address)) = attribute {
+            Some(*address)
+        } else {
+            None
+        }
+    })
+}
+
+/// The name of the interface with this index.
+pub(super) fn name(netlink: &mut Netlink, index: u32) -> String {
+    let links = netlink.links().unwrap_or_default();
+    let link = links.iter().find(|link| link.header.index == index);
+    link.and_then(name_of).unwrap_or("of unknown name").to_owned()
+}

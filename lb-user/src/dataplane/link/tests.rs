@@ -1,0 +1,270 @@
+//! Setting a host up and back, each in a network namespace of its own: a thread leaves the host's for good and ends.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+use super::{InspectError, Interface, Link, LinkError, Lock, teardown};
+use crate::config::model::Config;
+
+const MAC: [u8; 6] = [0x03, 0xbf, 192, 168, 50, 8];
+
+#[test]
+fn setup_makes_the_host_ready_and_teardown_leaves_it_as_it_was() {
+    in_namespace(|config| {
+        let before = host();
+        let link = Link::setup(config, &interface(), MAC).unwrap();
+
+        assert_eq!(setting("nic", "arp_announce"), "2");
+        assert_eq!(setting("nic", "arp_ignore"), "3");
+        assert_eq!(setting("other", "arp_ignore"), "3");
+        assert!(ip("-o address show dev lo").contains("192.168.50.8/32 scope host"));
+        assert!(ip("maddress show dev nic").contains("03:bf:c0:a8:32:08"));
+
+        link.teardown().unwrap();
+        assert_eq!(host(), before);
+        assert!(!config.local.run_dir.join("host-state.json").exists());
+    });
+}
+
+#[test]
+fn a_killed_agents_successor_keeps_what_was_before_the_first() {
+    in_namespace(|config| {
+        set("nic", "arp_announce", 1);
+        let before = host();
+        drop(Link::setup(config, &interface(), MAC).unwrap());
+        let link = Link::setup(config, &interface(), MAC).unwrap();
+        link.teardown().unwrap();
+        assert_eq!(host(), before);
+    });
+}
+
+#[test]
+fn what_somebody_else_changed_meanwhile_is_left() {
+    in_namespace(|config| {
+        let link = Link::setup(config, &interface(), MAC).unwrap();
+        set("nic", "arp_ignore", 2);
+        ip("link del other");
+        link.teardown().unwrap();
+        assert_eq!(setting("nic", "arp_ignore"), "2");
+    });
+}
+
+#[test]
+fn an_interface_that_comes_later_is_quiet_too_and_put_back() {
+    in_namespace(|config| {
+        let link = Link::setup(config, &interface(), MAC).unwrap();
+        ip("link add late type bridge");
+        assert_eq!(setting("late", "arp_ignore"), "3");
+        link.teardown().unwrap();
+        assert_eq!(setting("late", "arp_ignore"), "0");
+    });
+}
+
+#[test]
+fn what_the_operator_had_set_up_before_stays_after() {
+    in_namespace(|config| {
+        ip("address add 192.168.50.8/32 dev lo");
+        Command::new("bridge")
+            .args([
+                "fdb",
+                "add",
+                "03:bf:c0:a8:32:08",
+                "dev",
+                "nic",
+                "self",
+                "permanent",
+            ])
+            .status()
+            .unwrap();
+        let before = host();
+        let link = Link::setup(config, &interface(), MAC).unwrap();
+        assert_eq!(
+            setting("nic", "arp_ignore"),
+            "1",
+            "an address of wider scope needs more"
+        );
+        link.teardown().unwrap();
+        assert_eq!(host(), before);
+    });
+}
+
+#[test]
+fn where_scope_host_addresses_count_as_ordinary_ones_arp_is_stricter() {
+    in_namespace(|config| {
+        set("all", "route_localnet", 1);
+        let link = Link::setup(config, &interface(), MAC).unwrap();
+        assert_eq!(setting("nic", "arp_ignore"), "1");
+        link.teardown().unwrap();
+    });
+}
+
+#[test]
+fn a_cluster_ip_that_is_an_ordinary_address_is_refused() {
+    in_namespace(|config| {
+        ip("address add 192.168.50.8/24 dev nic");
+        let before = host();
+        let error = Link::setup(config, &interface(), MAC).unwrap_err();
+        assert!(matches!(error, LinkError::Ordinary { .. }), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("192.168.50.8 is an address of interface nic"),
+            "{error}"
+        );
+        assert_eq!(host(), before);
+    });
+}
+
+#[test]
+fn observing_changes_nothing() {
+    in_namespace(|config| {
+        let mut config = config.clone();
+        config.cluster.observe = true;
+        let before = host();
+        drop(Link::setup(&config, &interface(), MAC).unwrap());
+        assert_eq!(host(), before);
+    });
+}
+
+#[test]
+fn the_kernel_answers_nobody_for_the_cluster_ip_but_still_for_other_addresses() {
+    in_namespace(|config| {
+        ip("address add 10.9.9.9/32 dev lo");
+        let link = Link::setup(config, &interface(), MAC).unwrap();
+        let asks = |address: Ipv4Addr| crate::preflight::probe_from("peer", address).unwrap();
+        assert!(asks(Ipv4Addr::new(192, 168, 50, 8)).is_empty());
+        assert_eq!(asks(Ipv4Addr::new(10, 9, 9, 9)), [interface().mac]);
+        link.teardown().unwrap();
+    });
+}
+
+#[test]
+fn an_interface_is_told_as_it_is() {
+    in_namespace(|_| {
+        ip("route add default via 192.168.50.1");
+        let nic = interface();
+        assert_eq!(nic.addresses, [(Ipv4Addr::new(192, 168, 50, 6), 24)]);
+        assert_eq!(
+            (nic.kind.as_deref(), nic.up, nic.carrier),
+            (Some("veth"), true, true)
+        );
+        assert_eq!(nic.gateway, Some(Ipv4Addr::new(192, 168, 50, 1)));
+        let error = Interface::inspect("eth7").unwrap_err();
+        assert!(matches!(error, InspectError::Missing { .. }));
+        assert!(error.to_string().ends_with("one of: nic, other, peer"), "{error}");
+    });
+}
+
+#[test]
+fn a_second_agent_on_an_interface_is_refused_with_the_firsts_pid() {
+    let folder = folder();
+    let first = Lock::take_in(&folder, "1-2", "eth0").unwrap();
+    let error = Lock::take_in(&folder, "1-2", "eth0").unwrap_err().to_string();
+    assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
+    drop(Lock::take_in(&folder, "1-3", "eth1").unwrap());
+    drop(first);
+    drop(Lock::take_in(&folder, "1-2", "eth0").unwrap());
+    assert!(!folder.exists(), "nothing is left");
+}
+
+#[test]
+fn a_run_folder_without_record_needs_no_teardown() {
+    teardown(Path::new("/nonexistent/rollcall")).unwrap();
+}
+
+/// Runs `test` in a new network namespace with the interfaces `nic` (192.168.50.6/24), `peer` (the other end) and `other`.
+fn in_namespace(test: impl FnOnce(&Config) + Send + 'static) {
+    let thread = std::thread::spawn(move || {
+        // SAFETY: only the network namespace is left, on which no other thread's memory or descriptors depend.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("these tests need root");
+        for command in [
+            "link set lo up",
+            "link add nic type veth peer name peer",
+            "link add other type bridge",
+            "address add 192.168.50.6/24 dev nic",
+            "link set nic up",
+            "link set peer up",
+            "link set other up",
+        ] {
+            ip(command);
+        }
+        let run_dir = folder();
+        test(&config(run_dir.clone()));
+        let _ = fs::remove_dir_all(run_dir);
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn config(run_dir: PathBuf) -> Config {
+    let file = run_dir.join("cluster.toml");
+    fs::create_dir_all(&run_dir).unwrap();
+    let text = "[cluster]\nip = \"192.168.50.8/24\"\nmode = \"multicast\"\n\
+                [[node]]\nname = \"arr1\"\naddress = \"192.168.50.6\"\npriority = 1\n";
+    fs::write(&file, text).unwrap();
+    let mut config = crate::config::load_for(&file, None).unwrap();
+    config.local.interface = "nic".to_owned();
+    config.local.run_dir = run_dir;
+    config
+}
+
+fn interface() -> Interface {
+    Interface::inspect("nic").unwrap()
+}
+
+/// All that `setup` may touch.
+fn host() -> BTreeMap<String, String> {
+    let mut host = BTreeMap::new();
+    for interface in ["all", "default", "lo", "nic", "peer", "other"] {
+        for name in ["arp_announce", "arp_ignore"] {
+            host.insert(format!("{interface}/{name}"), setting(interface, name));
+        }
+    }
+    for command in [
+        "-o address show dev lo",
+        "-o address show dev nic",
+        "maddress show dev nic",
+    ] {
+        host.insert(command.to_owned(), ip(command));
+    }
+    host
+}
+
+fn setting(interface: &str, name: &str) -> String {
+    fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{interface}/{name}"))
+        .unwrap()
+        .trim()
+        .to_owned()
+}
+
+fn set(interface: &str, name: &str, value: u32) {
+    fs::write(
+        format!("/proc/sys/net/ipv4/conf/{interface}/{name}"),
+        value.to_string(),
+    )
+    .unwrap();
+}
+
+fn ip(arguments: &str) -> String {
+    let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
+    assert!(
+        output.status.success(),
+        "ip {arguments}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    // Lifetimes count down and say nothing about what was set up.
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn folder() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("rollcall-link-{}-{number}", std::process::id()))
+}

@@ -1,0 +1,402 @@
+//! What must be true of this machine before the agent starts, looked at before anything is changed: each failure is one
+//! message with its cause and its cure, all of them at once.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Resource, Rlimit};
+use rustix::thread::CapabilitySet;
+use thiserror::Error;
+
+use crate::clock::Time;
+use crate::config::model::{Config, HEARTBEAT_PORT};
+use crate::dataplane::link::{InspectError, Interface};
+use crate::sys::ArpSocket;
+
+/// Fewer file descriptors than this are not worth starting with: a connection of the proxy takes two.
+const MIN_FILES: u64 = 4096;
+
+/// How often the cluster IP is asked for.
+const PROBES: u32 = 3;
+
+/// How long each time.
+const PROBE_WAIT: Duration = Duration::from_millis(200);
+
+/// What the agent cannot do without (capabilities(7)).
+const CAPABILITIES: &[(&str, CapabilitySet)] = &[
+    ("CAP_BPF", CapabilitySet::BPF),
+    ("CAP_NET_ADMIN", CapabilitySet::NET_ADMIN),
+    ("CAP_NET_RAW", CapabilitySet::NET_RAW),
+    ("CAP_NET_BIND_SERVICE", CapabilitySet::NET_BIND_SERVICE),
+    ("CAP_SETUID", CapabilitySet::SETUID),
+    ("CAP_SETGID", CapabilitySet::SETGID),
+    ("CAP_KILL", CapabilitySet::KILL),
+    ("CAP_PERFMON", CapabilitySet::PERFMON),
+];
+
+/// Looks at everything and raises the limit of open files; yields the interface. Takes up to 0.6 s for each cluster IP.
+///
+/// `cluster_mac`: answers that carry it come from fellow nodes. `resumed`: an earlier agent's data path and listening
+/// sockets are there, so what they hold is no obstacle.
+pub fn check(config: &Config, cluster_mac: [u8; 6], resumed: bool) -> Result<Interface, PreflightErrors> {
+    let mut problems = Vec::new();
+    problems.extend(privileges().err());
+    problems.extend(files().err());
+    problems.extend(kernel().err());
+    if !resumed {
+        problems.extend(ports(config));
+    }
+    let interface = match interface(config) {
+        Ok(interface) => Some(interface),
+        Err(problem) => {
+            problems.push(problem);
+            None
+        }
+    };
+    // Only an interface that works, and a process that may, can ask.
+    if let (Some(interface), true) = (&interface, problems.is_empty() && !config.cluster.observe) {
+        for ip in &config.cluster.cluster_ips {
+            problems.extend(unanswered(interface, ip.address, cluster_mac).err());
+        }
+    }
+    match interface {
+        Some(interface) if problems.is_empty() => Ok(interface),
+        Some(_) | None => Err(PreflightErrors(problems)),
+    }
+}
+
+/// Everything that keeps the agent from starting, at least one thing. Nothing was changed.
+#[derive(Debug, Error)]
+pub struct PreflightErrors(pub Vec<PreflightError>);
+
+impl PreflightErrors {
+    /// Whether the configuration is to blame, rather than the machine or its network.
+    pub fn is_configuration(&self) -> bool {
+        self.0.iter().any(|error| match error {
+            PreflightError::Interface(InspectError::Missing { .. } | InspectError::NotEthernet { .. })
+            | PreflightError::NotHere { .. }
+            | PreflightError::OtherNetwork { .. } => true,
+            PreflightError::Interface(InspectError::Netlink(_))
+            | PreflightError::Down { .. }
+            | PreflightError::Answered { .. }
+            | PreflightError::Probe { .. }
+            | PreflightError::Privileges { .. }
+            | PreflightError::Files { .. }
+            | PreflightError::Kernel
+            | PreflightError::Port { .. } => false,
+        })
+    }
+}
+
+impl std::fmt::Display for PreflightErrors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let texts: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&texts.join("\n"))
+    }
+}
+
+/// One thing that keeps the agent from starting.
+#[derive(Debug, Error)]
+pub enum PreflightError {
+    /// The interface cannot be used.
+    #[error(transparent)]
+    Interface(#[from] InspectError),
+    /// It is switched off.
+    #[error("interface {interface} is down; hint: ip link set {interface} up")]
+    Down {
+        /// Its name.
+        interface: String,
+    },
+    /// This node's address is not on it.
+    #[error(
+        "interface {interface} has {found}, not this node's address {address}; hint: correct `interface` or `name` in node.toml, or the node's `address` in the cluster file"
+    )]
+    NotHere {
+        /// Its name.
+        interface: String,
+        /// Its addresses.
+        found: String,
+        /// The address that it should have.
+        address: Ipv4Addr,
+    },
+    /// The cluster IP does not belong there.
+    #[error(
+        "cluster IP {cluster_ip} is not in the network {network} of interface {interface}; hint: correct the cluster IP, or `interface` in node.toml"
+    )]
+    OtherNetwork {
+        /// The cluster IP.
+        cluster_ip: Ipv4Addr,
+        /// The interface's address and prefix length.
+        network: String,
+        /// Its name.
+        interface: String,
+    },
+    /// Another machine has the cluster IP.
+    #[error(
+        "another machine, {mac}, answers for cluster IP {address}; hint: find it by that MAC address and remove the address there, or choose another cluster IP"
+    )]
+    Answered {
+        /// The cluster IP.
+        address: Ipv4Addr,
+        /// The machine's MAC address.
+        mac: String,
+    },
+    /// The cluster IP cannot be asked for.
+    #[error("cannot ask on {interface} whether cluster IP {address} is free: {reason}")]
+    Probe {
+        /// The interface.
+        interface: String,
+        /// The cluster IP.
+        address: Ipv4Addr,
+        /// Why.
+        reason: String,
+    },
+    /// Capabilities are missing.
+    #[error(
+        "this process lacks {missing}; hint: run it as root, or give it these capabilities (systemd: AmbientCapabilities=)"
+    )]
+    Privileges {
+        /// Their names.
+        missing: String,
+    },
+    /// Too few open files are allowed.
+    #[error(
+        "only {allowed} open files are allowed, {MIN_FILES} are needed; hint: systemd: LimitNOFILE=65536, shell: ulimit -n 65536"
+    )]
+    Files {
+        /// How many are.
+        allowed: u64,
+    },
+    /// The kernel is without a feature.
+    #[error(
+        "this kernel tells no types (no /sys/kernel/btf/vmlinux), which the packet program needs; hint: use a kernel with CONFIG_DEBUG_INFO_BTF=y, as Debian 12, Ubuntu 22.04, RHEL 9 and later have"
+    )]
+    Kernel,
+    /// Somebody listens where the agent must.
+    #[error(
+        "{protocol} port {port} of {address} cannot be used: {reason}; hint: `ss -lpn sport = :{port}` names who has it"
+    )]
+    Port {
+        /// TCP or UDP.
+        protocol: &'static str,
+        /// Its number.
+        port: u16,
+        /// The address.
+        address: Ipv4Addr,
+        /// Why.
+        reason: String,
+    },
+}
+
+fn interface(config: &Config) -> Result<Interface, PreflightError> {
+    let interface = Interface::inspect(&config.local.interface)?;
+    let name = interface.name.clone();
+    if !interface.up {
+        return Err(PreflightError::Down { interface: name });
+    }
+    let address = config.me().address;
+    let Some(&(_, prefix)) = interface.addresses.iter().find(|(own, _)| *own == address) else {
+        let found: Vec<String> = interface
+            .addresses
+            .iter()
+            .map(|(own, _)| own.to_string())
+            .collect();
+        let found = if found.is_empty() {
+            "no address".to_owned()
+        } else {
+            found.join(", ")
+        };
+        return Err(PreflightError::NotHere {
+            interface: name,
+            found,
+            address,
+        });
+    };
+    let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+    let elsewhere = |ip: Ipv4Addr| ip.to_bits() & mask != address.to_bits() & mask;
+    match config.cluster.cluster_ips.iter().find(|ip| elsewhere(ip.address)) {
+        None => Ok(interface),
+        Some(ip) => {
+            let network = format!("{address}/{prefix}");
+            Err(PreflightError::OtherNetwork {
+                cluster_ip: ip.address,
+                network,
+                interface: name,
+            })
+        }
+    }
+}
+
+fn privileges() -> Result<(), PreflightError> {
+    let effective = rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    let missing = CAPABILITIES
+        .iter()
+        .filter(|(_, capability)| !effective.contains(*capability));
+    let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(PreflightError::Privileges {
+            missing: missing.join(", "),
+        })
+    }
+}
+
+/// The proxy inherits the limit, so it is raised as far as allowed.
+fn files() -> Result<(), PreflightError> {
+    let Rlimit { current, maximum } = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    let allowed = match rustix::process::setrlimit(Resource::Nofile, raised) {
+        Ok(()) => maximum,
+        Err(_) => current,
+    };
+    match allowed {
+        Some(allowed) if allowed < MIN_FILES => Err(PreflightError::Files { allowed }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn kernel() -> Result<(), PreflightError> {
+    if fs::exists("/sys/kernel/btf/vmlinux").unwrap_or(false) {
+        Ok(())
+    } else {
+        Err(PreflightError::Kernel)
+    }
+}
+
+/// Ports that somebody else has. A listener on all addresses holds a cluster IP's port too, even before the address is here.
+fn ports(config: &Config) -> Vec<PreflightError> {
+    let mut problems = Vec::new();
+    let heartbeats = config.me().address;
+    if let Err(error) = UdpSocket::bind((heartbeats, HEARTBEAT_PORT))
+        && error.kind() != io::ErrorKind::AddrNotAvailable
+    {
+        problems.push(port("UDP", SocketAddrV4::new(heartbeats, HEARTBEAT_PORT), &error));
+    }
+    if config.cluster.observe {
+        return problems;
+    }
+    for address in config.cluster.sites.iter().flat_map(|site| &site.listen) {
+        if let Err(error) = TcpListener::bind(address)
+            // The cluster IP is not here yet: then only a listener on all addresses can be in the way.
+            .or_else(|error| {
+                if error.kind() == io::ErrorKind::AddrNotAvailable {
+                    return TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port()));
+                }
+                Err(error)
+            })
+        {
+            problems.push(port("TCP", *address, &error));
+        }
+    }
+    problems
+}
+
+fn port(protocol: &'static str, address: SocketAddrV4, error: &io::Error) -> PreflightError {
+    PreflightError::Port {
+        protocol,
+        port: address.port(),
+        address: *address.ip(),
+        reason: error.to_string(),
+    }
+}
+
+fn unanswered(interface: &Interface, address: Ipv4Addr, cluster_mac: [u8; 6]) -> Result<(), PreflightError> {
+    let macs = probe(interface, address).map_err(|error| PreflightError::Probe {
+        interface: interface.name.clone(),
+        address,
+        reason: error.to_string(),
+    })?;
+    match macs.into_iter().find(|mac| *mac != cluster_mac) {
+        None => Ok(()),
+        Some(mac) => {
+            let mac: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+            Err(PreflightError::Answered {
+                address,
+                mac: mac.join(":"),
+            })
+        }
+    }
+}
+
+/// Who answers for `address` on the interface named `interface`.
+#[cfg(test)]
+pub(crate) fn probe_from(interface: &str, address: Ipv4Addr) -> anyhow::Result<Vec<[u8; 6]>> {
+    Ok(probe(&Interface::inspect(interface)?, address)?)
+}
+
+/// Asks as RFC 5227 2.1.1 does, with sender 0.0.0.0, so that nobody learns anything from it. The MAC addresses in the answers,
+/// each once, at most a handful.
+fn probe(interface: &Interface, address: Ipv4Addr) -> io::Result<Vec<[u8; 6]>> {
+    let socket = ArpSocket::open(interface.index)?;
+    let mut macs = Vec::new();
+    for _ in 0..PROBES {
+        socket.send(&request(interface.mac, address))?;
+        let until = Time::now() + PROBE_WAIT;
+        while let Some(answer) = next_frame(&socket, until)? {
+            if let Some(mac) = answer_for(&answer, address)
+                && !macs.contains(&mac)
+                && macs.len() < 8
+            {
+                macs.push(mac);
+            }
+        }
+    }
+    Ok(macs)
+}
+
+/// The next frame's first bytes; `None` once it is `until`.
+fn next_frame(socket: &ArpSocket, until: Time) -> io::Result<Option<[u8; 42]>> {
+    loop {
+        let left = until.since(Time::now());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        let mut ready = [PollFd::new(socket, PollFlags::IN)];
+        let wait = Timespec {
+            tv_sec: 0,
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        match rustix::event::poll(&mut ready, Some(&wait)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut frame = [0; 42];
+        match socket.recv(&mut frame) {
+            Ok(42) => return Ok(Some(frame)),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Ethernet, then ARP for IPv4 (RFC 826).
+const ARP_HEADER: [u8; 8] = [0x08, 0x06, 0, 1, 0x08, 0, 6, 4];
+
+fn request(own: [u8; 6], address: Ipv4Addr) -> [u8; 42] {
+    let mut frame = [0; 42];
+    frame[..6].fill(0xff);
+    frame[6..12].copy_from_slice(&own);
+    frame[12..20].copy_from_slice(&ARP_HEADER);
+    frame[21] = 1;
+    frame[22..28].copy_from_slice(&own);
+    frame[38..].copy_from_slice(&address.octets());
+    frame
+}
+
+/// The MAC address that the frame, an ARP reply, gives for `address`.
+fn answer_for(frame: &[u8; 42], address: Ipv4Addr) -> Option<[u8; 6]> {
+    let reply = frame[12..20] == ARP_HEADER && frame[20..22] == [0, 2];
+    let ours = frame[28..32] == address.octets();
+    (reply && ours).then(|| frame[22..28].try_into().ok())?
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! A socket for ARP frames of one interface. What they say is for its users.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
+use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
+
+/// EtherType of ARP.
+const ETH_P_ARP: u16 = 0x0806;
+
+/// Sends Ethernet frames on one interface and receives those with ARP in them; never blocks. Needs CAP_NET_RAW.
+///
+/// It also receives, as the kernel hands them over, ARP frames that this host sends and that are for others.
+#[derive(Debug)]
+pub struct ArpSocket(OwnedFd);
+
+impl ArpSocket {
+    /// On the interface with index `interface`, in the calling thread's network namespace.
+    pub fn open(interface: u32) -> io::Result<Self> {
+        // Without a protocol nothing arrives before the socket is bound to its interface.
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket =
+            rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None::<Protocol>)?;
+        let interface = i32::try_from(interface).map_err(|_| io::ErrorKind::InvalidInput)?;
+        rustix::net::bind(&socket, &LinkAddress::arp(interface))?;
+        Ok(Self(socket))
+    }
+
+    /// Sends a whole frame, Ethernet header included.
+    pub fn send(&self, frame: &[u8]) -> io::Result<()> {
+        let sent = rustix::net::send(&self.0, frame, SendFlags::empty())?;
+        if sent == frame.len() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::WriteZero.into())
+        }
+    }
+
+    /// Receives a frame, Ethernet header included; what does not fit into `frame` is cut off. Its length.
+    /// `WouldBlock`: there is none.
+    pub fn recv(&self, frame: &mut [u8]) -> io::Result<usize> {
+        let (length, _) = rustix::net::recv(&self.0, frame, RecvFlags::empty())?;
+        Ok(length)
+    }
+}
+
+impl AsFd for ArpSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// `struct sockaddr_ll`.
+#[repr(C)]
+struct LinkAddress {
+    family: u16,
+    /// In network order.
+    protocol: u16,
+    interface: i32,
+    hardware_type: u16,
+    packet_type: u8,
+    length: u8,
+    address: [u8; 8],
+}
+
+const _: () = assert!(size_of::<LinkAddress>() == 20);
+
+impl LinkAddress {
+    fn arp(interface: i32) -> Self {
+        Self {
+            family: AddressFamily::PACKET.as_raw(),
+            protocol: ETH_P_ARP.to_be(),
+            interface,
+            hardware_type: 0,
+            packet_type: 0,
+            length: 0,
+            address: [0; 8],
+        }
+    }
+}
+
+// SAFETY: `LinkAddress` has the layout of the kernel's `struct sockaddr_ll` (the assert above holds its size, and so that it
+// has no padding), its family says so, and the pointer handed out is to `self` with exactly that size, alive during the call.
+unsafe impl SocketAddrArg for LinkAddress {
+    unsafe fn with_sockaddr<R>(&self, f: impl FnOnce(*const SocketAddrOpaque, SocketAddrLen) -> R) -> R {
+        f(
+            std::ptr::from_ref(self).cast(),
+            size_of::<Self>() as SocketAddrLen,
+        )
+    }
+}

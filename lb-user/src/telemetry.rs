@@ -1,0 +1,31 @@
+//! Where the log goes: standard error, for the service manager to keep. What is logged is decided where it happens.
+
+use std::io::{IsTerminal as _, stderr};
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+
+/// The variable that says what is logged, as `RUST_LOG` elsewhere: `debug`, `info,lb_user::cluster=trace`. Default `info`.
+pub const VARIABLE: &str = "ROLLCALL_LOG";
+
+/// Starts logging; once in a process. Directives that make no sense are left out, with a line that says so.
+///
+/// Under systemd the journal stamps each line, so no time is printed there.
+pub fn init() {
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .with_env_var(VARIABLE)
+        .from_env_lossy();
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal())
+        .with_target(false);
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    // A second call is a test's; the first one's settings stay.
+    let _ = if journal {
+        log.without_time().try_init()
+    } else {
+        log.try_init()
+    };
+}
