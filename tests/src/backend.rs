@@ -1,0 +1,201 @@
+//! The servers behind the nodes: real nginx over HTTPS, one in each server's namespace, answering as far as Exchange would
+//! for this purpose; and the certificates of the lab.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use lb_user::clock::Time;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::ClientConfig;
+use rustls::RootCertStore;
+use rustls_pki_types::CertificateDer;
+
+use crate::lab::{Lab, PUBLIC_NAME};
+use crate::sys::{Namespace, Process, find_program};
+
+/// Exchange's virtual directories.
+pub const VIRTUAL_DIRECTORIES: [&str; 8] = [
+    "owa",
+    "ecp",
+    "EWS",
+    "mapi",
+    "Microsoft-Server-ActiveSync",
+    "Autodiscover",
+    "rpc",
+    "OAB",
+];
+
+/// A file of this many bytes, as fast as it goes.
+pub const LARGE: (&str, usize) = ("/owa/large.bin", 64 << 20);
+/// The same file at 1 MiB a second: a request that stays in flight for a minute.
+pub const SLOW: &str = "/owa/slow.bin";
+
+/// The lab's certificates: one leaf for all names of the site, the same on nodes and servers, as Exchange's Extended
+/// Protection wants it.
+#[derive(Clone, Debug)]
+pub struct Certificates {
+    /// PEM file: the leaf, then the CA.
+    pub certificate: PathBuf,
+    /// PEM file, mode 0600.
+    pub key: PathBuf,
+    /// The CA, for clients.
+    ca: CertificateDer<'static>,
+}
+
+impl Certificates {
+    /// Makes a CA and a leaf below `folder`.
+    pub fn make(folder: &Path) -> Result<Self> {
+        let mut ca_params = CertificateParams::new(Vec::new())?;
+        ca_params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca_params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "Rollcall lab CA");
+        let ca_key = KeyPair::generate()?;
+        let ca = ca_params.self_signed(&ca_key)?;
+        let issuer = Issuer::new(ca_params, ca_key);
+        let key = KeyPair::generate()?;
+        let names = vec![PUBLIC_NAME.to_owned(), "autodiscover.example.test".to_owned()];
+        let leaf = CertificateParams::new(names)?.signed_by(&key, &issuer)?;
+        let made = Self {
+            certificate: folder.join("mail.pem"),
+            key: folder.join("mail.key"),
+            ca: ca.der().clone(),
+        };
+        fs::write(&made.certificate, leaf.pem() + &ca.pem()).context("cannot write the certificate")?;
+        write_private(&made.key, &key.serialize_pem())?;
+        // HAProxy wants both in one file.
+        write_private(
+            &folder.join("both.pem"),
+            &(leaf.pem() + &ca.pem() + &key.serialize_pem()),
+        )?;
+        Ok(made)
+    }
+
+    /// A client's TLS that trusts the lab's CA alone.
+    pub fn client(&self) -> Result<Arc<ClientConfig>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.ca.clone()).context("the lab's CA is unusable")?;
+        let config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Arc::new(config))
+    }
+}
+
+/// Writes a file that its owner alone can read.
+pub fn write_private(path: &Path, text: &str) -> Result<()> {
+    let cannot = || format!("cannot write {}", path.display());
+    File::create(path).with_context(cannot)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).with_context(cannot)?;
+    fs::write(path, text).with_context(cannot)
+}
+
+/// A running web server.
+#[derive(Debug)]
+pub struct Backend {
+    /// `sbex1`.
+    pub name: String,
+    /// Its nginx.
+    pub process: Process,
+}
+
+impl Backend {
+    /// Starts nginx on every server of the lab.
+    pub fn start_all(lab: &Lab, certificates: &Certificates) -> Result<Vec<Self>> {
+        let servers = lab.servers.iter();
+        servers
+            .map(|(name, _, namespace)| Self::start(lab, namespace, name, certificates))
+            .collect()
+    }
+
+    /// Starts nginx on port 443 of `namespace`, answering as the server `name`.
+    pub fn start(lab: &Lab, namespace: &Namespace, name: &str, certificates: &Certificates) -> Result<Self> {
+        let folder = lab.folder().join(format!("nginx-{name}"));
+        fs::create_dir_all(folder.join("www")).context("cannot make nginx's folder")?;
+        // Sparse: it takes no memory.
+        let large = File::create(folder.join("www/large.bin"));
+        large
+            .and_then(|file| file.set_len(LARGE.1 as u64))
+            .context("cannot make the large file")?;
+        let text = configuration(&folder, name, certificates);
+        let process = start_nginx(namespace, name, &folder, &text)?;
+        wait_for_port(namespace, Ipv4Addr::LOCALHOST, 443, &process)?;
+        Ok(Self {
+            name: name.to_owned(),
+            process,
+        })
+    }
+}
+
+/// Starts nginx in the foreground in `namespace`, with `http` as the content of its http block.
+pub fn start_nginx(namespace: &Namespace, what: &str, folder: &Path, http: &str) -> Result<Process> {
+    let file = folder.join("nginx.conf");
+    let mut text = format!(
+        "daemon off; user root; worker_processes 1; pid {0}/pid; error_log {0}/error.log;\nevents {{ worker_connections 4096; }}\nhttp {{\naccess_log off;\n",
+        folder.display()
+    );
+    for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
+        writeln!(text, "{kind}_temp_path {}/{kind};", folder.display())?;
+    }
+    fs::write(&file, text + http + "}\n").context("cannot write nginx.conf")?;
+    let mut nginx = Command::new(find_program("nginx")?);
+    nginx.arg("-p").arg(folder).arg("-c").arg(&file);
+    nginx.arg("-e").arg(folder.join("error.log"));
+    Process::start(
+        &format!("nginx on {what}"),
+        namespace,
+        &mut nginx,
+        &folder.join("error.log"),
+    )
+}
+
+/// Waits until something accepts connections on a port of `namespace`; the error carries the end of the process's log.
+pub fn wait_for_port(namespace: &Namespace, address: Ipv4Addr, port: u16, process: &Process) -> Result<()> {
+    let target = SocketAddr::from((address, port));
+    let deadline = Time::now() + Duration::from_secs(10);
+    while Time::now() < deadline {
+        let connected =
+            namespace.enter(|| TcpStream::connect_timeout(&target, Duration::from_millis(200)))?;
+        if connected.is_ok() {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    bail!(
+        "nothing accepts connections on {target} in {} within 10 s\n{}",
+        namespace.name(),
+        process.log_tail()
+    )
+}
+
+fn configuration(folder: &Path, name: &str, certificates: &Certificates) -> String {
+    let all = VIRTUAL_DIRECTORIES.join("|");
+    let upper = name.to_uppercase();
+    format!(
+        r#"
+keepalive_requests 1000000; keepalive_timeout 300s; client_max_body_size 0;
+server {{
+    listen 443 ssl reuseport; server_name _;
+    ssl_certificate {certificate}; ssl_certificate_key {key};
+    add_header X-Server {name} always;
+    root {folder}/www;
+    location ~* ^/({all})/healthcheck\.htm$ {{ default_type text/html; return 200 "200 OK<br/>{upper}.example.test"; }}
+    location = {large} {{ alias {folder}/www/large.bin; }}
+    location = {SLOW} {{ alias {folder}/www/large.bin; limit_rate 1m; }}
+    location ~* ^/({all})(/|$) {{ default_type text/plain; return 200 "{name}\n"; }}
+}}
+"#,
+        certificate = certificates.certificate.display(),
+        key = certificates.key.display(),
+        folder = folder.display(),
+        large = LARGE.0,
+    )
+}

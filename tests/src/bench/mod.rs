@@ -1,0 +1,86 @@
+//! Benches: ours and what it is compared with, alternating in one run, in the same lab. Each writes `target/bench/NAME.json`
+//! and prints a table.
+
+pub mod failover;
+pub mod proxy;
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use crate::node::workspace_root;
+use crate::report::{line, table};
+
+/// One figure.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// `packet`, `failover` or `proxy`.
+    pub bench: &'static str,
+    /// What was done.
+    pub case: String,
+    /// Who did it.
+    pub subject: String,
+    /// What was measured.
+    pub metric: String,
+    /// Of `value`.
+    pub unit: &'static str,
+    /// The median of the runs, where `metric` names no other.
+    pub value: f64,
+    /// How many there were.
+    pub runs: usize,
+}
+
+/// The middle one, or the mean of the two in the middle; 0 for none.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match (sorted.len(), sorted.len() / 2) {
+        (0, _) => 0.0,
+        (length, middle) if length % 2 == 1 => sorted[middle],
+        (_, middle) => f64::midpoint(sorted[middle - 1], sorted[middle]),
+    }
+}
+
+/// Writes `target/bench/NAME.json` and prints the rows.
+pub fn publish(name: &str, rows: &[Row]) -> Result<()> {
+    let folder = workspace_root().join("target/bench");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let file = folder.join(format!("{name}.json"));
+    fs::write(&file, serde_json::to_string_pretty(rows)? + "\n")
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    let cells: Vec<_> = rows.iter().map(cells).collect();
+    line(table(
+        &["case", "subject", "metric", "value", "unit", "runs"],
+        &cells,
+    ));
+    Ok(())
+}
+
+fn cells(row: &Row) -> Vec<String> {
+    let value = if row.value.abs() < 100.0 {
+        format!("{:.2}", row.value)
+    } else {
+        format!("{:.0}", row.value)
+    };
+    vec![
+        row.case.clone(),
+        row.subject.clone(),
+        row.metric.clone(),
+        value,
+        row.unit.to_owned(),
+        row.runs.to_string(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(median(&[]), 0.0);
+    }
+}

@@ -1,0 +1,646 @@
+//! Nodes with agents, and the cluster that they make: what an operator does (files, start, stop, drain, status), and what
+//! befalls machines (kill, hang, cable, power). Decides nothing about outcomes; tests, demo and benches do.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Output, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use lb_common::table::{BUCKETS, Bucket};
+use lb_user::clock::Time;
+use lb_user::config;
+use lb_user::dataplane::{self, Plan as DataPlan};
+use lb_user::config::secret::ClusterSecret;
+use lb_user::control::api::Status;
+use rustix::process::Signal;
+
+use crate::backend::{Backend, Certificates, write_private};
+use crate::capture::Gone;
+use crate::client::Https;
+use crate::lab::{CLIENT, CLUSTER_IP, GATEWAY, Lab, NODE_DMZ, PUBLIC_NAME, Place, Plan};
+use crate::prober::Attempt;
+use crate::sys::{Process, run, signal, tail};
+
+/// How long a wait lasts before it is an error. Generous: this is no measurement.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The numeric user of the proxies; the lab needs no account for it.
+const PROXY_USER: &str = "64750";
+
+/// A lab with servers, and nodes with their configuration written.
+#[derive(Debug)]
+pub struct Cluster {
+    /// In the order of their priorities. Dropped, and so ended, before the network.
+    pub nodes: Vec<Node>,
+    /// The servers.
+    pub backends: Vec<Backend>,
+    /// The site's.
+    pub certificates: Certificates,
+    /// The key of the flow hash.
+    pub seed: [u64; 2],
+    /// The network.
+    pub lab: Lab,
+}
+
+impl Cluster {
+    /// Raises the lab, starts the servers and writes the nodes' files; no agent runs yet.
+    pub fn raise(plan: &Plan) -> Result<Self> {
+        let lab = Lab::raise(plan)?;
+        let folder = lab.folder();
+        let certificates = Certificates::make(&folder)?;
+        let backends = Backend::start_all(&lab, &certificates)?;
+        let secret = folder.join("cluster.secret");
+        write_private(&secret, &random_secret()?)?;
+        fs::write(folder.join("cluster.toml"), cluster_file(&lab, &certificates))
+            .context("cannot write cluster.toml")?;
+        let seed = ClusterSecret::read(&secret)?.hash_seed();
+        let nodes = lab.places.iter();
+        let nodes = nodes
+            .map(|place| Node::prepare(place.clone(), &folder))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            nodes,
+            backends,
+            certificates,
+            seed,
+            lab,
+        })
+    }
+
+    /// A cluster of `nodes` nodes that serves.
+    pub fn start(nodes: u8) -> Result<Self> {
+        let mut cluster = Self::raise(&Plan::nodes(nodes))?;
+        cluster.start_agents()?;
+        cluster.converge()?;
+        Ok(cluster)
+    }
+
+    /// Starts every agent that does not run.
+    pub fn start_agents(&mut self) -> Result<()> {
+        let mut idle = self.nodes.iter_mut().filter(|node| node.agent.is_none());
+        idle.try_for_each(Node::start)
+    }
+
+    /// Waits until all running agents share all buckets, each bucket one node's alone, nothing on its way.
+    pub fn converge(&mut self) -> Result<()> {
+        let deadline = Time::now() + PATIENCE;
+        loop {
+            let missing = match self.not_converged() {
+                Ok(None) => return Ok(()),
+                Ok(Some(missing)) => missing,
+                Err(error) => format!("{error:#}"),
+            };
+            if let Some(ended) = self.nodes.iter_mut().find_map(Node::unexpected_end) {
+                bail!("{ended}");
+            }
+            if Time::now() > deadline {
+                let logs: Vec<_> = self.nodes.iter().map(Node::log_tail).collect();
+                bail!(
+                    "the cluster did not converge within {PATIENCE:?}: {missing}\n{}",
+                    logs.join("\n")
+                );
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What is missing until the running agents have converged; `None`: nothing.
+    fn not_converged(&self) -> Result<Option<String>> {
+        let mut owners = vec![0_u32; BUCKETS];
+        for node in self.nodes.iter().filter(|node| node.agent.is_some()) {
+            let status = node.status()?;
+            let proxy_ready = status.proxy.as_ref().is_none_or(|proxy| proxy.ready);
+            let states = buckets(&status)?;
+            let unsettled = states.chars().filter(|state| "ad".contains(*state)).count();
+            if !status.lease || !proxy_ready || unsettled > 0 || !states.contains('m') {
+                return Ok(Some(format!(
+                    "{} is {}, lease {}, proxy ready {proxy_ready}, {unsettled} buckets on their way: {}",
+                    node.name(),
+                    status.state,
+                    status.lease,
+                    status.problem.unwrap_or_default()
+                )));
+            }
+            for (owner, state) in owners.iter_mut().zip(states.chars()) {
+                *owner += u32::from(state == 'm');
+            }
+        }
+        let wrong = owners.iter().filter(|&&count| count != 1).count();
+        Ok((wrong > 0).then(|| format!("{wrong} buckets do not have exactly one owner")))
+    }
+
+    /// The node called `name`.
+    pub fn node(&mut self, name: &str) -> &mut Node {
+        let found = self.nodes.iter_mut().find(|node| node.name() == name);
+        found.expect("tests name nodes that their plan has")
+    }
+
+    /// A browser on the internet.
+    pub fn https(&self) -> Result<Https> {
+        Ok(Https::new(&self.lab.client, CLIENT, self.certificates.client()?))
+    }
+
+    /// Pulls a node's cable out of the DMZ's switch, and when.
+    pub fn pull_cable(&self, name: &str) -> Result<Gone> {
+        let place = self.place(name)?;
+        let from = Time::now();
+        self.lab.pull_cable(place)?;
+        Ok(Gone { mac: place.mac, from })
+    }
+
+    /// Puts the cable back.
+    pub fn plug_cable(&self, name: &str) -> Result<()> {
+        self.lab.plug_cable(self.place(name)?)
+    }
+
+    /// Takes a node's power, and when.
+    pub fn power_off(&mut self, name: &str) -> Result<Gone> {
+        let place = self.place(name)?.clone();
+        let from = Time::now();
+        self.lab.power_off(&place)?;
+        let node = self.node(name);
+        if let Some(mut agent) = node.agent.take() {
+            agent.kill();
+        }
+        // What was in memory is gone.
+        let _ = fs::remove_dir_all(&node.run_dir);
+        Ok(Gone { mac: place.mac, from })
+    }
+
+    /// Gives a node its power back; its agent is not started.
+    pub fn power_on(&mut self, name: &str) -> Result<()> {
+        let place = self.place(name)?.clone();
+        self.lab.power_on(&place)?;
+        self.node(name).make_run_dir()
+    }
+
+    /// Lets everything stand when this process ends.
+    pub fn keep(&mut self) -> Result<()> {
+        self.lab.keep()?;
+        for agent in self.nodes.iter_mut().filter_map(|node| node.agent.as_mut()) {
+            agent.keep();
+        }
+        for backend in &mut self.backends {
+            backend.process.keep();
+        }
+        Ok(())
+    }
+
+    /// Tears everything down and gives what is left all the same.
+    pub fn tear_down(self) -> Vec<String> {
+        let Self {
+            nodes, backends, lab, ..
+        } = self;
+        drop((nodes, backends));
+        lab.tear_down()
+    }
+
+    /// Breaks a node on purpose: its XDP program goes on accepting new connections after the lease.
+    pub fn switch_lease_check_off(&mut self, name: &str) -> Result<()> {
+        let seed = self.seed;
+        let node = self.node(name);
+        let config = config::load(&node.config, None)?;
+        let plan = DataPlan::new(&config, seed);
+        let pins = PathBuf::from(node.status()?.interface.pins);
+        node.place
+            .namespace
+            .enter(|| dataplane::replace_without_lease_check(&plan, NODE_DMZ, &pins))?
+            .context("cannot replace the XDP program")
+    }
+
+    fn place(&self, name: &str) -> Result<&Place> {
+        let place = self.lab.places.iter().find(|place| place.name == name);
+        place.with_context(|| format!("the lab has no node {name}"))
+    }
+}
+
+/// A node: its machine is a namespace of the lab, its files are in the lab's folder.
+#[derive(Debug)]
+pub struct Node {
+    /// Where it is in the network.
+    pub place: Place,
+    /// Its cluster.toml, with its node.toml beside it.
+    pub config: PathBuf,
+    /// Its agent's run_dir.
+    pub run_dir: PathBuf,
+    /// The agent, while it is meant to run.
+    pub agent: Option<Process>,
+    log: PathBuf,
+}
+
+impl Node {
+    fn prepare(place: Place, lab: &Path) -> Result<Self> {
+        let folder = lab.join(&place.name);
+        fs::create_dir_all(&folder).context("cannot make a node's folder")?;
+        let node = Self {
+            config: folder.join("cluster.toml"),
+            run_dir: folder.join("run"),
+            log: folder.join("rollcall.log"),
+            agent: None,
+            place,
+        };
+        fs::copy(lab.join("cluster.toml"), &node.config).context("cannot write cluster.toml")?;
+        let secret = lab.join("cluster.secret");
+        let text = format!(
+            "name = {:?}\ninterface = {NODE_DMZ:?}\nsecret_file = {secret:?}\nproxy_user = {PROXY_USER:?}\nrun_dir = {:?}\n",
+            node.name(),
+            node.run_dir,
+        );
+        fs::write(folder.join("node.toml"), text).context("cannot write node.toml")?;
+        node.make_run_dir()?;
+        Ok(node)
+    }
+
+    /// `arrN`.
+    pub fn name(&self) -> &str {
+        &self.place.name
+    }
+
+    /// Its agent's log file.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Starts its agent.
+    pub fn start(&mut self) -> Result<()> {
+        self.start_with(&[])
+    }
+
+    /// Starts its agent with further environment variables.
+    pub fn start_with(&mut self, environment: &[(&str, &str)]) -> Result<()> {
+        let mut command = Command::new(rollcall()?);
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(&self.config)
+            .envs(environment.iter().copied());
+        let what = format!("the agent of {}", self.name());
+        self.agent = Some(Process::start(
+            &what,
+            &self.place.namespace,
+            &mut command,
+            &self.log,
+        )?);
+        Ok(())
+    }
+
+    /// `rollcall ARGS` on this node, to its end, whatever it says.
+    pub fn rollcall(&self, args: &[&str]) -> Result<Output> {
+        let mut command = self.place.namespace.command(rollcall()?);
+        command
+            .args(args)
+            .output()
+            .with_context(|| format!("could not start {command:?}"))
+    }
+
+    /// The same for a command that may not end by itself: after `patience` that is an error, and it is killed.
+    pub fn rollcall_for(&self, args: &[&str], patience: Duration) -> Result<Output> {
+        let outputs = self.config.with_file_name("stdout");
+        let errors = self.config.with_file_name("stderr");
+        let mut command = self.place.namespace.command(rollcall()?);
+        command.args(args).stdin(Stdio::null());
+        command
+            .stdout(fs::File::create(&outputs)?)
+            .stderr(fs::File::create(&errors)?);
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("could not start {command:?}"))?;
+        let deadline = Time::now() + patience;
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            if Time::now() > deadline {
+                child.kill()?;
+                child.wait()?;
+                bail!(
+                    "`rollcall {}` did not end within {patience:?}\n{}",
+                    args.join(" "),
+                    tail(&errors)
+                );
+            }
+            thread::sleep(Duration::from_millis(10));
+        };
+        Ok(Output {
+            status,
+            stdout: fs::read(&outputs)?,
+            stderr: fs::read(&errors)?,
+        })
+    }
+
+    /// `rollcall COMMAND --run-dir ..` on this node; a failure is an error with what it said.
+    pub fn control(&self, args: &[&str]) -> Result<String> {
+        let run_dir = self.run_dir.to_string_lossy().into_owned();
+        let args: Vec<_> = args.iter().copied().chain(["--run-dir", &run_dir]).collect();
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = self.rollcall(&args)?;
+        ensure!(
+            status.success(),
+            "`rollcall {}` on {} failed: {status}\n{}",
+            args.join(" "),
+            self.name(),
+            String::from_utf8_lossy(&stderr).trim_end()
+        );
+        Ok(String::from_utf8_lossy(&stdout).into_owned())
+    }
+
+    /// How things are, by `rollcall status --json`.
+    pub fn status(&self) -> Result<Status> {
+        let text = self.control(&["status", "--json"])?;
+        serde_json::from_str(&text).with_context(|| format!("`rollcall status --json` printed {text}"))
+    }
+
+    /// Waits until `ready` says so of the status; the error says what was waited for, with the last status and log.
+    pub fn wait_until(&mut self, what: &str, mut ready: impl FnMut(&Status) -> bool) -> Result<Status> {
+        let deadline = Time::now() + PATIENCE;
+        loop {
+            let status = self.status();
+            if let Ok(status) = &status
+                && ready(status)
+            {
+                return Ok(status.clone());
+            }
+            if let Some(ended) = self.unexpected_end() {
+                bail!("while waiting until {what}: {ended}");
+            }
+            if Time::now() > deadline {
+                let last = status.map_or_else(|error| format!("{error:#}"), |status| summary(&status));
+                bail!(
+                    "{} did not get so far within {PATIENCE:?} that {what}\nlast: {last}\n{}",
+                    self.name(),
+                    self.log_tail()
+                );
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Kills the agent, and only it, by SIGKILL.
+    pub fn kill_agent(&mut self) {
+        if let Some(mut agent) = self.agent.take() {
+            agent.kill();
+        }
+    }
+
+    /// Kills the proxy by SIGKILL.
+    pub fn kill_proxy(&self) -> Result<()> {
+        let status = self.status()?;
+        let pid = status.proxy.and_then(|proxy| proxy.pid);
+        let pid = pid.with_context(|| format!("{} has no proxy to kill", self.name()))?;
+        signal(pid, Signal::KILL);
+        Ok(())
+    }
+
+    /// Stops the agent's process as a debugger or a full memory would, until [`Node::unpause_agent`].
+    pub fn pause_agent(&self) {
+        if let Some(agent) = &self.agent {
+            agent.signal(Signal::STOP);
+        }
+    }
+
+    /// Lets it go on.
+    pub fn unpause_agent(&self) {
+        if let Some(agent) = &self.agent {
+            agent.signal(Signal::CONT);
+        }
+    }
+
+    /// Ends the agent in the orderly way (SIGTERM) and waits for it.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        let agent = self.agent.take();
+        let mut agent = agent.with_context(|| format!("{} has no running agent", self.name()))?;
+        agent.terminate(PATIENCE)
+    }
+
+    /// Hands this node's share to the others.
+    pub fn drain(&self) -> Result<()> {
+        self.control(&["drain"]).map(drop)
+    }
+
+    /// Takes a share again.
+    pub fn resume(&self) -> Result<()> {
+        self.control(&["resume"]).map(drop)
+    }
+
+    /// Removes what a killed agent left.
+    pub fn cleanup(&self) -> Result<()> {
+        let config = self.config.to_string_lossy().into_owned();
+        let output = self.rollcall(&["cleanup", "--config", &config])?;
+        ensure!(
+            output.status.success(),
+            "`rollcall cleanup` on {} failed: {}\n{}",
+            self.name(),
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        );
+        Ok(())
+    }
+
+    /// Which buckets this node accepts new connections of.
+    pub fn holds(&self) -> Result<Held> {
+        let status = self.status()?;
+        Ok(Held(
+            buckets(&status)?
+                .chars()
+                .map(|state| "ma".contains(state))
+                .collect(),
+        ))
+    }
+
+    /// The end of the agent's log.
+    pub fn log_tail(&self) -> String {
+        format!("{}:\n{}", self.name(), tail(&self.log))
+    }
+
+    /// All that an agent may change on its host: addresses, links with their programs, filters, sysctls, pins, files,
+    /// processes; a line each. Two calls are equal where nothing was left behind.
+    pub fn footprint(&self) -> Result<BTreeSet<String>> {
+        let namespace = &self.place.namespace;
+        let mut lines = BTreeSet::new();
+        for commands in [
+            "-o addr show",
+            "-o maddr show",
+            "rule show",
+            "route show table all",
+        ] {
+            let mut ip = Command::new("ip");
+            ip.args(["-n", namespace.name()]).args(commands.split(' '));
+            let text = crate::sys::output(&mut ip, None)?;
+            lines.extend(text.lines().map(|line| format!("{commands}: {}", line.trim())));
+        }
+        let links = run("ip", ["-n", namespace.name(), "-o", "-d", "link", "show"])?;
+        lines.extend(links.lines().map(|line| format!("link: {}", without_ids(line))));
+        let sysctls = namespace.enter(interface_sysctls)?;
+        lines.extend(sysctls);
+        let prefix = format!("{}-", namespace.inode()?);
+        let pins = fs::read_dir("/sys/fs/bpf/rollcall")
+            .into_iter()
+            .flatten()
+            .flatten();
+        let pins = pins.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        lines.extend(
+            pins.filter(|name| name.starts_with(&prefix))
+                .map(|name| format!("pins: {name}")),
+        );
+        let files = fs::read_dir(&self.run_dir).into_iter().flatten().flatten();
+        lines.extend(files.map(|file| format!("file: {}", file.path().display())));
+        let processes = namespace.pids();
+        lines.extend(processes.iter().map(|pid| format!("process: {pid}")));
+        Ok(lines)
+    }
+
+    fn make_run_dir(&self) -> Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o755);
+        builder.create(&self.run_dir).context("cannot make run_dir")
+    }
+
+    /// What to say if the agent has ended though nobody ended it.
+    fn unexpected_end(&mut self) -> Option<String> {
+        let ended = self.agent.as_mut()?.ended()?;
+        let log = self.log_tail();
+        Some(format!("the agent of {} has ended: {ended}\n{log}", self.name()))
+    }
+}
+
+/// The buckets that a node held at some moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held(Vec<bool>);
+
+impl Held {
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.0.iter().filter(|held| **held).count()
+    }
+
+    /// Whether an attempt falls into one of them.
+    pub fn holds(&self, attempt: &Attempt, seed: [u64; 2]) -> bool {
+        self.has(attempt.bucket(seed))
+    }
+
+    /// Whether `bucket` is one of them.
+    pub fn has(&self, bucket: Bucket) -> bool {
+        self.0[bucket.index()]
+    }
+}
+
+/// The bucket states of the table that port 443 falls under.
+fn buckets(status: &Status) -> Result<&str> {
+    let table = status
+        .tables
+        .iter()
+        .find(|table| table.ports.split(',').any(|port| port.trim() == "443"));
+    let states = &table
+        .with_context(|| format!("{} has no table for port 443", status.node))?
+        .states;
+    ensure!(
+        states.len() == BUCKETS,
+        "{} shows {} bucket states",
+        status.node,
+        states.len()
+    );
+    Ok(states)
+}
+
+/// A status without its bulk.
+fn summary(status: &Status) -> String {
+    let mut status = status.clone();
+    for table in &mut status.tables {
+        table.states.clear();
+    }
+    serde_json::to_string(&status).unwrap_or_default()
+}
+
+/// The binary that the workspace builds.
+pub fn rollcall() -> Result<PathBuf> {
+    let path = workspace_root().join("target/release/rollcall");
+    ensure!(
+        path.is_file(),
+        "{} is missing; hint: cargo xtask build",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// The workspace's top folder.
+pub fn workspace_root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+fn random_secret() -> Result<String> {
+    use std::io::Read as _;
+    let mut bytes = [0; 32];
+    fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .context("cannot read /dev/urandom")?;
+    Ok(bytes.map(|byte| format!("{byte:02x}")).concat())
+}
+
+/// The cluster's configuration: DESIGN's reference cluster.
+fn cluster_file(lab: &Lab, certificates: &Certificates) -> String {
+    let nodes = lab.places.iter().map(|place| {
+        format!(
+            "[[node]]\nname = {:?}\naddress = \"{}\"\npriority = {}\n\n",
+            place.name, place.address, place.number
+        )
+    });
+    let servers = lab.servers.iter();
+    let servers: Vec<_> = servers
+        .map(|(name, address, _)| format!("{{ name = {name:?}, address = \"{address}\" }}"))
+        .collect();
+    format!(
+        r#"[cluster]
+ip = "{CLUSTER_IP}/24"
+mode = "multicast"
+gateway = "{GATEWAY}"
+
+{}[exchange]
+names = [{PUBLIC_NAME:?}, "autodiscover.example.test"]
+certificate = {:?}
+key = {:?}
+servers = [{}]
+"#,
+        nodes.collect::<String>(),
+        certificates.certificate,
+        certificates.key,
+        servers.join(", "),
+    )
+}
+
+/// The line of a link without the numbers that differ from one run to the next.
+fn without_ids(line: &str) -> String {
+    let words = line.split_whitespace();
+    let mut kept = Vec::new();
+    let mut skip = false;
+    for word in words {
+        if !skip {
+            kept.push(word);
+        }
+        skip = ["qlen", "link-netnsid"].contains(&word);
+    }
+    kept.join(" ")
+}
+
+/// The IPv4 sysctls of every interface of the calling thread's namespace.
+fn interface_sysctls() -> Vec<String> {
+    let mut lines = Vec::new();
+    let interfaces = fs::read_dir("/proc/sys/net/ipv4/conf")
+        .into_iter()
+        .flatten()
+        .flatten();
+    for interface in interfaces {
+        for key in fs::read_dir(interface.path()).into_iter().flatten().flatten() {
+            let value = fs::read_to_string(key.path()).unwrap_or_default();
+            lines.push(format!("sysctl: {} = {}", key.path().display(), value.trim()));
+        }
+    }
+    lines
+}

@@ -1,0 +1,179 @@
+//! What every scenario has in common: a serving cluster, long-lived connections through each node, new connections at a high
+//! rate, and a capture of all that is answered, from before the fault until all is settled again. A scenario adds the fault.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use lb_common::flow::bucket_of;
+use lb_common::table::Affinity;
+use lb_user::clock::Time;
+
+use crate::capture::{Capture, Flows, Gone};
+use crate::node::{Cluster, Held};
+use crate::prober::{Attempt, Outage, Prober};
+use crate::report::{line, millis};
+use crate::traffic::{Pulse, PulseReport};
+
+/// New connections a second.
+const RATE: u32 = 10_000;
+/// How long new connections come at most; a bound that no scenario should reach.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Long-lived connections through each node.
+const PULSES: usize = 3;
+
+/// A scenario under way.
+#[derive(Debug)]
+pub struct Scenario {
+    /// The nodes; faults happen here.
+    pub cluster: Cluster,
+    pulses: Vec<(String, Pulse)>,
+    capture: Capture,
+    flood: Option<Prober>,
+}
+
+impl Scenario {
+    /// `nodes` nodes that serve, with connections through each, and new ones coming in.
+    pub fn start(nodes: u8) -> Result<Self> {
+        let cluster = Cluster::start(nodes)?;
+        let capture = Capture::start(&cluster.lab)?;
+        let pulses = pulses(&cluster)?;
+        let flood = Prober::flood(&cluster.lab, RATE, LONGEST)?;
+        std::thread::sleep(Duration::from_millis(500));
+        Ok(Self {
+            cluster,
+            pulses,
+            capture,
+            flood: Some(flood),
+        })
+    }
+
+    /// Ends the new connections; those that are open go on.
+    pub fn end_flood(&mut self) -> Result<Vec<Attempt>> {
+        self.flood.take().map_or_else(|| Ok(Vec::new()), Prober::finish)
+    }
+
+    /// Ends all of it; `gone` names the nodes that the scenario took away.
+    pub fn finish(mut self, gone: &[Gone]) -> Result<Outcome> {
+        let attempts = self.end_flood()?;
+        let pulses = self.pulses.into_iter();
+        let pulses = pulses.map(|(node, pulse)| Ok((node, pulse.finish()?)));
+        let pulses = pulses.collect::<Result<_>>()?;
+        Ok(Outcome {
+            attempts,
+            pulses,
+            flows: self.capture.finish()?,
+            gone: gone.to_vec(),
+            seed: self.cluster.seed,
+            leftovers: self.cluster.tear_down(),
+        })
+    }
+}
+
+/// Opens connections until each node has its share.
+fn pulses(cluster: &Cluster) -> Result<Vec<(String, Pulse)>> {
+    let https = cluster.https()?;
+    let mut held = Vec::new();
+    for node in &cluster.nodes {
+        held.push((node.name().to_owned(), node.holds()?));
+    }
+    let mut pulses: Vec<(String, Pulse)> = Vec::new();
+    for _ in 0..200 * cluster.nodes.len() {
+        let pulse = Pulse::start(&https)?;
+        let (address, port) = (pulse.client.ip().octets(), pulse.client.port());
+        let bucket = bucket_of(cluster.seed, Affinity::None, address, port);
+        let owner = held.iter().find(|(_, held)| held.has(bucket));
+        let Some((name, _)) = owner else {
+            bail!("nobody holds bucket {}", bucket.index());
+        };
+        if pulses.iter().filter(|(node, _)| node == name).count() < PULSES {
+            pulses.push((name.clone(), pulse));
+        }
+        if pulses.len() == PULSES * cluster.nodes.len() {
+            return Ok(pulses);
+        }
+    }
+    bail!(
+        "some node gets no connection; connections opened: {}",
+        pulses.len()
+    )
+}
+
+/// What was seen. The `assert_` functions panic with what they found.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The new connections, in the order in which they were tried.
+    pub attempts: Vec<Attempt>,
+    /// The long-lived connections, each with the node that it went through.
+    pub pulses: Vec<(String, PulseReport)>,
+    /// What the nodes answered.
+    pub flows: Flows,
+    gone: Vec<Gone>,
+    seed: [u64; 2],
+    leftovers: Vec<String>,
+}
+
+impl Outcome {
+    /// No flow was answered by two nodes; the capture, which says so, missed nothing; and the lab is gone without a trace.
+    pub fn assert_sound(&self) {
+        let doubles = self.flows.answered_twice(&self.gone);
+        assert!(
+            doubles.is_empty(),
+            "{} of {} flows were answered by two nodes, the first:\n{}",
+            doubles.len(),
+            self.flows.len(),
+            doubles[..doubles.len().min(5)].join("\n")
+        );
+        assert_eq!(
+            self.flows.missed(&self.attempts),
+            0,
+            "the capture missed flows that the client saw"
+        );
+        assert_eq!(self.leftovers, Vec::<String>::new(), "left behind by the lab");
+    }
+
+    /// No connection through `node` broke.
+    pub fn assert_unbroken(&self, node: &str) {
+        for report in self.through(node) {
+            assert_eq!(report.broken, None, "a connection through {node} broke");
+            assert!(
+                report.exchanges.len() > 5,
+                "a connection through {node} saw no traffic"
+            );
+        }
+    }
+
+    /// Every connection through `node` carried data in each second between the two times.
+    pub fn assert_data_in_every_second(&self, node: &str, from: Time, to: Time) {
+        for report in self.through(node) {
+            assert!(
+                report.alive_in_every_second(from, to),
+                "a connection through {node} was silent for {:?}: {:?}",
+                report.longest_gap(),
+                report.broken
+            );
+        }
+    }
+
+    /// Flows that two nodes answered.
+    pub fn answered_twice(&self) -> Vec<String> {
+        self.flows.answered_twice(&self.gone)
+    }
+
+    /// Prints what the fault cost.
+    pub fn print_outage(&self, what: &str, fault: Time, held: &Held) {
+        let outage = Outage::of(&self.attempts, fault, |attempt| held.holds(attempt, self.seed));
+        let length = outage.length.map_or_else(|| "no end".to_owned(), millis);
+        line(format!(
+            "{what}: outage {length}, {} of {} attempts failed, {} in other buckets; {} flows captured",
+            outage.failed,
+            outage.counted,
+            outage.failed_elsewhere,
+            self.flows.len()
+        ));
+    }
+
+    fn through<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a PulseReport> {
+        let pulses = self.pulses.iter().filter(move |(name, _)| name == node);
+        pulses.map(|(_, report)| report)
+    }
+}
