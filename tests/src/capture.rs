@@ -109,13 +109,16 @@ pub struct Flows {
     pub frames: u64,
 }
 
-/// Since when a node could not be heard, and until when: its cable was out or it had no power.
+/// When a node could not be heard: its cable was out or it had no power. DESIGN's one exception to "no flow is ever answered
+/// by two nodes" is a network that is itself in two parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone {
     /// The node's MAC address.
     pub mac: [u8; 6],
     /// Since when.
     pub from: Time,
+    /// Until when, if it came back.
+    pub until: Option<Time>,
 }
 
 impl Flows {
@@ -143,8 +146,9 @@ impl Flows {
 
     /// Flows that more than one node answered, by SYN-ACK, data or reset.
     ///
-    /// One case is none: a node is gone, and only after that, and after its last frame, another resets what it left behind,
-    /// so that clients need not wait for a time-out. `gone` names the nodes that the caller took away.
+    /// One case is none: a node is gone, and while it is, another resets what it left behind, so that clients need not wait
+    /// for a time-out. What the node's own kernel still sends on such a connection after its return meets a client that has
+    /// closed it. `gone` names the nodes that the caller took away.
     pub fn answered_twice(&self, gone: &[Gone]) -> Vec<String> {
         self.lives()
             .filter(|(_, life)| life.voices.len() > 1 && !is_orphan_reset(&life.voices, gone))
@@ -219,10 +223,10 @@ fn is_orphan_reset(voices: &[Voice], gone: &[Gone]) -> bool {
     gone.iter().any(|gone| {
         let (dead, others): (Vec<&Voice>, Vec<&Voice>) =
             voices.iter().partition(|voice| voice.mac == gone.mac);
-        let ([dead], [heir]) = (&dead[..], &others[..]) else {
+        let ([_], [heir]) = (&dead[..], &others[..]) else {
             return false;
         };
-        heir.only_resets() && heir.first > gone.from && dead.last < heir.first
+        heir.only_resets() && heir.first > gone.from && gone.until.is_none_or(|until| heir.last < until)
     })
 }
 
@@ -374,6 +378,7 @@ mod tests {
             [Gone {
                 mac: A,
                 from: Time::from_nanos(from),
+                until: Some(Time::from_nanos(5)),
             }]
         };
         assert_eq!(flows.answered_twice(&gone(2)).len(), 0);
@@ -383,8 +388,22 @@ mod tests {
             1,
             "reset before it was gone"
         );
-        let returned = heard(&[(A, Says::SynAck), (B, Says::Reset), (A, Says::Data)]);
-        assert_eq!(returned.answered_twice(&gone(1)).len(), 1, "it spoke again");
+        let ack = (A, Says::Ack);
+        let returned = heard(&[
+            (A, Says::SynAck),
+            (A, Says::Data),
+            (B, Says::Reset),
+            ack,
+            ack,
+            (A, Says::Data),
+        ]);
+        assert_eq!(
+            returned.answered_twice(&gone(2)).len(),
+            0,
+            "it spoke again after its return"
+        );
+        let late = heard(&[(A, Says::SynAck), ack, ack, ack, ack, (B, Says::Reset)]);
+        assert_eq!(late.answered_twice(&gone(2)).len(), 1, "reset after its return");
         let answered = heard(&[(A, Says::SynAck), (B, Says::SynAck)]);
         assert_eq!(answered.answered_twice(&gone(1)).len(), 1, "more than a reset");
     }

@@ -81,8 +81,8 @@ pub fn run(options: Options) -> Result<ExitCode> {
     let mut summary = Summary::default();
     spread(&cluster, &https, &progress, &mut summary)?;
     let capture = Capture::start(&cluster.lab)?;
-    let gone = kill(&mut cluster, &https, &progress, &mut summary, &capture)?;
-    bring_back(&mut cluster, &gone, &progress)?;
+    let mut gone = kill(&mut cluster, &https, &progress, &mut summary, &capture)?;
+    bring_back(&mut cluster, &mut gone, &progress)?;
     drain(&mut cluster, &https, &progress, &mut summary)?;
     progress.step("looking for flows that two nodes answered");
     let flows = capture.finish()?;
@@ -195,11 +195,11 @@ fn kill(
     Ok(gone)
 }
 
-fn bring_back(cluster: &mut Cluster, gone: &Gone, progress: &Progress) -> Result<()> {
+fn bring_back(cluster: &mut Cluster, gone: &mut Gone, progress: &Progress) -> Result<()> {
     let name = cluster.lab.node_of_mac(gone.mac).map(|place| place.name.clone());
     let name = name.context("the node that was killed has no place")?;
     progress.step(format!("bringing {name} back"));
-    cluster.plug_cable(&name)?;
+    cluster.plug_cable(&name, gone)?;
     let start = Time::now();
     cluster.node(&name).start()?;
     cluster.converge()?;
@@ -250,9 +250,11 @@ fn answered_twice(flows: &Flows, gone: &Gone, progress: &Progress, summary: &mut
     let doubles = flows.answered_twice(&[*gone]);
     summary.flows_answered_twice = doubles.len();
     progress.say(format!(
-        "{} of {} flows captured through failover, return and drain were answered by two nodes{}\n",
+        "{} of {} flows captured through failover, return and drain were answered by two nodes; \
+         {} connections that the killed node left were reset by its heir{}\n",
         verdict_zero(doubles.len()),
         flows.len(),
+        flows.orphans_reset(&[*gone]),
         doubles
             .first()
             .map(|double| format!(", the first: {double}"))

@@ -13,9 +13,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use lb_common::table::{BUCKETS, Bucket};
 use lb_user::clock::Time;
 use lb_user::config;
-use lb_user::dataplane::{self, Plan as DataPlan};
 use lb_user::config::secret::ClusterSecret;
 use lb_user::control::api::Status;
+use lb_user::dataplane::{self, Plan as DataPlan};
 use rustix::process::Signal;
 
 use crate::backend::{Backend, Certificates, write_private};
@@ -75,7 +75,7 @@ impl Cluster {
     pub fn start(nodes: u8) -> Result<Self> {
         let mut cluster = Self::raise(&Plan::nodes(nodes))?;
         cluster.start_agents()?;
-        cluster.converge()?;
+        cluster.wait_until_shared(Stage::Settled)?;
         Ok(cluster)
     }
 
@@ -85,11 +85,16 @@ impl Cluster {
         idle.try_for_each(Node::start)
     }
 
-    /// Waits until all running agents share all buckets, each bucket one node's alone, nothing on its way.
+    /// Waits until the running agents share all buckets: each accepts new connections on one node and no other. Where older
+    /// connections live elsewhere, buckets may be arriving and departing for as long as these last.
     pub fn converge(&mut self) -> Result<()> {
+        self.wait_until_shared(Stage::Accepting)
+    }
+
+    fn wait_until_shared(&mut self, stage: Stage) -> Result<()> {
         let deadline = Time::now() + PATIENCE;
         loop {
-            let missing = match self.not_converged() {
+            let missing = match self.missing(stage) {
                 Ok(None) => return Ok(()),
                 Ok(Some(missing)) => missing,
                 Err(error) => format!("{error:#}"),
@@ -108,29 +113,31 @@ impl Cluster {
         }
     }
 
-    /// What is missing until the running agents have converged; `None`: nothing.
-    fn not_converged(&self) -> Result<Option<String>> {
+    /// What is missing until the running agents have got as far as `stage`; `None`: nothing.
+    fn missing(&self, stage: Stage) -> Result<Option<String>> {
         let mut owners = vec![0_u32; BUCKETS];
         for node in self.nodes.iter().filter(|node| node.agent.is_some()) {
             let status = node.status()?;
             let proxy_ready = status.proxy.as_ref().is_none_or(|proxy| proxy.ready);
             let states = buckets(&status)?;
+            let accepting = states.chars().filter(|state| "ma".contains(*state));
+            if !status.lease || !proxy_ready || accepting.count() == 0 {
+                return Ok(Some(summary(&status)));
+            }
             let unsettled = states.chars().filter(|state| "ad".contains(*state)).count();
-            if !status.lease || !proxy_ready || unsettled > 0 || !states.contains('m') {
+            if stage == Stage::Settled && unsettled > 0 {
                 return Ok(Some(format!(
-                    "{} is {}, lease {}, proxy ready {proxy_ready}, {unsettled} buckets on their way: {}",
+                    "{} has {unsettled} buckets on their way: {}",
                     node.name(),
-                    status.state,
-                    status.lease,
-                    status.problem.unwrap_or_default()
+                    summary(&status)
                 )));
             }
             for (owner, state) in owners.iter_mut().zip(states.chars()) {
-                *owner += u32::from(state == 'm');
+                *owner += u32::from("ma".contains(state));
             }
         }
         let wrong = owners.iter().filter(|&&count| count != 1).count();
-        Ok((wrong > 0).then(|| format!("{wrong} buckets do not have exactly one owner")))
+        Ok((wrong > 0).then(|| format!("{wrong} buckets are not accepted by exactly one node")))
     }
 
     /// The node called `name`.
@@ -149,11 +156,16 @@ impl Cluster {
         let place = self.place(name)?;
         let from = Time::now();
         self.lab.pull_cable(place)?;
-        Ok(Gone { mac: place.mac, from })
+        Ok(Gone {
+            mac: place.mac,
+            from,
+            until: None,
+        })
     }
 
-    /// Puts the cable back.
-    pub fn plug_cable(&self, name: &str) -> Result<()> {
+    /// Puts the cable back, and notes when.
+    pub fn plug_cable(&self, name: &str, gone: &mut Gone) -> Result<()> {
+        gone.until = Some(Time::now());
         self.lab.plug_cable(self.place(name)?)
     }
 
@@ -168,7 +180,11 @@ impl Cluster {
         }
         // What was in memory is gone.
         let _ = fs::remove_dir_all(&node.run_dir);
-        Ok(Gone { mac: place.mac, from })
+        Ok(Gone {
+            mac: place.mac,
+            from,
+            until: None,
+        })
     }
 
     /// Gives a node its power back; its agent is not started.
@@ -216,6 +232,15 @@ impl Cluster {
         let place = self.lab.places.iter().find(|place| place.name == name);
         place.with_context(|| format!("the lab has no node {name}"))
     }
+}
+
+/// How far a cluster is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Each bucket is one node's for new connections.
+    Accepting,
+    /// And for all others, too: nothing is on its way.
+    Settled,
 }
 
 /// A node: its machine is a namespace of the lab, its files are in the lab's folder.

@@ -88,9 +88,9 @@ fn connections_through_a_node_with_a_silent_agent_go_on() {
 fn a_pulled_cable_costs_only_that_nodes_connections_and_the_node_returns() {
     let mut scenario = Scenario::start(2).unwrap();
     let held = scenario.cluster.node("arr1").holds().unwrap();
-    let gone = scenario.cluster.pull_cable("arr1").unwrap();
+    let mut gone = scenario.cluster.pull_cable("arr1").unwrap();
     settle();
-    scenario.cluster.plug_cable("arr1").unwrap();
+    scenario.cluster.plug_cable("arr1", &mut gone).unwrap();
     scenario.cluster.converge().unwrap();
     let outcome = scenario.finish(&[gone]).unwrap();
     outcome.print_outage("cable pulled", gone.from, &held);

@@ -124,10 +124,10 @@ fn rollcall(cluster: &mut Cluster, https: &Https, subject: Subject) -> Result<Fo
     let held = cluster.node("arr1").holds()?;
     let fault = Time::now();
     cluster.node("arr1").kill_agent();
-    cluster.pull_cable("arr1")?;
+    let mut gone = cluster.pull_cable("arr1")?;
     let seed = cluster.seed;
     let found = watch.end(fault, subject, |attempt| held.holds(attempt, seed))?;
-    cluster.plug_cable("arr1")?;
+    cluster.plug_cable("arr1", &mut gone)?;
     cluster.node("arr2").stop()?;
     cluster.node("arr1").cleanup()?;
     Ok(found)
