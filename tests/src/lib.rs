@@ -1,3 +1,4 @@
 //! The lab.
 
 pub mod netns;
+pub mod verdicts;

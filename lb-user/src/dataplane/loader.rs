@@ -316,7 +316,7 @@ fn load(plan: &Plan, interface: &Interface, pins: &Path) -> Result<Ebpf, Error> 
         .map_mut("PORT_RULES")
         .expect("invariant: lb-ebpf has this map");
     Array::<_, PortRules>::try_from(rules)
-        .and_then(|mut rules| rules.set(0, &*plan.port_rules, 0))
+        .and_then(|mut rules| rules.set(0, plan.port_rules.as_ref(), 0))
         .map_err(|source| refused("write the port rules", source))?;
     let xdp = xdp_program(&mut ebpf).load();
     xdp.map_err(|source| refused("load the XDP program", source))?;
