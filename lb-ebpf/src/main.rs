@@ -44,6 +44,12 @@ pub(crate) fn companion(mut ctx: TcContext) -> i32 {
     TCX_NEXT
 }
 
+/// What a program costs that does nothing: the bench measures the other one against it. Never attached.
+#[xdp(frags)]
+pub(crate) fn empty(_ctx: XdpContext) -> u32 {
+    XDP_PASS
+}
+
 /// A frame ended before bytes that its parsing had found.
 struct TooShort;
 

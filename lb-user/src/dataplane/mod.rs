@@ -7,9 +7,9 @@
 
 pub mod btf;
 mod grace;
-mod interface;
 mod loader;
 mod maps;
+mod nic;
 pub mod plan;
 mod stats;
 

@@ -11,7 +11,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 /// What attaching has to know of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Interface {
+pub(crate) struct Nic {
     pub(crate) name: String,
     pub(crate) index: u32,
     /// `None`: not an Ethernet interface.
@@ -29,7 +29,7 @@ pub(crate) struct AttachedXdp {
     pub(crate) program: u32,
 }
 
-impl Interface {
+impl Nic {
     /// The interface of this network namespace with that name; `None` where there is none.
     pub(crate) fn find(name: &str) -> io::Result<Option<Self>> {
         // The kernel's limit; it would answer a longer name with an error that tells less.
