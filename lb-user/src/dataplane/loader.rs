@@ -144,9 +144,11 @@ pub fn cleanup(pins: &Path) -> Result<(), Error> {
         Some(TC_PIN) => 1,
         _ => 2,
     });
+    let programs: Vec<u32> = paths.iter().filter_map(|path| program_of(path)).collect();
     for path in paths {
         remove_file(&path)?;
     }
+    wait_until_gone(&programs);
     match fs::remove_dir(pins) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -157,6 +159,25 @@ pub fn cleanup(pins: &Path) -> Result<(), Error> {
         let _ = fs::remove_dir(parent);
     }
     Ok(())
+}
+
+/// The kernel's number of the program whose attachment is pinned at `path`, if one is.
+fn program_of(path: &Path) -> Option<u32> {
+    let is_link = path.ends_with(XDP_PIN) || path.ends_with(TC_PIN);
+    let link = PinnedLink::from_pin(path).ok().filter(|_| is_link)?;
+    FdLink::from(link).info().ok().map(|info| info.program_id())
+}
+
+/// A program is detached and unloaded a grace period of the kernel after its pin went. An operator who is told that it is
+/// gone should find it so; nothing depends on it, so a kernel that takes longer than two seconds is not waited for.
+fn wait_until_gone(programs: &[u32]) {
+    for _ in 0..400 {
+        let mut loaded = loaded_programs().flatten();
+        if !loaded.any(|program| programs.contains(&program.id())) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
 }
 
 impl Dataplane {
@@ -255,7 +276,10 @@ fn make_folder(pins: &Path) -> Result<(), Error> {
     if file_system.f_type as u32 != BPF_FS_MAGIC {
         return Err(Error::NoBpffs(pins.to_owned()));
     }
-    fs::create_dir_all(pins).map_err(|source| file_error("make", pins, source))
+    // Another interface's agent may just be removing the common parent, as the last one there.
+    fs::create_dir_all(pins)
+        .or_else(|_| fs::create_dir_all(pins))
+        .map_err(|source| file_error("make", pins, source))
 }
 
 fn attach(
