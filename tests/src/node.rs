@@ -13,9 +13,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use lb_common::table::{BUCKETS, Bucket};
 use lb_user::clock::Time;
 use lb_user::config;
-use lb_user::dataplane::{self, Plan as DataPlan};
 use lb_user::config::secret::ClusterSecret;
 use lb_user::control::api::Status;
+use lb_user::dataplane::{self, Plan as DataPlan};
 use rustix::process::Signal;
 
 use crate::backend::{Backend, Certificates, write_private};
