@@ -204,7 +204,7 @@ async fn serve(gate: &Gate, tls: &TlsAcceptor, routes: Arc<Routes>, stream: TcpS
         sni: stream.get_ref().1.server_name().map(str::to_owned),
         address: client,
         activity: Arc::clone(&activity),
-        server: tokio::sync::Mutex::new(None),
+        own: tokio::sync::Mutex::default(),
     });
     let stream = Watched {
         stream,
