@@ -212,7 +212,7 @@ impl Client {
             method: request.method().as_str().to_owned(),
             host: String::new(),
             path: request.uri().path().to_owned(),
-            status: 0,
+            status: CLIENT_LEFT,
             bytes: 0,
             server: None,
             took: Duration::ZERO,
@@ -453,6 +453,9 @@ impl Answer {
         response
     }
 }
+
+/// What the log shows of a request whose client left before there was an answer; as nginx has it.
+const CLIENT_LEFT: u16 = 499;
 
 /// Most servers that are connected to for one request.
 const CONNECTS: usize = 2;

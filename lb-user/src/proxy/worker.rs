@@ -44,6 +44,8 @@ pub fn main() -> ExitCode {
 fn run() -> Result<(), WorkerError> {
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
+        // Where the log cannot be written, as after the death of who read it, complaining of that there would panic.
+        .log_internal_errors(false)
         .with_ansi(false)
         .init();
     // For `ps`: the program is started by a number.
