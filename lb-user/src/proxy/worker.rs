@@ -44,15 +44,24 @@ pub fn main() -> ExitCode {
 fn run() -> Result<(), WorkerError> {
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
+        // Where the log cannot be written, as after the death of who read it, complaining of that there would panic.
+        .log_internal_errors(false)
         .with_ansi(false)
         .init();
+    // For `ps`: the program is started by a number.
+    rustix::thread::set_name(c"rollcall-proxy").map_err(|error| WorkerError::System(error.into()))?;
     let work = prepare()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(work.threads)
         .enable_all()
         .build()
         .map_err(WorkerError::System)?;
-    runtime.block_on(serve(work))
+    // On the threads that serve clients: were they stuck, so would be the heartbeat.
+    let served = runtime.spawn(serve(work));
+    runtime
+        .block_on(served)
+        .map_err(io::Error::other)
+        .map_err(WorkerError::System)?
 }
 
 /// What a worker holds once it is locked in: all it will ever get.
