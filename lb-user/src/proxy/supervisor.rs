@@ -24,6 +24,7 @@ use super::fds;
 use super::snapshot::{self, PrivateKey, Snapshot, Verify};
 use super::spawn::{Account, Program, SpawnError};
 use super::tls::{self, TlsError};
+use super::worker;
 use crate::clock::Time;
 use crate::config::model;
 use crate::control::api::{ProxyStatus, ServerStatus};
@@ -545,22 +546,48 @@ impl Book {
 /// Blocks for at most a few seconds.
 pub fn adopt_listeners(run_dir: &Path) -> Result<Vec<(SocketAddrV4, OwnedFd)>, SupervisorError> {
     let path = run_dir.join(HANDOVER);
-    let stream = match StdUnixStream::connect(&path) {
-        Ok(stream) => stream,
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-            ) =>
-        {
-            return Ok(Vec::new());
-        }
-        Err(source) => return Err(SupervisorError::Handover { path, source }),
+    let Some(stream) = connect(&path)? else {
+        return Ok(Vec::new());
     };
-    adopt(&stream).map_err(|source| SupervisorError::Adopt { path, source })
+    adopt(&stream, worker::FINISH).map_err(|source| SupervisorError::Adopt { path, source })
 }
 
-fn adopt(stream: &StdUnixStream) -> io::Result<Vec<(SocketAddrV4, OwnedFd)>> {
+/// Ends a proxy that a killed agent left behind in `run_dir`, its connections with it, and removes its socket. Whether there
+/// was one. Blocks for at most a few seconds.
+pub fn end_left(run_dir: &Path) -> Result<bool, SupervisorError> {
+    let path = run_dir.join(HANDOVER);
+    let stream = connect(&path)?;
+    let failed = |source| SupervisorError::Adopt {
+        path: path.clone(),
+        source,
+    };
+    if let Some(stream) = &stream {
+        adopt(stream, worker::END).map_err(failed)?;
+        // The end of its process closes the connection.
+        let closed = io::Read::read(&mut { stream }, &mut [0]).map_err(failed)?;
+        if closed != 0 {
+            return Err(failed(io::ErrorKind::InvalidData.into()));
+        }
+    }
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        Ok(()) | Err(_) => Ok(stream.is_some()),
+    }
+}
+
+fn connect(path: &Path) -> Result<Option<StdUnixStream>, SupervisorError> {
+    use io::ErrorKind::{ConnectionRefused, NotFound};
+    match StdUnixStream::connect(path) {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => Ok(None),
+        Err(source) => Err(SupervisorError::Handover {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn adopt(stream: &StdUnixStream, word: [u8; 1]) -> io::Result<Vec<(SocketAddrV4, OwnedFd)>> {
     let owner = rustix::net::sockopt::socket_peercred(stream)?.uid;
     if !owner.is_root() && owner != rustix::process::geteuid() {
         return Err(io::ErrorKind::PermissionDenied.into());
@@ -579,7 +606,7 @@ fn adopt(stream: &StdUnixStream) -> io::Result<Vec<(SocketAddrV4, OwnedFd)>> {
         }
     });
     let adopted = adopted.collect::<io::Result<_>>()?;
-    io::Write::write_all(&mut { stream }, &[1])?;
+    io::Write::write_all(&mut { stream }, &word)?;
     Ok(adopted)
 }
 
