@@ -7,7 +7,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddrV4};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -31,6 +31,7 @@ use super::body::{Download, Record, Upload};
 use super::headers::{self, Refused};
 use super::listener::Phase;
 use super::route::Routes;
+use super::server_stream::ServerStream;
 use crate::clock::Time;
 use crate::config::model::{HealthTest, Server};
 
@@ -311,7 +312,8 @@ async fn connect_to_one(
 async fn reusable(own: Option<ServerConnection>, farm: &Farm) -> Option<ServerConnection> {
     let mut connection = own?;
     let rested = Time::now().since(connection.used);
-    if rested > SERVER_REST || farm.health()[connection.server] == Health::Unhealthy {
+    let broken = connection.broken.load(Ordering::Acquire);
+    if broken || rested > SERVER_REST || farm.health()[connection.server] == Health::Unhealthy {
         return None;
     }
     // The last response was whole before this request was read; what is left is the driver's bookkeeping.
@@ -326,6 +328,8 @@ pub struct ServerConnection {
     server: usize,
     sender: SendRequest<Upload>,
     driver: JoinHandle<()>,
+    /// A write has failed: what was answered can be read, and then it is over.
+    broken: Arc<AtomicBool>,
     used: Time,
 }
 
@@ -345,13 +349,15 @@ impl ServerConnection {
     async fn open(site: &Site, farm: &Farm, server: usize) -> io::Result<Self> {
         let opening = async {
             let stream = connect(farm.servers[server].address, &site.tls, &site.name).await?;
+            let (stream, broken) = ServerStream::new(stream);
             let handshake = http1::Builder::new()
                 .preserve_header_case(true)
                 .max_buf_size(BUFFER)
                 .handshake(TokioIo::new(stream));
-            handshake.await.map_err(io::Error::other)
+            let (sender, driver) = handshake.await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>((sender, driver, broken))
         };
-        let (sender, driver) = timeout(farm.connect_timeout, opening).await??;
+        let (sender, driver, broken) = timeout(farm.connect_timeout, opening).await??;
         let driver = tokio::spawn(async move {
             if let Err(error) = driver.await {
                 tracing::debug!(%error, "a server connection ended");
@@ -361,6 +367,7 @@ impl ServerConnection {
             server,
             sender,
             driver,
+            broken,
             used: Time::now(),
         })
     }

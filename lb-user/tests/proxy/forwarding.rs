@@ -117,7 +117,7 @@ async fn a_server_that_refuses_connections_costs_no_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_closed_while_idle_costs_no_request() {
+async fn an_early_answer_reaches_the_client_whose_next_request_is_served_too() {
     let identity = Identity::new(&[NAME]);
     let a = Backend::start("a", &identity).await;
     let running = Running::start(&identity, &[a.address], |_| {}).await;
