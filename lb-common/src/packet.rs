@@ -363,3 +363,47 @@ const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
 const PROTOCOL_ICMP: u8 = 1;
 const PROTOCOL_TCP: u8 = 6;
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            parse(bytes.as_slice());
+        }
+
+        #[test]
+        fn no_ipv4_bytes_panic(mut bytes in prop::collection::vec(any::<u8>(), 14..100)) {
+            bytes[12..14].copy_from_slice(&ETHERTYPE_IPV4.to_be_bytes());
+            parse(bytes.as_slice());
+        }
+
+        #[test]
+        fn what_is_found_lies_in_the_frame(mut bytes in prop::collection::vec(any::<u8>(), 60..100)) {
+            bytes[12..14].copy_from_slice(&ETHERTYPE_IPV4.to_be_bytes());
+            bytes[14] = 0x40 | bytes[14] & 0x0f;
+            bytes[20..22].copy_from_slice(&[0, 0]);
+            bytes[23] = PROTOCOL_TCP;
+            if let Frame::Ipv4(Ipv4 { payload: Payload::Tcp(tcp), .. }) = parse(bytes.as_slice()) {
+                prop_assert!(tcp.offset + TCP_LEN <= bytes.len());
+                prop_assert_eq!(tcp.flags.0, bytes[tcp.offset + 13]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_beyond_the_end_changes_nothing() {
+        let mut bytes = [7; 4];
+        assert_eq!(bytes.as_mut_slice().put(3, [1, 2]), None);
+        assert_eq!(bytes.as_mut_slice().put(usize::MAX, [1, 2]), None);
+        assert_eq!(bytes, [7; 4]);
+    }
+}

@@ -370,3 +370,207 @@ fn answer_arp<P: PacketMut + ?Sized>(arp: &Arp, config: &Config, packet: &mut P)
     packet.put(at + 18, arp.sender_mac)?;
     packet.put(at + 24, arp.sender_ip)
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use core::cell::Cell;
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn reasons_have_names_of_their_own_and_number_the_counters() {
+        let names: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(names.len(), REASONS);
+        for (number, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, number);
+        }
+    }
+
+    #[test]
+    fn a_new_connection_is_decided_by_bucket_and_lease() {
+        use BucketState::{Arriving, Departing, Mine, Other};
+        let rows = [
+            (Mine, true, Reason::NewMine),
+            (Arriving, true, Reason::NewArriving),
+            (Departing, true, Reason::NewDeparting),
+            (Other, true, Reason::Other),
+            (Mine, false, Reason::NewNoLease),
+            (Arriving, false, Reason::NewNoLease),
+            (Departing, false, Reason::NewDeparting),
+            (Other, false, Reason::Other),
+        ];
+        for (state, lease, reason) in rows {
+            // Even for a connection that this host has.
+            let fake = Fake::new(state, lease, LocalSocket::Open);
+            assert_eq!(
+                decide(&tcp(TcpFlags::SYN), &fake).reason,
+                reason,
+                "{state:?} {lease}"
+            );
+            assert_eq!(fake.looked_up.get(), 0, "no socket counts for a new connection");
+        }
+    }
+
+    #[test]
+    fn a_running_connection_asks_for_a_socket_only_where_it_may_be_elsewhere() {
+        use BucketState::{Arriving, Departing, Mine, Other};
+        let rows = [
+            (Mine, true, Reason::Mine, 0),
+            (Other, true, Reason::Other, 0),
+            (Other, false, Reason::Other, 0),
+            (Mine, false, Reason::LocalOpen, 1),
+            (Arriving, true, Reason::LocalOpen, 1),
+            (Arriving, false, Reason::LocalOpen, 1),
+            (Departing, true, Reason::LocalOpen, 1),
+            (Departing, false, Reason::LocalOpen, 1),
+        ];
+        for (state, lease, reason, look_ups) in rows {
+            let fake = Fake::new(state, lease, LocalSocket::Open);
+            assert_eq!(
+                decide(&tcp(TcpFlags::ACK), &fake).reason,
+                reason,
+                "{state:?} {lease}"
+            );
+            assert_eq!(fake.looked_up.get(), look_ups, "{state:?} {lease}");
+        }
+    }
+
+    #[test]
+    fn a_socket_decides_by_its_state_and_the_packets_flags() {
+        const ACK: u8 = TcpFlags::ACK;
+        const RST: u8 = TcpFlags::RST;
+        const FIN: u8 = TcpFlags::FIN;
+        const SYN: u8 = TcpFlags::SYN;
+        let cookie = LocalSocket::Listener { cookie_ok: true };
+        let listener = LocalSocket::Listener { cookie_ok: false };
+        let right = LocalSocket::HalfOpen { ack_ok: true };
+        let wrong = LocalSocket::HalfOpen { ack_ok: false };
+        let rows = [
+            (LocalSocket::None, ACK, Reason::NoSocket),
+            (LocalSocket::None, RST, Reason::NoSocket),
+            (listener, ACK, Reason::ListenerOnly),
+            (cookie, ACK, Reason::LocalCookie),
+            (cookie, ACK | FIN, Reason::LocalCookie),
+            (cookie, ACK | RST, Reason::ListenerOnly),
+            (cookie, ACK | SYN, Reason::ListenerOnly),
+            (cookie, FIN, Reason::ListenerOnly),
+            (right, ACK, Reason::LocalHalfOpen),
+            (right, ACK | RST, Reason::LocalHalfOpen),
+            (right, FIN, Reason::HalfOpenOther),
+            (wrong, ACK, Reason::HalfOpenOther),
+            (wrong, ACK | RST, Reason::HalfOpenOther),
+            (wrong, RST, Reason::LocalHalfOpen),
+            (wrong, 0, Reason::HalfOpenOther),
+            (LocalSocket::Open, FIN, Reason::LocalOpen),
+            (LocalSocket::TimeWait, ACK, Reason::LocalTimeWait),
+        ];
+        for (socket, flags, reason) in rows {
+            let fake = Fake::new(BucketState::Arriving, true, socket);
+            assert_eq!(decide(&tcp(flags), &fake).reason, reason, "{socket:?} {flags:#x}");
+        }
+    }
+
+    #[test]
+    fn observing_changes_no_verdicts_reason_and_touches_no_frame() {
+        let mut fake = Fake::new(BucketState::Other, true, LocalSocket::None);
+        fake.config.observe = 1;
+        let verdict = decide(&tcp(TcpFlags::SYN), &fake);
+        assert_eq!(verdict.reason, Reason::Other);
+        assert_eq!(verdict.action, Action::Untouched);
+    }
+
+    #[test]
+    fn only_counted_cluster_ips_are_served() {
+        let config = Config {
+            cluster_ips: [
+                [192, 168, 50, 8],
+                [192, 168, 50, 9],
+                [0; 4],
+                [0; 4],
+                [0; 4],
+                [0; 4],
+                [0; 4],
+                [0; 4],
+            ],
+            cluster_ip_count: 1,
+            ..Config::EMPTY
+        };
+        assert!(config.serves([192, 168, 50, 8]));
+        assert!(!config.serves([192, 168, 50, 9]), "beyond the count");
+        assert!(!config.serves([0; 4]));
+        assert!(!Config::EMPTY.serves([0; 4]));
+    }
+
+    /// A world in which every bucket has one state, and which counts its socket look-ups.
+    struct Fake {
+        config: Config,
+        state: BucketState,
+        lease: bool,
+        socket: LocalSocket,
+        looked_up: Cell<u32>,
+    }
+
+    impl Fake {
+        fn new(state: BucketState, lease: bool, socket: LocalSocket) -> Self {
+            let mut config = Config {
+                cluster_ip_count: 1,
+                ..Config::EMPTY
+            };
+            config.cluster_ips[0] = [192, 168, 50, 8];
+            config.rules[1].enabled = 1;
+            Self {
+                config,
+                state,
+                lease,
+                socket,
+                looked_up: Cell::new(0),
+            }
+        }
+    }
+
+    impl World for Fake {
+        fn config(&self) -> &Config {
+            &self.config
+        }
+
+        fn rule_of(&self, _port: u16) -> usize {
+            1
+        }
+
+        fn bucket_state(&self, _table: u8, _bucket: Bucket) -> BucketState {
+            self.state
+        }
+
+        fn local(&self, _ip: &Ipv4, _tcp: &Tcp) -> LocalSocket {
+            self.looked_up.set(self.looked_up.get() + 1);
+            self.socket
+        }
+
+        fn now(&self) -> u64 {
+            1_000
+        }
+
+        fn lease_deadline(&self) -> u64 {
+            // A deadline is the first moment after the lease.
+            if self.lease { 1_001 } else { 1_000 }
+        }
+    }
+
+    fn tcp(flags: u8) -> Frame {
+        Frame::Ipv4(Ipv4 {
+            offset: 14,
+            source: [203, 0, 113, 10],
+            destination: [192, 168, 50, 8],
+            payload: Payload::Tcp(Tcp {
+                offset: 34,
+                source_port: 40_000,
+                destination_port: 443,
+                acknowledgement: 1,
+                flags: TcpFlags(flags),
+            }),
+        })
+    }
+}

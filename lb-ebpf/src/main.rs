@@ -44,7 +44,8 @@ pub(crate) fn companion(mut ctx: TcContext) -> i32 {
     TCX_NEXT
 }
 
-/// Lets everything pass. The lab's switches have it: `XDP_TX` on a veth reaches only a peer that has a program too.
+/// Lets everything pass. The lab's switches have it: `XDP_TX` on a veth reaches only a peer that has a program too. And the
+/// bench measures the other program against it.
 #[xdp(frags)]
 pub(crate) fn pass(_ctx: XdpContext) -> u32 {
     XDP_PASS

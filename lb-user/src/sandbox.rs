@@ -14,7 +14,7 @@
 //! Landlock is best effort and `Confined` says what came of it; seccomp is required, and alone keeps all of this but the
 //! ports.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 
@@ -142,46 +142,46 @@ fn clone3_filter() -> Result<BpfProgram, seccompiler::Error> {
 }
 
 fn allowed_filter() -> Result<BpfProgram, seccompiler::Error> {
-    let mut rules: std::collections::BTreeMap<i64, Vec<SeccompRule>> =
-        ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
+    let mut rules: Rules = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
     #[cfg(target_arch = "x86_64")]
     rules.extend([(libc::SYS_epoll_wait, Vec::new()), (libc::SYS_poll, Vec::new())]);
+    let equal = |argument, constant| rule(&[(argument, SeccompCmpOp::Eq, constant)]);
     // Threads of this process, never another process.
-    let thread = u64::try_from(libc::CLONE_THREAD).unwrap_or(0);
+    let thread = number(libc::CLONE_THREAD);
     rules.insert(
         libc::SYS_clone,
         vec![rule(&[(0, SeccompCmpOp::MaskedEq(thread), thread)])?],
     );
-    // TCP over IPv4: no netlink, packet, raw, UDP or Unix socket.
-    let stream = (1, SeccompCmpOp::MaskedEq(SOCKET_TYPE), number(libc::SOCK_STREAM));
-    let tcp = |protocol| {
-        rule(&[
-            (0, SeccompCmpOp::Eq, number(libc::AF_INET)),
-            stream.clone(),
-            (2, SeccompCmpOp::Eq, number(protocol)),
-        ])
-    };
-    rules.insert(libc::SYS_socket, vec![tcp(0)?, tcp(libc::IPPROTO_TCP)?]);
+    rules.insert(
+        libc::SYS_socket,
+        vec![tcp_socket(0)?, tcp_socket(libc::IPPROTO_TCP)?],
+    );
     // The runtime's own wake-up pair.
-    rules.insert(
-        libc::SYS_socketpair,
-        vec![rule(&[(0, SeccompCmpOp::Eq, number(libc::AF_UNIX))])?],
-    );
+    rules.insert(libc::SYS_socketpair, vec![equal(0, number(libc::AF_UNIX))?]);
     // Rust makes sockets non-blocking by this.
-    rules.insert(
-        libc::SYS_ioctl,
-        vec![rule(&[(1, SeccompCmpOp::Eq, libc::FIONBIO)])?],
-    );
+    rules.insert(libc::SYS_ioctl, vec![equal(1, libc::FIONBIO)?]);
     // Names of threads, and of memory for who debugs.
     let names = [libc::PR_SET_NAME, libc::PR_SET_VMA];
-    let named = names
+    let names = names
         .iter()
-        .map(|name| rule(&[(0, SeccompCmpOp::Eq, number(*name))]))
+        .map(|name| equal(0, number(*name)))
         .collect::<Result<_, _>>()?;
-    rules.insert(libc::SYS_prctl, named);
+    rules.insert(libc::SYS_prctl, names);
     let refused = SeccompAction::Errno(errno(libc::EPERM));
     Ok(SeccompFilter::new(rules, refused, SeccompAction::Allow, arch()?)?.try_into()?)
 }
+
+/// TCP over IPv4: no netlink, packet, raw, UDP or Unix socket.
+fn tcp_socket(protocol: i32) -> Result<SeccompRule, seccompiler::Error> {
+    rule(&[
+        (0, SeccompCmpOp::Eq, number(libc::AF_INET)),
+        (1, SeccompCmpOp::MaskedEq(SOCKET_TYPE), number(libc::SOCK_STREAM)),
+        (2, SeccompCmpOp::Eq, number(protocol)),
+    ])
+}
+
+/// System call to the ways in which it may be made; none: in any.
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// All of `conditions`: argument, comparison, number. Arguments that are `int` to the kernel are compared as such.
 fn rule(conditions: &[(u8, SeccompCmpOp, u64)]) -> Result<SeccompRule, seccompiler::Error> {

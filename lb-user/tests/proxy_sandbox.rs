@@ -11,6 +11,7 @@
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -20,23 +21,31 @@ use std::time::Duration;
 use lb_user::config::model::{HealthTest, Server};
 use lb_user::proxy::snapshot::{Farm, PrivateKey, Site, Snapshot, Verify};
 use lb_user::proxy::supervisor::{Spec, Supervisor, bind_listeners};
-use lb_user::proxy::worker;
+use lb_user::proxy::worker::{self, Work};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::{Pid, test_kill_process};
 
-const NAME: &str = "code_as_the_proxys_user_reaches_nothing_of_the_agents";
+const TESTS: [(&str, fn()); 2] = [
+    (
+        "code_as_the_proxys_user_reaches_nothing_of_the_agents",
+        reaches_nothing,
+    ),
+    ("a_child_that_sends_rubbish_is_replaced", rubbish_is_replaced),
+];
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let first = arguments.next().unwrap_or_default();
     match first.as_str() {
         "proxy" => inside(),
-        "--list" => println!("{NAME}: test"),
-        // As the usual harness: a filter that names another test leaves this one out.
-        filter if !filter.starts_with('-') && !NAME.contains(filter) => {}
-        _ => {
-            outside();
-            println!("test {NAME} ... ok");
+        "--list" => TESTS.iter().for_each(|(name, _)| println!("{name}: test")),
+        // As the usual harness: a filter leaves out what it does not name.
+        filter => {
+            let all = filter.starts_with('-');
+            for (name, test) in TESTS.iter().filter(|(name, _)| all || name.contains(filter)) {
+                test();
+                println!("test {name} ... ok");
+            }
         }
     }
     ExitCode::SUCCESS
@@ -114,78 +123,100 @@ fn signal(agent: u32) -> io::Result<()> {
     Ok(test_kill_process(pid)?)
 }
 
-/// The locked-in side: one line an attempt.
+/// The locked-in side.
 fn inside() {
     let work = worker::prepare().expect("the sandbox is to be entered");
-    let site = &work.snapshot.sites[0].names;
-    let allowed = work.snapshot.farms[0].servers[0].address.port();
-    let (agent, forbidden) = (
-        site[1].parse().expect("a number"),
-        site[2].parse().expect("a port"),
-    );
-    let mut output = io::stdout();
-    for (name, outcome) in attempts(Path::new(&site[0]), agent, allowed, forbidden) {
-        let outcome = outcome.map_or_else(|error| format!("{:?}", error.kind()), |()| "done".to_owned());
-        writeln!(output, "{name}: {outcome}").expect("standard output is open");
+    match work.snapshot.sites[0].names.as_slice() {
+        [place, agent, forbidden] => try_all(&work, Path::new(place), agent, forbidden),
+        _ => (&work.channel).write_all(&[0; 16]).expect("the channel is open"),
     }
-    writeln!(output, "end").expect("standard output is open");
     // The supervisor ends it.
     std::thread::sleep(Duration::from_secs(60));
 }
 
-fn outside() {
-    assert!(
-        rustix::process::geteuid().is_root(),
-        "this test starts a process as another user: run it as root"
+/// Writes one line an attempt.
+fn try_all(work: &Work, place: &Path, agent: &str, forbidden: &str) {
+    let allowed = work.snapshot.farms[0].servers[0].address.port();
+    let (agent, forbidden) = (
+        agent.parse().expect("a number"),
+        forbidden.parse().expect("a port"),
     );
+    let mut output = io::stdout();
+    for (name, outcome) in attempts(place, agent, allowed, forbidden) {
+        let outcome = outcome.map_or_else(|error| format!("{:?}", error.kind()), |()| "done".to_owned());
+        writeln!(output, "{name}: {outcome}").expect("standard output is open");
+    }
+    writeln!(output, "end").expect("standard output is open");
+}
+
+fn reaches_nothing() {
     let place = Place::new();
     let (server, forbidden) = (listen(), listen());
     let ports = (port(&server), port(&forbidden));
-    for (name, outcome) in attempts(&place.0, std::process::id(), ports.0, ports.1) {
+    let outside = attempts(&place.0, std::process::id(), ports.0, ports.1);
+    for (name, outcome) in &outside {
         assert!(
             outcome.is_ok(),
             "root outside must be able to reach: {name}: {outcome:?}"
         );
     }
-    let seen = run_inside(&place, ports.0, ports.1);
+    let path = place.0.to_str().expect("UTF-8").to_owned();
+    let names = vec![path, std::process::id().to_string(), ports.1.to_string()];
+    let (reader, writer) = io::pipe().expect("a pipe");
+    let seen = supervised(&place, names, ports.0, Some(writer.into()), async |_| {
+        let lines = BufReader::new(reader).lines().map(|line| line.expect("a line"));
+        lines.take_while(|line| line != "end").collect::<Vec<_>>()
+    });
     println!("{}", seen.join("\n"));
     let (last, refused) = seen.split_last().expect("the child tried something");
     assert_eq!(last, "its server: done");
-    assert_eq!(
-        refused.len() + 1,
-        attempts(&place.0, std::process::id(), ports.0, ports.1).len()
-    );
+    assert_eq!(seen.len(), outside.len());
     for line in refused {
         assert!(line.ends_with(": PermissionDenied"), "{line}");
     }
 }
 
-/// Has the supervisor start this program as the proxy, and returns what that one says.
-fn run_inside(place: &Place, allowed: u16, forbidden: u16) -> Vec<String> {
+fn rubbish_is_replaced() {
+    supervised(
+        &Place::new(),
+        vec!["rubbish".to_owned()],
+        1,
+        None,
+        async |supervisor| {
+            let mut status = supervisor.status();
+            let replaced = status
+                .wait_for(|status| status.restarts >= 2)
+                .await
+                .expect("a supervisor");
+            assert!(!replaced.ready);
+        },
+    );
+}
+
+/// Runs `test` while the supervisor starts this program as the proxy.
+fn supervised<T>(
+    place: &Place,
+    names: Vec<String>,
+    port: u16,
+    log: Option<OwnedFd>,
+    test: impl AsyncFnOnce(&Supervisor) -> T,
+) -> T {
     let listen = "127.0.0.1:0".parse().expect("an address");
-    let (reader, writer) = io::pipe().expect("a pipe");
-    let names = [
-        place.0.to_str().expect("UTF-8"),
-        &std::process::id().to_string(),
-        &forbidden.to_string(),
-    ]
-    .map(str::to_owned);
     let spec = Spec {
         program: PathBuf::from("/proc/self/exe"),
         user: "64750".to_owned(),
-        snapshot: snapshot(listen, names.to_vec(), allowed),
+        snapshot: snapshot(listen, names, port),
         listeners: bind_listeners(&[listen], Vec::new()).expect("a listening socket"),
         run_dir: place.0.clone(),
-        log: Some(writer.into()),
+        log,
     };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let supervisor = runtime
-        .block_on(async { Supervisor::start(spec) })
-        .expect("a supervisor");
-    let lines = BufReader::new(reader).lines().map(|line| line.expect("a line"));
-    let seen = lines.take_while(|line| line != "end").collect();
-    runtime.block_on(supervisor.stop());
-    seen
+    runtime.block_on(async {
+        let supervisor = Supervisor::start(spec).expect("a supervisor");
+        let outcome = test(&supervisor).await;
+        supervisor.stop().await;
+        outcome
+    })
 }
 
 fn snapshot(listen: SocketAddrV4, names: Vec<String>, port: u16) -> Snapshot {
@@ -235,6 +266,10 @@ struct Place(PathBuf);
 
 impl Place {
     fn new() -> Self {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "this test starts a process as another user: run it as root"
+        );
         let place = Self(std::env::temp_dir().join(format!("rollcall-sandbox-{}", std::process::id())));
         let set =
             |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).expect("permissions");

@@ -22,3 +22,4 @@ pub mod report;
 pub mod scenario;
 pub mod sys;
 pub mod traffic;
+pub mod verdicts;

@@ -1,9 +1,16 @@
 //! Attaching, replacing and taking away the XDP program, on a veth pair in a network namespace of the test's own.
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "it is how a test fails, in its helpers too")]
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
 
-use lb_common::table::{BucketState, BucketTable, Config, PortRules};
+use aya::maps::{Array, Map, MapData};
+
+use lb_common::table::{BucketState, BucketTable, Config, PortRules, TABLES};
 use lb_user::clock::Time;
 use lb_user::config::model::{Filtering, XdpChoice};
 use lb_user::dataplane::{self, Dataplane, Plan, TablePlan};
@@ -42,12 +49,146 @@ fn a_program_is_attached_replaced_and_taken_away() {
     });
 }
 
+#[test]
+fn the_next_agent_goes_on_with_what_the_one_before_wrote() {
+    in_own_netns(|| {
+        let pins = veth_and_pins();
+        let mut first = Dataplane::attach(&plan(), "v0", XdpChoice::Auto, &pins.0).unwrap();
+        assert_eq!(pinned_lease(&pins), 0, "a new attachment has no lease");
+        assert_eq!(pinned_table(&pins), BucketTable::filled(BucketState::Other));
+        let (mut tables, mut lease) = first.writers();
+        tables
+            .apply(&[BucketTable::filled(BucketState::Departing)])
+            .unwrap();
+        lease.renew(Time::from_nanos(77)).unwrap();
+        drop((first, tables, lease));
+
+        let mut second = Dataplane::attach(&plan(), "v0", XdpChoice::Auto, &pins.0).unwrap();
+        assert_eq!(pinned_lease(&pins), 77);
+        assert_eq!(pinned_table(&pins), BucketTable::filled(BucketState::Departing));
+        let (_, mut lease) = second.writers();
+        lease.end().unwrap();
+        assert_eq!(pinned_lease(&pins), 0);
+    });
+}
+
+#[test]
+fn pins_without_a_living_attachment_are_worth_nothing() {
+    in_own_netns(|| {
+        let pins = veth_and_pins();
+        let mut first = Dataplane::attach(&plan(), "v0", XdpChoice::Auto, &pins.0).unwrap();
+        first.writers().1.renew(Time::from_nanos(77)).unwrap();
+        drop(first);
+        run("ip link del v0").unwrap();
+        make_veth();
+        Dataplane::attach(&plan(), "v0", XdpChoice::Auto, &pins.0).unwrap();
+        assert_eq!(pinned_lease(&pins), 0);
+    });
+}
+
+#[test]
+fn what_is_in_the_way_is_named() {
+    in_own_netns(|| {
+        let pins = veth_and_pins();
+        let other = Pins(pins.0.with_file_name("another-agent"));
+        let attach = |interface, pins: &Pins| {
+            Dataplane::attach(&plan(), interface, XdpChoice::Generic, &pins.0)
+                .map(drop)
+                .map_err(|error| error.to_string())
+        };
+        let error = attach("v9", &pins).unwrap_err();
+        assert!(error.contains("no interface `v9`"), "{error}");
+        let error = attach("v0", &Pins("/tmp/rollcall-no-bpffs".into())).unwrap_err();
+        assert!(error.contains("mount -t bpf bpf /sys/fs/bpf"), "{error}");
+        attach("v0", &other).unwrap();
+        let error = attach("v0", &pins).unwrap_err();
+        assert!(
+            error.contains("already has the XDP program `rollcall` (number"),
+            "{error}"
+        );
+        assert!(!pins.0.exists(), "a failed attempt leaves nothing");
+    });
+}
+
+/// The one test with live frames: TCP drops what came to a multicast MAC address, unless XDP, or on veth in native mode the
+/// tc companion, sees to it.
+#[test]
+fn tcp_to_the_cluster_mac_is_accepted_in_both_modes() {
+    for choice in [XdpChoice::Generic, XdpChoice::Native] {
+        in_own_netns(move || {
+            let pins = veth_and_pins();
+            for command in [
+                "ip addr add 192.168.50.6/24 dev v0",
+                "ip addr add 192.168.50.8/32 dev lo",
+                "ip maddr add 03:bf:c0:a8:32:08 dev v0",
+            ] {
+                run(command).unwrap();
+            }
+            let mut dataplane = Dataplane::attach(&serving_plan(), "v0", choice, &pins.0).unwrap();
+            let (mut tables, mut lease) = dataplane.writers();
+            tables.apply(&[BucketTable::filled(BucketState::Mine)]).unwrap();
+            lease.renew(Time::from_nanos(u64::MAX)).unwrap();
+            let listener = TcpListener::bind("192.168.50.8:443").unwrap();
+            let (here, client_thread) = channel();
+            let (moved, go) = channel();
+            let client = thread::spawn(move || in_own_netns(move || connect_from(choice, &here, &go)));
+            let client_thread: i32 = client_thread.recv().unwrap();
+            run(&format!("ip link set v1 netns {client_thread}")).unwrap();
+            moved.send(()).unwrap();
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"hello").unwrap();
+            drop(stream);
+            assert_eq!(client.join().unwrap(), "hello");
+            let counts = dataplane.counters().read().unwrap();
+            assert!(counts["new-mine"].packets >= 1);
+            assert!(counts["mine"].packets >= 2);
+            assert_eq!(counts["arp-answered"].packets > 0, choice == XdpChoice::Generic);
+            dataplane.detach().unwrap();
+        });
+    }
+}
+/// The client's side, in a namespace of its own: gets `v1`, connects, and reads to the end.
+fn connect_from(choice: XdpChoice, here: &Sender<i32>, go: &Receiver<()>) -> String {
+    here.send(rustix::thread::gettid().as_raw_pid()).unwrap();
+    go.recv().unwrap();
+    run("ip addr add 192.168.50.1/24 dev v1").unwrap();
+    run("ip link set v1 up").unwrap();
+    if choice == XdpChoice::Native {
+        // This end has no XDP program, so what the other sends by XDP does not arrive.
+        run("ip neigh add 192.168.50.8 lladdr 03:bf:c0:a8:32:08 dev v1").unwrap();
+    }
+    let mut text = String::new();
+    let mut stream = TcpStream::connect("192.168.50.8:443").unwrap();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
 /// A veth pair, and a folder for pins that goes with the guard.
 fn veth_and_pins() -> Pins {
+    make_veth();
+    Pins(dataplane::pins_of("v0").unwrap())
+}
+
+fn make_veth() {
     run("ip link add v0 type veth peer name v1").unwrap();
     run("ip link set v0 up").unwrap();
     run("ip link set v1 up").unwrap();
-    Pins(dataplane::pins_of("v0").unwrap())
+}
+
+fn pinned_lease(pins: &Pins) -> u64 {
+    let map = Map::Array(MapData::from_pin(pins.0.join("LEASE")).unwrap());
+    Array::try_from(map).unwrap().get(&0, 0).unwrap()
+}
+
+/// Table 0 of the active generation.
+fn pinned_table(pins: &Pins) -> BucketTable {
+    let map = Map::Array(MapData::from_pin(pins.0.join("ACTIVE")).unwrap());
+    let active: u32 = Array::try_from(map).unwrap().get(&0, 0).unwrap();
+    let map = Map::Array(MapData::from_pin(pins.0.join("TABLES")).unwrap());
+    Array::try_from(map)
+        .unwrap()
+        .get(&(active * TABLES as u32), 0)
+        .unwrap()
 }
 
 struct Pins(PathBuf);
@@ -66,6 +207,15 @@ fn attached(interface: &str) -> Option<u64> {
         .unwrap();
     let links: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     links[0]["xdp"]["prog"]["id"].as_u64()
+}
+
+/// Port 443 of the cluster IP, by table 0.
+fn serving_plan() -> Plan {
+    let mut plan = plan();
+    plan.config.rules[1].enabled = 1;
+    plan.config.cluster_mac = [3, 0xbf, 192, 168, 50, 8];
+    plan.port_rules.0[443] = 1;
+    plan
 }
 
 fn plan() -> Plan {

@@ -11,6 +11,7 @@ use super::output;
 use crate::config;
 use crate::control::{client, server};
 use crate::dataplane::link::{self, Interface, Lock};
+use crate::proxy::supervisor;
 
 /// Where agents pin their programs and maps, a folder for each interface.
 const PINS: &str = "/sys/fs/bpf/rollcall";
@@ -36,7 +37,8 @@ pub(super) fn run(cluster_file: &Path, node_file: Option<&Path>) -> anyhow::Resu
         .map(|key| Path::new(PINS).join(key))
         .filter(|folder| folder.exists())
         .collect();
-    let left = !pins.is_empty() || local.run_dir.join("host-state.json").exists();
+    let proxy = supervisor::end_left(&local.run_dir)?;
+    let left = proxy || !pins.is_empty() || local.run_dir.join("host-state.json").exists();
 
     link::teardown(&local.run_dir)?;
     for folder in pins {

@@ -44,15 +44,11 @@ fn show(status: &Status) {
         status.epoch
     ));
     let interface = &status.interface;
-    let why = interface
-        .why
-        .as_ref()
-        .map(|why| format!(" ({why})"))
-        .unwrap_or_default();
-    output::line(&format!(
-        "  interface {}, XDP {}{why}, cluster MAC {}",
-        interface.name, interface.xdp, interface.cluster_mac
-    ));
+    let (name, xdp, mac) = (&interface.name, &interface.xdp, &interface.cluster_mac);
+    output::line(&format!("  interface {name}, XDP {xdp}, cluster MAC {mac}"));
+    if let Some(why) = &interface.why {
+        output::line(&format!("  XDP is not native: {why}"));
+    }
     let (heartbeat, peer) = (status.heartbeat_port, status.peer_port);
     output::line(&format!(
         "  between nodes: UDP {heartbeat} heartbeats, TCP {peer} replication; agent pid {}",
@@ -71,7 +67,7 @@ fn show(status: &Status) {
 
 fn nodes(status: &Status) -> Table {
     let mut table = Table::new(&[
-        Column::text("name", 20),
+        Column::text("name", 14),
         Column::number("priority"),
         Column::text("address", 15),
         Column::text("state", 10),

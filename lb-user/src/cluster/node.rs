@@ -136,6 +136,8 @@ pub struct Node {
     scan: Scan,
     handed_over: bool,
     last_beat: Option<Time>,
+    /// When anything was last handled.
+    last_turn: Time,
     /// A heartbeat is wanted before its period is over.
     urgent: bool,
     waiting: Option<Event>,
@@ -192,6 +194,7 @@ impl Node {
             scan: Scan::default(),
             handed_over: false,
             last_beat: None,
+            last_turn: now,
             urgent: true,
             waiting: None,
             wishes: BTreeMap::new(),
@@ -204,7 +207,7 @@ impl Node {
 
     /// A message of a peer that the link believes; `new_session`: the first since its agent started.
     pub fn handle_message(&mut self, from: Priority, new_session: bool, message: Message, now: Time) {
-        self.check_lease(now);
+        self.notice(now);
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
@@ -253,7 +256,7 @@ impl Node {
 
     /// An ARP answer from a peer's host.
     pub fn handle_answer(&mut self, answer: Answer, now: Time) {
-        self.check_lease(now);
+        self.notice(now);
         self.peers
             .values_mut()
             .for_each(|peer| peer.answered(answer, now));
@@ -261,13 +264,13 @@ impl Node {
 
     /// The gateway, or a neighbour that is no node, has answered ARP.
     pub fn handle_gateway(&mut self, now: Time) {
-        self.check_lease(now);
+        self.notice(now);
         self.gateway_answered = Some(now);
     }
 
     /// The cluster NIC has lost or found its carrier.
     pub fn handle_carrier(&mut self, up: bool, now: Time) {
-        self.check_lease(now);
+        self.notice(now);
         if self.carrier == up {
             return;
         }
@@ -283,7 +286,7 @@ impl Node {
 
     /// Whether the service on this node works.
     pub fn handle_ready(&mut self, ready: bool, now: Time) {
-        self.check_lease(now);
+        self.notice(now);
         if self.ready != ready {
             self.ready = ready;
             self.report(Event::Ready(ready));
@@ -294,7 +297,7 @@ impl Node {
 
     /// What the operator wants.
     pub fn handle_order(&mut self, order: Order, now: Time) {
-        self.check_lease(now);
+        self.notice(now);
         match order {
             Order::Drain | Order::Resume => {
                 self.draining = order == Order::Drain;
@@ -314,7 +317,7 @@ impl Node {
     /// What the operator wants of another node; it is told until its heartbeats show that it does so, or `WISH` is over.
     /// False if no such node is alive.
     pub fn handle_wish(&mut self, node: Priority, drain: bool, now: Time) -> bool {
-        self.check_lease(now);
+        self.notice(now);
         let alive = self
             .peers
             .get(&node)
@@ -333,7 +336,7 @@ impl Node {
 
     /// The buckets in which this host has connections, per owner table.
     pub fn handle_scan(&mut self, live: &[BucketSet], now: Time) {
-        self.check_lease(now);
+        self.notice(now);
         let emptied = self.scan.finish(live);
         for (holdings, emptied) in self.holdings.iter_mut().zip(emptied) {
             holdings.departing = holdings.departing.difference(&emptied);
@@ -343,7 +346,7 @@ impl Node {
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Time) {
-        self.check_lease(now);
+        self.notice(now);
         if self.judge(now) {
             self.settle(now);
         }
@@ -591,8 +594,15 @@ impl Node {
         }
     }
 
-    /// The lease is the data path's truth: once it has lapsed others may hold what was ours.
-    fn check_lease(&mut self, now: Time) {
+    /// Looks at the clock, before anything else is done. After a pause of our own the silence of others means nothing: they may
+    /// have spoken to a full queue, or before we could believe them. And the lease is the data path's truth: once it has
+    /// lapsed, others may hold what was ours.
+    fn notice(&mut self, now: Time) {
+        let pause = now.since(self.last_turn);
+        self.last_turn = now;
+        if pause > self.settings.timing.suspect() / 2 {
+            self.peers.values_mut().for_each(|peer| peer.excuse(now));
+        }
         if let Some(until) = self.lease.filter(|until| *until <= now) {
             self.report(Event::LeaseLapsed {
                 late: now.since(until),

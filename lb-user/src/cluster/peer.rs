@@ -148,6 +148,12 @@ impl Peer {
         self.told = Told::default();
     }
 
+    /// Counts its silence from now, because this node was not there to hear it.
+    pub(crate) fn excuse(&mut self, now: Time) {
+        self.since = now;
+        self.probes = Probes::default();
+    }
+
     /// Its agent has started anew: what the old one said is void.
     pub(crate) fn forget_session(&mut self) {
         self.heartbeat = None;
@@ -416,7 +422,7 @@ impl Peer {
     }
 
     fn alive_at(&self) -> Time {
-        let heard = self.last_heard.unwrap_or(self.since);
+        let heard = self.last_heard.map_or(self.since, |heard| heard.max(self.since));
         self.last_lease_answer.map_or(heard, |answer| heard.max(answer))
     }
 

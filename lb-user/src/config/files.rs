@@ -1,6 +1,7 @@
 //! The files that a configuration names: can the certificates, keys and CAs be used? Reads the disk, keeps nothing.
 
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::client::verify_server_name;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
@@ -11,6 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use super::model::{Cluster, Site, Verify};
 use super::problem::{ConfigError, Problem, Source};
+use super::validity::not_after;
 
 /// What the files are like.
 #[derive(Default)]
@@ -106,9 +108,13 @@ fn of(path: &Path, text: String, hint: &str) -> ConfigError {
     Source { path, text: "" }.locate(Problem::of_file(text).hint(hint))
 }
 
-/// Names of the site that clients will not accept the certificate for.
+/// What clients will not like about the certificate. An expired one is no error: an agent that starts with it serves at
+/// least those who put up with it.
 fn doubts(site: &Site, pair: &CertifiedKey) -> Vec<String> {
-    let Ok(certificate) = pair.end_entity_cert().and_then(ParsedCertificate::try_from) else {
+    let Ok(der) = pair.end_entity_cert() else {
+        return Vec::new();
+    };
+    let Ok(certificate) = ParsedCertificate::try_from(der) else {
         return Vec::new();
     };
     let covered = |name: &str| {
@@ -116,7 +122,27 @@ fn doubts(site: &Site, pair: &CertifiedKey) -> Vec<String> {
     };
     let path = site.certificate.display();
     let missing = site.names.iter().filter(|name| !covered(name));
-    missing
-        .map(|name| format!("the certificate {path} is not for {name}: clients will warn or refuse"))
-        .collect()
+    let missing =
+        missing.map(|name| format!("the certificate {path} is not for {name}: clients will warn or refuse"));
+    let end = not_after(der)
+        .and_then(ending)
+        .map(|end| format!("the certificate {path} {end}"));
+    missing.chain(end).collect()
 }
+
+/// How soon the second `end` since 1970 comes, if it is soon.
+fn ending(end: u64) -> Option<String> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a certificate's end is told by the wall clock; only a warning hangs on it"
+    )]
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+    match end.checked_sub(now) {
+        None => Some("has expired: clients will warn or refuse".to_owned()),
+        Some(left) if left < SOON.as_secs() => Some(format!("expires in {} days", left / 86_400)),
+        Some(_) => None,
+    }
+}
+
+/// How long before a certificate's end the operator is told.
+const SOON: Duration = Duration::from_secs(21 * 86_400);

@@ -17,6 +17,7 @@ mod raw;
 pub mod secret;
 #[cfg(test)]
 mod tests;
+mod validity;
 
 use model::{Cluster, Config, Local};
 pub use problem::{ConfigError, ConfigErrors, Place};

@@ -376,6 +376,28 @@ fn a_key_belongs_to_its_certificate_and_the_certificate_to_its_names() {
 }
 
 #[test]
+fn an_expired_certificate_is_a_warning() {
+    let folder = Folder::new();
+    let names = [
+        "mail.example.test".to_owned(),
+        "autodiscover.example.test".to_owned(),
+    ];
+    let mut parameters = rcgen::CertificateParams::new(names).unwrap();
+    parameters.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let pem = folder.write("mail.pem", parameters.self_signed(&key).unwrap().pem().as_bytes());
+    let key = folder.write("mail.key", key.serialize_pem().as_bytes());
+
+    let warnings = warnings(&load(&folder.config(&pem, &key), None).unwrap());
+
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].ends_with("has expired: clients will warn or refuse"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
 fn a_file_cannot_steer_the_terminal() {
     let error = cluster_from("[cluster]\n\"a\u{1b}[2J\" = 1\n")
         .unwrap_err()

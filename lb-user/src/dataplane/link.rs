@@ -35,7 +35,8 @@ pub struct Link {
 
 impl Link {
     /// Makes the cluster IPs this host's, its kernel silent about them, and the interface hear `cluster_mac`. Call it with
-    /// XDP attached and the lock held. Done twice it changes nothing more. With `observe` it changes nothing at all.
+    /// XDP attached and the lock held. Done twice it changes nothing more. With `observe` it changes nothing,
+    /// but puts back what an earlier agent changed.
     ///
     /// After an error, `teardown` of the run folder puts back what was changed.
     pub fn setup(config: &Config, interface: &Interface, cluster_mac: [u8; 6]) -> Result<Self, LinkError> {
@@ -45,6 +46,8 @@ impl Link {
             warnings: host::warnings(&interface.name),
         };
         if config.cluster.observe {
+            // An agent that did more than observe may have left something.
+            teardown(&link.run_dir)?;
             return Ok(link);
         }
         let mut netlink = Netlink::open().map_err(change("opening a netlink socket"))?;

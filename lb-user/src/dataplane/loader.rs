@@ -20,7 +20,7 @@ use aya::{Ebpf, EbpfLoader, Pod, include_bytes_aligned};
 use lb_common::table::{self, BucketTable, Counter, GENERATIONS, PortRules, TABLES};
 use lb_common::verdict::REASONS;
 
-use super::interface::Interface;
+use super::nic::Nic;
 use super::plan::format_mac;
 use super::{Counters, Lease, OwnerTables, Plan, btf};
 use crate::config::model::XdpChoice;
@@ -58,7 +58,7 @@ pub enum Error {
     },
     /// Somebody else's XDP program is in the way.
     #[error(
-        "interface `{interface}` already has the XDP program {program}; stop what attached it, or detach it with: ip link set dev {interface} xdp off"
+        "interface `{interface}` already has the XDP program {program}; stop what attached it; `bpftool net` and `bpftool link` show it, and `ip link set dev {interface} xdp off` detaches one that is attached without a link"
     )]
     Occupied {
         /// The interface.
@@ -144,9 +144,11 @@ pub fn cleanup(pins: &Path) -> Result<(), Error> {
         Some(TC_PIN) => 1,
         _ => 2,
     });
+    let programs: Vec<u32> = paths.iter().filter_map(|path| program_of(path)).collect();
     for path in paths {
         remove_file(&path)?;
     }
+    wait_until_gone(&programs);
     match fs::remove_dir(pins) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -157,6 +159,25 @@ pub fn cleanup(pins: &Path) -> Result<(), Error> {
         let _ = fs::remove_dir(parent);
     }
     Ok(())
+}
+
+/// The kernel's number of the program whose attachment is pinned at `path`, if one is.
+fn program_of(path: &Path) -> Option<u32> {
+    let is_link = path.ends_with(XDP_PIN) || path.ends_with(TC_PIN);
+    let link = PinnedLink::from_pin(path).ok().filter(|_| is_link)?;
+    FdLink::from(link).info().ok().map(|info| info.program_id())
+}
+
+/// A program is detached and unloaded a grace period of the kernel after its pin went. An operator who is told that it is
+/// gone should find it so; nothing depends on it, so a kernel that takes longer than two seconds is not waited for.
+fn wait_until_gone(programs: &[u32]) {
+    for _ in 0..400 {
+        let mut loaded = loaded_programs().flatten();
+        if !loaded.any(|program| programs.contains(&program.id())) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
 }
 
 impl Dataplane {
@@ -235,8 +256,8 @@ const STATE_MAPS: [(&str, usize, usize); 4] = [
     ("COUNTERS", size_of::<Counter>(), REASONS),
 ];
 
-fn find_interface(name: &str) -> Result<Interface, Error> {
-    let found = Interface::find(name).map_err(|source| refused("ask for the interface", source))?;
+fn find_interface(name: &str) -> Result<Nic, Error> {
+    let found = Nic::find(name).map_err(|source| refused("ask for the interface", source))?;
     let interface = found.ok_or_else(|| Error::NoInterface(name.to_owned()))?;
     if interface.mac.is_none() {
         return Err(Error::NotEthernet(interface.name));
@@ -255,12 +276,15 @@ fn make_folder(pins: &Path) -> Result<(), Error> {
     if file_system.f_type as u32 != BPF_FS_MAGIC {
         return Err(Error::NoBpffs(pins.to_owned()));
     }
-    fs::create_dir_all(pins).map_err(|source| file_error("make", pins, source))
+    // Another interface's agent may just be removing the common parent, as the last one there.
+    fs::create_dir_all(pins)
+        .or_else(|_| fs::create_dir_all(pins))
+        .map_err(|source| file_error("make", pins, source))
 }
 
 fn attach(
     plan: &Plan,
-    interface: &Interface,
+    interface: &Nic,
     choice: XdpChoice,
     pins: &Path,
     old: Option<OldLink>,
@@ -298,7 +322,7 @@ fn attach(
 }
 
 /// Loads the programs with the plan's facts and the pinned maps, which are made where they are missing.
-fn load(plan: &Plan, interface: &Interface, pins: &Path) -> Result<Ebpf, Error> {
+fn load(plan: &Plan, interface: &Nic, pins: &Path) -> Result<Ebpf, Error> {
     let config = table::Config {
         own_mac: interface.mac.unwrap_or_default(),
         snt_isn_offset: snt_isn_offset()?,
@@ -316,7 +340,7 @@ fn load(plan: &Plan, interface: &Interface, pins: &Path) -> Result<Ebpf, Error> 
         .map_mut("PORT_RULES")
         .expect("invariant: lb-ebpf has this map");
     Array::<_, PortRules>::try_from(rules)
-        .and_then(|mut rules| rules.set(0, &*plan.port_rules, 0))
+        .and_then(|mut rules| rules.set(0, plan.port_rules.as_ref(), 0))
         .map_err(|source| refused("write the port rules", source))?;
     let xdp = xdp_program(&mut ebpf).load();
     xdp.map_err(|source| refused("load the XDP program", source))?;
@@ -354,7 +378,7 @@ struct OldLink {
 impl OldLink {
     /// Opens it. If it is dead (its interface is gone) or of another mode than is wanted now, everything that was pinned
     /// is removed.
-    fn open(interface: &Interface, choice: XdpChoice, pins: &Path) -> Result<Option<Self>, Error> {
+    fn open(interface: &Nic, choice: XdpChoice, pins: &Path) -> Result<Option<Self>, Error> {
         if let Ok(link) = PinnedLink::from_pin(pins.join(XDP_PIN)) {
             let link = FdLink::from(link);
             let program = link.info().map(|info| info.program_id()).unwrap_or_default();
@@ -392,7 +416,7 @@ const fn suits(choice: XdpChoice, native: bool) -> bool {
 /// Attaches where nothing of ours was attached. Gives whether natively, and if not, why.
 fn attach_first(
     ebpf: &mut Ebpf,
-    interface: &Interface,
+    interface: &Nic,
     choice: XdpChoice,
     pins: &Path,
 ) -> Result<(bool, Option<String>), Error> {
@@ -416,13 +440,13 @@ fn attach_first(
 }
 
 /// Why generic mode is the better choice on an interface whose driver has a native one.
-fn generic_reason(interface: &Interface, native: bool) -> Option<String> {
+fn generic_reason(interface: &Nic, native: bool) -> Option<String> {
     let why =
         "veth: in native mode ARP answers are lost unless the peer has an XDP program too, and TCP is slower";
     (interface.veth && !native).then(|| why.to_owned())
 }
 
-fn attach_fresh(ebpf: &mut Ebpf, interface: &Interface, mode: XdpMode, pins: &Path) -> Result<(), Error> {
+fn attach_fresh(ebpf: &mut Ebpf, interface: &Nic, mode: XdpMode, pins: &Path) -> Result<(), Error> {
     let program = xdp_program(ebpf);
     let id = program
         .attach_to_if_index(interface.index, mode)
@@ -443,12 +467,12 @@ fn attach_fresh(ebpf: &mut Ebpf, interface: &Interface, mode: XdpMode, pins: &Pa
         .map_err(|source| refused("pin the attachment", source))
 }
 
-const fn needs_companion(interface: &Interface, native: bool) -> bool {
+const fn needs_companion(interface: &Nic, native: bool) -> bool {
     interface.veth && native
 }
 
 /// Attaches the tc program where the XDP program needs it, in the place of an older one if there is one.
-fn attach_companion(ebpf: &mut Ebpf, interface: &Interface, native: bool, pins: &Path) -> Result<(), Error> {
+fn attach_companion(ebpf: &mut Ebpf, interface: &Nic, native: bool, pins: &Path) -> Result<(), Error> {
     if !needs_companion(interface, native) {
         return Ok(());
     }
@@ -496,7 +520,7 @@ fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Map {
         .expect("invariant: lb-ebpf has this map, and it is taken once")
 }
 
-fn attach_error(error: ProgramError, interface: &Interface) -> Error {
+fn attach_error(error: ProgramError, interface: &Nic) -> Error {
     const EEXIST: i32 = 17;
     const EBUSY: i32 = 16;
     match errno(&error) {
@@ -511,10 +535,7 @@ fn attach_error(error: ProgramError, interface: &Interface) -> Error {
 
 /// Name and number of the XDP program that an interface has.
 fn other_program(interface: &str) -> String {
-    let attached = Interface::find(interface)
-        .ok()
-        .flatten()
-        .and_then(|found| found.xdp);
+    let attached = Nic::find(interface).ok().flatten().and_then(|found| found.xdp);
     let Some(id) = attached.map(|xdp| xdp.program) else {
         return "of another agent or tool".to_owned();
     };

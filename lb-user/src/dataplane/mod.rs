@@ -7,10 +7,10 @@
 
 pub mod btf;
 mod grace;
-mod interface;
 pub mod link;
 mod loader;
 mod maps;
+mod nic;
 pub mod plan;
 mod stats;
 

@@ -125,3 +125,64 @@ const fn data_path_rule(filtering: Filtering, affinity: Affinity) -> Rule {
         reserved: 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_fall_under_the_rule_of_their_mode_and_affinity() {
+        let rules = [
+            rule(23, 23, Filtering::Disabled, Affinity::Single),
+            rule(25, 25, Filtering::Single, Affinity::None),
+            rule(443, 443, Filtering::Multiple, Affinity::None),
+            rule(8000, 8099, Filtering::Multiple, Affinity::Single),
+            rule(65_535, 65_535, Filtering::Multiple, Affinity::None),
+        ];
+        let (table, ports) = plan_rules(&rules, Unmatched::Drop);
+        let of = |port: usize| table[usize::from(ports.0[port])];
+        assert_eq!(of(22), Rule::DISABLED);
+        assert_eq!(ports.0[22], 0);
+        assert_eq!(of(23), Rule::DISABLED);
+        assert_ne!(ports.0[23], 0, "a disabled rule is told from none");
+        assert_eq!(of(25), data_path_rule(Filtering::Single, Affinity::None));
+        assert_eq!(of(443), data_path_rule(Filtering::Multiple, Affinity::None));
+        assert_eq!(of(8099), data_path_rule(Filtering::Multiple, Affinity::Single));
+        assert_eq!(ports.0[8100], 0);
+        assert_eq!(ports.0[65_535], ports.0[443], "equal rules are one");
+    }
+
+    #[test]
+    fn the_default_host_takes_what_no_rule_names_if_told_to() {
+        let (table, _) = plan_rules(&[], Unmatched::DefaultHost);
+        assert_eq!(table[0], data_path_rule(Filtering::Single, Affinity::Single));
+    }
+
+    #[test]
+    fn table_0_is_single_and_table_1_is_there_for_multiple_rules() {
+        let single = rule(25, 25, Filtering::Single, Affinity::None);
+        let multiple = rule(443, 444, Filtering::Multiple, Affinity::None);
+        let disabled = rule(23, 23, Filtering::Disabled, Affinity::None);
+        let tables = plan_tables(&[disabled.clone(), single.clone()]);
+        assert_eq!(tables.len(), 1);
+        assert_eq!(tables[0].ports, [(25, 25)]);
+        let tables = plan_tables(&[disabled, single, multiple]);
+        assert_eq!(tables[1].filtering, Filtering::Multiple);
+        assert_eq!(tables[1].ports, [(443, 444)]);
+    }
+
+    #[test]
+    fn the_multicast_mac_carries_the_first_cluster_ip() {
+        let mac = cluster_mac(Mode::Multicast, Ipv4Addr::new(192, 168, 50, 8));
+        assert_eq!(format_mac(mac), "03:bf:c0:a8:32:08");
+    }
+
+    fn rule(first_port: u16, last_port: u16, filtering: Filtering, affinity: Affinity) -> PortRule {
+        PortRule {
+            first_port,
+            last_port,
+            filtering,
+            affinity,
+        }
+    }
+}

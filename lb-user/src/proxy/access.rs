@@ -19,7 +19,7 @@ pub struct Entry {
     pub host: String,
     /// The path, without the query, which may hold secrets.
     pub path: String,
-    /// The response's status.
+    /// The response's status; 499: the client left before there was one.
     pub status: u16,
     /// Bytes of the response's body that went to the client.
     pub bytes: u64,

@@ -90,7 +90,7 @@ const REST_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// The same while the proxy drains: long enough that a client in the middle of a series sends its next request, and learns
 /// from the answer that the connection ends.
-const REST_TIMEOUT_DRAINING: Duration = Duration::from_secs(1);
+const REST_TIMEOUT_DRAINING: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -126,7 +126,7 @@ mod tests {
         std::mem::forget(activity.begin());
         activity.end(at(50));
         assert_eq!(activity.deadline(false), Some(at(150)));
-        assert_eq!(activity.deadline(true), Some(at(51)));
+        assert_eq!(activity.deadline(true), Some(at(52)));
         activity.bytes_came(at(60));
         assert_eq!(activity.deadline(true), Some(at(90)));
     }

@@ -7,7 +7,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddrV4};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -31,6 +31,7 @@ use super::body::{Download, Record, Upload};
 use super::headers::{self, Refused};
 use super::listener::Phase;
 use super::route::Routes;
+use super::server_stream::ServerStream;
 use crate::clock::Time;
 use crate::config::model::{HealthTest, Server};
 
@@ -162,8 +163,17 @@ pub struct Client {
     pub address: IpAddr,
     /// Its timers.
     pub activity: Arc<Activity>,
-    /// Its server connection, between requests. hyper hands requests over one after the other, so nobody waits for the lock.
-    pub server: Mutex<Option<ServerConnection>>,
+    /// Its server connection. hyper hands requests over one after the other, so nobody waits for the lock.
+    pub own: Mutex<Own>,
+}
+
+/// What a client connection has of a farm.
+#[derive(Default)]
+pub struct Own {
+    /// Its server connection, between requests.
+    connection: Option<ServerConnection>,
+    /// The server that it was connected to last, which is asked first when that connection has ended.
+    server: Option<usize>,
 }
 
 impl Client {
@@ -203,7 +213,7 @@ impl Client {
             method: request.method().as_str().to_owned(),
             host: String::new(),
             path: request.uri().path().to_owned(),
-            status: 0,
+            status: CLIENT_LEFT,
             bytes: 0,
             server: None,
             took: Duration::ZERO,
@@ -233,13 +243,14 @@ impl Client {
     ) -> Result<(Response<Incoming>, String), Answer> {
         let farm = &self.shared.farms[site.farm];
         let mut request = self.to_server(request);
-        let mut own = self.server.lock().await;
+        let mut own = self.own.lock().await;
         let mut tried = Vec::new();
         loop {
-            let mut connection = match reusable(own.take(), farm).await {
+            let mut connection = match reusable(own.connection.take(), farm).await {
                 Some(connection) => connection,
-                None => self.connect(site, farm, &mut tried).await?,
+                None => connect_to_one(site, farm, own.server, &mut tried).await?,
             };
+            own.server = Some(connection.server);
             match connection.send(request, farm.response_timeout).await {
                 Sent::Response(mut response) => {
                     let name = farm.servers[connection.server].name.clone();
@@ -248,7 +259,7 @@ impl Client {
                     }
                     headers::to_client(response.headers_mut());
                     *response.version_mut() = Version::HTTP_11;
-                    *own = Some(connection);
+                    own.connection = Some(connection);
                     return Ok((response, name));
                 }
                 Sent::Nothing(unsent) => request = unsent,
@@ -266,37 +277,43 @@ impl Client {
         *request.uri_mut() = Uri::from(target.unwrap_or_else(|| PathAndQuery::from_static("/")));
         request
     }
+}
 
-    async fn connect(
-        &self,
-        site: &Site,
-        farm: &Farm,
-        tried: &mut Vec<usize>,
-    ) -> Result<ServerConnection, Answer> {
-        while tried.len() < CONNECTS {
-            let Some(server) = farm.pick(tried) else { break };
-            tried.push(server);
-            match ServerConnection::open(site, farm, server).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => {
-                    let (farm, server) = (&farm.name, &farm.servers[server].name);
-                    tracing::debug!(farm, server, %error, "cannot connect to a server");
-                }
+/// A connection to a server that was not tried yet: the preferred one if it is healthy, else whose turn it is.
+async fn connect_to_one(
+    site: &Site,
+    farm: &Farm,
+    preferred: Option<usize>,
+    tried: &mut Vec<usize>,
+) -> Result<ServerConnection, Answer> {
+    while tried.len() < CONNECTS {
+        let good = |server: &usize| !tried.contains(server) && farm.health()[*server] == Health::Healthy;
+        let Some(server) = preferred.filter(good).or_else(|| farm.pick(tried)) else {
+            break;
+        };
+        tried.push(server);
+        match ServerConnection::open(site, farm, server).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => {
+                let (farm, server) = (&farm.name, &farm.servers[server].name);
+                tracing::debug!(farm, server, %error, "cannot connect to a server");
             }
         }
-        if tried.is_empty() {
-            Err(Answer::NoServer)
-        } else {
-            Err(Answer::CannotConnect)
-        }
     }
+    let none = if tried.is_empty() {
+        Answer::NoServer
+    } else {
+        Answer::CannotConnect
+    };
+    Err(none)
 }
 
 /// The client's own connection, if it can carry one more request.
 async fn reusable(own: Option<ServerConnection>, farm: &Farm) -> Option<ServerConnection> {
     let mut connection = own?;
     let rested = Time::now().since(connection.used);
-    if rested > SERVER_REST || farm.health()[connection.server] == Health::Unhealthy {
+    let broken = connection.broken.load(Ordering::Acquire);
+    if broken || rested > SERVER_REST || farm.health()[connection.server] == Health::Unhealthy {
         return None;
     }
     // The last response was whole before this request was read; what is left is the driver's bookkeeping.
@@ -311,6 +328,8 @@ pub struct ServerConnection {
     server: usize,
     sender: SendRequest<Upload>,
     driver: JoinHandle<()>,
+    /// A write has failed: what was answered can be read, and then it is over.
+    broken: Arc<AtomicBool>,
     used: Time,
 }
 
@@ -330,13 +349,15 @@ impl ServerConnection {
     async fn open(site: &Site, farm: &Farm, server: usize) -> io::Result<Self> {
         let opening = async {
             let stream = connect(farm.servers[server].address, &site.tls, &site.name).await?;
+            let (stream, broken) = ServerStream::new(stream);
             let handshake = http1::Builder::new()
                 .preserve_header_case(true)
                 .max_buf_size(BUFFER)
                 .handshake(TokioIo::new(stream));
-            handshake.await.map_err(io::Error::other)
+            let (sender, driver) = handshake.await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>((sender, driver, broken))
         };
-        let (sender, driver) = timeout(farm.connect_timeout, opening).await??;
+        let (sender, driver, broken) = timeout(farm.connect_timeout, opening).await??;
         let driver = tokio::spawn(async move {
             if let Err(error) = driver.await {
                 tracing::debug!(%error, "a server connection ended");
@@ -346,6 +367,7 @@ impl ServerConnection {
             server,
             sender,
             driver,
+            broken,
             used: Time::now(),
         })
     }
@@ -438,6 +460,9 @@ impl Answer {
         response
     }
 }
+
+/// What the log shows of a request whose client left before there was an answer; as nginx has it.
+const CLIENT_LEFT: u16 = 499;
 
 /// Most servers that are connected to for one request.
 const CONNECTS: usize = 2;

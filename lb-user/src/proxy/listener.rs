@@ -74,6 +74,21 @@ pub struct Gate {
     pub generation: Mutex<watch::Sender<()>>,
 }
 
+impl Gate {
+    /// A gate for at most `limit` connections at once.
+    pub fn new(shared: Shared, drain_timeout: Duration, limit: u32) -> Self {
+        let slots = usize::try_from(limit).unwrap_or(usize::MAX);
+        Self {
+            shared: Arc::new(shared),
+            drain_timeout,
+            slots: Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS))),
+            limit,
+            connections: Arc::default(),
+            generation: Mutex::new(watch::Sender::new(())),
+        }
+    }
+}
+
 /// A listening socket and what is served there.
 pub struct Listener {
     /// The socket.
@@ -93,23 +108,9 @@ pub async fn accept(listener: Listener, gate: Arc<Gate>) {
             let slot = slot.expect("invariant: the semaphore is never closed");
             (listener.socket.accept().await, slot)
         };
-        let stopping = async {
-            let stopping = phase
-                .wait_for(|phase| matches!(phase, Phase::Stopping { .. }))
-                .await;
-            stopping.is_ok_and(|phase| {
-                matches!(
-                    *phase,
-                    Phase::Stopping {
-                        serve_waiting: true,
-                        ..
-                    }
-                )
-            })
-        };
         tokio::select! {
             biased;
-            serve = stopping => {
+            serve = stopping(&mut phase) => {
                 if serve {
                     serve_waiting(listener, &gate);
                 }
@@ -125,6 +126,22 @@ pub async fn accept(listener: Listener, gate: Arc<Gate>) {
             }
         }
     }
+}
+
+/// Waits for `Stopping`; whether what waits to be accepted is ours.
+async fn stopping(phase: &mut watch::Receiver<Phase>) -> bool {
+    let stopping = phase
+        .wait_for(|phase| matches!(phase, Phase::Stopping { .. }))
+        .await;
+    stopping.is_ok_and(|phase| {
+        matches!(
+            *phase,
+            Phase::Stopping {
+                serve_waiting: true,
+                ..
+            }
+        )
+    })
 }
 
 /// Accepts what is in the queue already: these clients were promised a connection.
@@ -188,14 +205,8 @@ impl Drop for Open {
 /// One client connection, from its first byte to its end. What goes wrong here is the client's affair alone.
 async fn serve(gate: &Gate, tls: &TlsAcceptor, routes: Arc<Routes>, stream: TcpStream, client: IpAddr) {
     let opened = Time::now();
-    let greeting = async {
-        prepare(&stream)?;
-        tls.accept(stream).await
-    };
-    let stream = match timeout(HANDSHAKE_TIMEOUT, greeting).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%client, %error, "TLS handshake failed"),
-        Err(_) => return tracing::debug!(%client, "TLS handshake took too long"),
+    let Some(stream) = greet(tls, stream, client).await else {
+        return;
     };
     let activity = Activity::new(Time::now());
     let served = Arc::new(Client {
@@ -204,24 +215,17 @@ async fn serve(gate: &Gate, tls: &TlsAcceptor, routes: Arc<Routes>, stream: TcpS
         sni: stream.get_ref().1.server_name().map(str::to_owned),
         address: client,
         activity: Arc::clone(&activity),
-        server: tokio::sync::Mutex::new(None),
+        own: tokio::sync::Mutex::default(),
     });
-    let stream = Watched {
-        stream,
-        activity: Arc::clone(&activity),
-    };
     let service = service_fn(move |request| {
         let served = Arc::clone(&served);
         async move { Ok::<_, Infallible>(served.answer(request).await) }
     });
-    // `activity` has the timers.
-    let connection = http1::Builder::new()
-        .header_read_timeout(None)
-        .preserve_header_case(true)
-        .max_buf_size(BUFFER)
-        .max_header_size(LONGEST_HEAD)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
+    let watched = Watched {
+        stream,
+        activity: Arc::clone(&activity),
+    };
+    let mut connection = pin!(http().serve_connection(TokioIo::new(watched), service));
     let mut patience = Patience::new(gate, activity, opened);
     tokio::select! {
         ended = connection.as_mut() => {
@@ -235,6 +239,30 @@ async fn serve(gate: &Gate, tls: &TlsAcceptor, routes: Arc<Routes>, stream: TcpS
     // Says goodbye where nothing is under way; what is dropped in the middle is past its time.
     connection.as_mut().graceful_shutdown();
     drop(timeout(GOODBYE, connection).await);
+}
+
+/// The TLS handshake, or `None`.
+async fn greet(tls: &TlsAcceptor, stream: TcpStream, client: IpAddr) -> Option<TlsStream<TcpStream>> {
+    let greeting = async {
+        prepare(&stream)?;
+        tls.accept(stream).await
+    };
+    match timeout(HANDSHAKE_TIMEOUT, greeting).await {
+        Ok(Ok(stream)) => return Some(stream),
+        Ok(Err(error)) => tracing::debug!(%client, %error, "TLS handshake failed"),
+        Err(_) => tracing::debug!(%client, "TLS handshake took too long"),
+    }
+    None
+}
+
+fn http() -> http1::Builder {
+    let mut http = http1::Builder::new();
+    // `activity` has the timers.
+    http.header_read_timeout(None)
+        .preserve_header_case(true)
+        .max_buf_size(BUFFER)
+        .max_header_size(LONGEST_HEAD);
+    http
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {

@@ -17,6 +17,7 @@ pub mod headers;
 pub mod health;
 pub mod listener;
 pub mod route;
+pub mod server_stream;
 pub mod service;
 pub mod snapshot;
 pub mod spawn;

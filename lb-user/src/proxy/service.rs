@@ -3,12 +3,12 @@
 
 use std::net::{SocketAddrV4, TcpListener as StdListener};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -43,32 +43,18 @@ impl Proxy {
         let keys = keys(snapshot)?;
         let (changed, health_changed) = watch::channel(());
         let (phase, phase_seen) = watch::channel(Phase::Serving);
-        let farms = farms(snapshot, &keys, &changed)?;
         let shared = Shared {
             sites: sites(snapshot, &keys)?,
-            farms,
+            farms: farms(snapshot, &keys, &changed)?,
             log,
             requests: Arc::default(),
             phase: phase_seen,
         };
         let listeners = listeners(snapshot, sockets, &keys)?;
-        let gate = Arc::new(Gate {
-            shared: Arc::new(shared),
-            drain_timeout: snapshot.drain_timeout,
-            slots: Arc::new(Semaphore::new(
-                usize::try_from(limit)
-                    .unwrap_or(usize::MAX)
-                    .min(Semaphore::MAX_PERMITS),
-            )),
-            limit,
-            connections: Arc::new(AtomicU32::new(0)),
-            generation: Mutex::new(watch::Sender::new(())),
-        });
+        let gate = Arc::new(Gate::new(shared, snapshot.drain_timeout, limit));
+        let accept = |listener| listener::accept(listener, Arc::clone(&gate));
         Ok(Self {
-            listeners: listeners
-                .into_iter()
-                .map(|it| listener::accept(it, Arc::clone(&gate)))
-                .collect(),
+            listeners: listeners.into_iter().map(accept).collect(),
             _tests: tests(&gate.shared),
             gate,
             phase,

@@ -21,8 +21,11 @@ pub struct Account {
 impl Account {
     /// Looks `user` up: a name of /etc/passwd, or a number, which needs no entry there (its group is then the same number).
     pub fn find(user: &str) -> Result<Self, SpawnError> {
-        let passwd = fs::read_to_string("/etc/passwd").map_err(SpawnError::Passwd)?;
-        Self::among(&passwd, user)
+        match fs::read_to_string("/etc/passwd") {
+            Ok(passwd) => Self::among(&passwd, user),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::among("", user),
+            Err(error) => Err(SpawnError::Passwd(error)),
+        }
     }
 
     fn among(passwd: &str, user: &str) -> Result<Self, SpawnError> {

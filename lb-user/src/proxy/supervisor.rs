@@ -24,6 +24,7 @@ use super::fds;
 use super::snapshot::{self, PrivateKey, Snapshot, Verify};
 use super::spawn::{Account, Program, SpawnError};
 use super::tls::{self, TlsError};
+use super::worker;
 use crate::clock::Time;
 use crate::config::model;
 use crate::control::api::{ProxyStatus, ServerStatus};
@@ -505,9 +506,7 @@ impl Book {
             Record::Drained => {}
         }
         self.status.ready = self.status.alive && self.accepting && self.every_farm_has_a_server();
-        // Every server may change its health within a tick, and a heartbeat comes with each change.
-        let most = 16 + 4 * u32::try_from(self.status.servers.len()).unwrap_or(u32::MAX / 8);
-        if self.heard > most {
+        if self.heard > MOST_RECORDS {
             Err(Fault::Flood)
         } else {
             Ok(())
@@ -547,22 +546,48 @@ impl Book {
 /// Blocks for at most a few seconds.
 pub fn adopt_listeners(run_dir: &Path) -> Result<Vec<(SocketAddrV4, OwnedFd)>, SupervisorError> {
     let path = run_dir.join(HANDOVER);
-    let stream = match StdUnixStream::connect(&path) {
-        Ok(stream) => stream,
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-            ) =>
-        {
-            return Ok(Vec::new());
-        }
-        Err(source) => return Err(SupervisorError::Handover { path, source }),
+    let Some(stream) = connect(&path)? else {
+        return Ok(Vec::new());
     };
-    adopt(&stream).map_err(|source| SupervisorError::Adopt { path, source })
+    adopt(&stream, worker::FINISH).map_err(|source| SupervisorError::Adopt { path, source })
 }
 
-fn adopt(stream: &StdUnixStream) -> io::Result<Vec<(SocketAddrV4, OwnedFd)>> {
+/// Ends a proxy that a killed agent left behind in `run_dir`, its connections with it, and removes its socket. Whether there
+/// was one. Blocks for at most a few seconds.
+pub fn end_left(run_dir: &Path) -> Result<bool, SupervisorError> {
+    let path = run_dir.join(HANDOVER);
+    let stream = connect(&path)?;
+    let failed = |source| SupervisorError::Adopt {
+        path: path.clone(),
+        source,
+    };
+    if let Some(stream) = &stream {
+        adopt(stream, worker::END).map_err(failed)?;
+        // The end of its process closes the connection.
+        let closed = io::Read::read(&mut { stream }, &mut [0]).map_err(failed)?;
+        if closed != 0 {
+            return Err(failed(io::ErrorKind::InvalidData.into()));
+        }
+    }
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        Ok(()) | Err(_) => Ok(stream.is_some()),
+    }
+}
+
+fn connect(path: &Path) -> Result<Option<StdUnixStream>, SupervisorError> {
+    use io::ErrorKind::{ConnectionRefused, NotFound};
+    match StdUnixStream::connect(path) {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => Ok(None),
+        Err(source) => Err(SupervisorError::Handover {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn adopt(stream: &StdUnixStream, word: [u8; 1]) -> io::Result<Vec<(SocketAddrV4, OwnedFd)>> {
     let owner = rustix::net::sockopt::socket_peercred(stream)?.uid;
     if !owner.is_root() && owner != rustix::process::geteuid() {
         return Err(io::ErrorKind::PermissionDenied.into());
@@ -581,7 +606,7 @@ fn adopt(stream: &StdUnixStream) -> io::Result<Vec<(SocketAddrV4, OwnedFd)>> {
         }
     });
     let adopted = adopted.collect::<io::Result<_>>()?;
-    io::Write::write_all(&mut { stream }, &[1])?;
+    io::Write::write_all(&mut { stream }, &word)?;
     Ok(adopted)
 }
 
@@ -812,6 +837,10 @@ const HANDOVER: &str = "handover.sock";
 /// Time between looks at the child; it sends a heartbeat as often.
 const TICK: Duration = Duration::from_millis(250);
 
+/// Records that a child may send within a tick: every server's health may change, and an agent that was paused finds as many
+/// heartbeats waiting as the socket holds.
+const MOST_RECORDS: u32 = 4096;
+
 /// Ticks of silence after which a child is replaced: 2 s.
 const SILENT_TICKS: u32 = 8;
 
@@ -841,3 +870,167 @@ const BACKLOG: i32 = 4096;
 
 /// Longest PEM file in bytes.
 const LONGEST_PEM: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn book(farms: &[usize]) -> Book {
+        let server = |number: usize| model::Server {
+            name: format!("server{number}"),
+            address: "10.0.0.36:443".parse().unwrap(),
+        };
+        let farm = |servers: &usize| snapshot::Farm {
+            name: "farm".to_owned(),
+            servers: (0..*servers).map(server).collect(),
+            verify: Verify::Nothing,
+            health: model::HealthTest {
+                path: "/".to_owned(),
+                host: "mail.example.test".to_owned(),
+                status: 200,
+                body: String::new(),
+                interval: TICK,
+                timeout: TICK,
+                failures: 1,
+            },
+            response_timeout: TICK,
+            connect_timeout: TICK,
+        };
+        Book::new(&Snapshot {
+            listen: Vec::new(),
+            sites: Vec::new(),
+            farms: farms.iter().map(farm).collect(),
+            drain_timeout: TICK,
+        })
+    }
+
+    const ALIVE: Record = Record::Alive {
+        accepting: true,
+        connections: 3,
+        requests: 2,
+    };
+
+    fn health(farm: u16, server: u16, healthy: bool) -> Record {
+        Record::ServerHealth {
+            farm,
+            server,
+            healthy,
+        }
+    }
+
+    #[test]
+    fn ready_is_an_accepting_child_with_a_healthy_server_in_every_farm() {
+        let mut book = book(&[2, 1]);
+        for (record, ready) in [
+            (ALIVE, false),
+            (health(0, 1, true), false),
+            (health(1, 0, true), true),
+            (health(0, 0, true), true),
+            (health(0, 1, false), true),
+            (health(0, 0, false), false),
+            (health(0, 0, true), true),
+            (Record::Drained, true),
+            (
+                Record::Alive {
+                    accepting: false,
+                    connections: 0,
+                    requests: 0,
+                },
+                false,
+            ),
+            (ALIVE, true),
+        ] {
+            book.record(record).unwrap();
+            assert_eq!(book.status.ready, ready, "{record:?}");
+        }
+        assert_eq!((book.status.connections, book.status.requests), (3, 2));
+        book.dead();
+        assert!(
+            !book.status.ready
+                && !book.status.alive
+                && book.status.servers.iter().all(|server| !server.healthy)
+        );
+    }
+
+    #[test]
+    fn a_child_that_speaks_of_what_there_is_not_is_not_believed() {
+        for (farm, server) in [(0, 2), (1, 1), (2, 0), (u16::MAX, u16::MAX)] {
+            let judged = book(&[2, 1]).record(health(farm, server, true));
+            assert!(matches!(judged, Err(Fault::NoSuchServer)), "{farm} {server}");
+        }
+    }
+
+    #[test]
+    fn silence_is_counted_in_ticks_that_the_agent_was_awake_for() {
+        let mut book = book(&[1]);
+        book.record(ALIVE).unwrap();
+        for _ in 0..SILENT_TICKS {
+            book.tick().unwrap();
+        }
+        assert!(matches!(book.tick(), Err(Fault::Silent)));
+        book.record(ALIVE).unwrap();
+        book.tick().unwrap();
+    }
+
+    #[test]
+    fn what_waited_for_a_paused_agent_is_no_flood() {
+        // A Unix socket of the default size holds fewer than 300 records.
+        let mut book = book(&[1]);
+        for _ in 0..300 {
+            book.record(ALIVE).unwrap();
+        }
+        assert!((0..MOST_RECORDS).any(|_| matches!(book.record(ALIVE), Err(Fault::Flood))));
+    }
+
+    #[test]
+    fn records_come_out_whole_however_the_bytes_arrive() {
+        let mut records = Records::default();
+        records.bytes.extend_from_slice(&ALIVE.encode()[..7]);
+        assert_eq!(records.next(), None);
+        records.bytes.extend_from_slice(&ALIVE.encode()[7..]);
+        records.bytes.extend_from_slice(&Record::Drained.encode()[..1]);
+        assert_eq!(records.next().map(Record::decode), Some(Ok(ALIVE)));
+        assert_eq!(records.next(), None);
+    }
+
+    #[test]
+    fn a_bad_certificate_file_is_named() {
+        let folder = std::env::temp_dir().join(format!("rollcall-pem-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let pair = |name: &str| {
+            let made = rcgen::generate_simple_self_signed(["mail.example.test".to_owned()]).unwrap();
+            let (certificate, key) = (
+                folder.join(format!("{name}.crt")),
+                folder.join(format!("{name}.key")),
+            );
+            std::fs::write(&certificate, made.cert.pem()).unwrap();
+            std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+            (certificate, key)
+        };
+        let ((certificate, key), (other, _)) = (pair("a"), pair("b"));
+        let site = |certificate: &Path, key: &Path| {
+            let site = model::Site {
+                names: vec!["mail.example.test".to_owned()],
+                listen: vec!["192.168.50.8:443".parse().unwrap()],
+                certificate: certificate.to_owned(),
+                key: key.to_owned(),
+                farm: "exchange".to_owned(),
+            };
+            site_snapshot(&site, 0)
+                .map(drop)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(site(&certificate, &key), Ok(()));
+        assert_eq!(site(&other, &key), Err(format!("cannot use {}", other.display())));
+        assert_eq!(
+            site(&certificate, &certificate),
+            Err(format!("cannot use {}", certificate.display()))
+        );
+        let missing = folder.join("missing");
+        assert_eq!(
+            site(&certificate, &missing),
+            Err(format!("cannot read {}", missing.display()))
+        );
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -11,7 +11,8 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_t
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, ServerConfig,
+    SignatureScheme,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -142,7 +143,7 @@ impl ServerCertVerifier for SameCertificate {
         if self.leaves.iter().any(|wanted| wanted == leaf) {
             Ok(ServerCertVerified::assertion())
         } else {
-            Err(CertificateError::ApplicationVerificationFailure.into())
+            Err(CertificateError::Other(OtherError(Arc::new(AnotherCertificate))).into())
         }
     }
 
@@ -180,6 +181,13 @@ impl ServerCertVerifier for SameCertificate {
             .supported_schemes()
     }
 }
+
+/// A server is not who it must be.
+#[derive(Debug, Error)]
+#[error(
+    "the server presents another certificate than the site's; hint: give both the same, or set the farm's `verify`"
+)]
+struct AnotherCertificate;
 
 /// Accepts any server, as the operator said.
 #[derive(Debug)]

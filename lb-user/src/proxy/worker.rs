@@ -44,15 +44,24 @@ pub fn main() -> ExitCode {
 fn run() -> Result<(), WorkerError> {
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
+        // Where the log cannot be written, as after the death of who read it, complaining of that there would panic.
+        .log_internal_errors(false)
         .with_ansi(false)
         .init();
+    // For `ps`: the program is started by a number.
+    rustix::thread::set_name(c"rollcall-proxy").map_err(|error| WorkerError::System(error.into()))?;
     let work = prepare()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(work.threads)
         .enable_all()
         .build()
         .map_err(WorkerError::System)?;
-    runtime.block_on(serve(work))
+    // On the threads that serve clients: were they stuck, so would be the heartbeat.
+    let served = runtime.spawn(serve(work));
+    runtime
+        .block_on(served)
+        .map_err(io::Error::other)
+        .map_err(WorkerError::System)?
 }
 
 /// What a worker holds once it is locked in: all it will ever get.
@@ -295,7 +304,10 @@ impl Worker {
     async fn orphaned(mut self, handover: Handover) -> Result<(), WorkerError> {
         tracing::warn!("the agent is gone; serving on until the next one asks for the listening sockets");
         let handed_over = tokio::select! {
-            () = handover.wait() => true,
+            ended = handover.wait() => match ended {
+                Wish::Finish => true,
+                Wish::End(_until_closed) => return Ok(()),
+            },
             _ = self.terminate.recv() => false,
         };
         drop(handover);
@@ -321,16 +333,24 @@ struct Handover {
     agent: u32,
 }
 
+/// What whoever took the sockets wants of us.
+enum Wish {
+    /// Let connections end in their own time.
+    Finish,
+    /// Be gone; the connection closes with this process, and so tells of its end.
+    End(UnixStream),
+}
+
 impl Handover {
-    /// Returns once an agent has the sockets.
-    async fn wait(&self) {
+    /// Returns once an agent, or a clean-up, has the sockets.
+    async fn wait(&self) -> Wish {
         loop {
             let handed = match self.socket.accept().await {
                 Ok((stream, _)) => self.hand(stream).await,
                 Err(error) => Err(error),
             };
             match handed {
-                Ok(()) => return,
+                Ok(wish) => return wish,
                 Err(error) => {
                     tracing::warn!(%error, "the listening sockets were not handed over");
                     tokio::time::sleep(HEARTBEAT).await;
@@ -340,7 +360,7 @@ impl Handover {
     }
 
     /// Gives the sockets to who is allowed to have them, and waits for the word that they arrived.
-    async fn hand(&self, mut stream: UnixStream) -> io::Result<()> {
+    async fn hand(&self, mut stream: UnixStream) -> io::Result<Wish> {
         let uid = stream.peer_cred()?.uid();
         if uid != 0 && uid != self.agent {
             return Err(io::ErrorKind::PermissionDenied.into());
@@ -350,9 +370,13 @@ impl Handover {
         stream.writable().await?;
         let stream_std = stream.as_fd().try_clone_to_owned().map(StdUnixStream::from)?;
         fds::send(&stream_std, &count, &fds)?;
-        let mut arrived = [0];
-        timeout(HANDOVER_TIMEOUT, stream.read_exact(&mut arrived)).await??;
-        Ok(())
+        let mut word = [0];
+        timeout(HANDOVER_TIMEOUT, stream.read_exact(&mut word)).await??;
+        match word {
+            FINISH => Ok(Wish::Finish),
+            END => Ok(Wish::End(stream)),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
     }
 }
 
@@ -383,6 +407,12 @@ pub enum WorkerError {
     #[error("the system refused")]
     System(#[source] io::Error),
 }
+
+/// The word of an agent that has the sockets: finish your connections.
+pub(super) const FINISH: [u8; 1] = [1];
+
+/// The word of a clean-up: end at once.
+pub(super) const END: [u8; 1] = [2];
 
 /// Time between heartbeats to the agent.
 const HEARTBEAT: Duration = Duration::from_millis(250);

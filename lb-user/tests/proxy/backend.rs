@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -95,6 +96,8 @@ async fn answer(request: Request<Incoming>, state: &State, connection: usize) ->
         "/early" => {
             let mut response = text("log on first");
             *response.status_mut() = StatusCode::UNAUTHORIZED;
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
             response
         }
         "/hang" => std::future::pending().await,

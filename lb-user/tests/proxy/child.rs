@@ -2,6 +2,7 @@
 
 use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -285,6 +286,25 @@ async fn a_connection_request_in_the_queue_survives_the_hand_over() {
     let second = place.start().await;
     assert_eq!(Client::over(waiting).await.get("/who").await.status(), 200);
     second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_may_be_where_its_user_cannot_walk() {
+    let place = Place::new().await;
+    let hidden = place.run_dir.join("hidden");
+    std::fs::create_dir(&hidden).unwrap();
+    std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let program = hidden.join("rollcall");
+    std::fs::copy(env!("CARGO_BIN_EXE_rollcall"), &program).unwrap();
+    let listeners = bind_listeners(&[place.address], Vec::new()).unwrap();
+    let spec = Spec {
+        program,
+        ..place.spec(listeners)
+    };
+    let supervisor = Supervisor::start(spec).unwrap();
+    status_becomes(&supervisor, |status| status.ready).await;
+    assert_eq!(place.get().await, 200);
+    supervisor.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 //! and prints a table.
 
 pub mod failover;
+pub mod packet;
 pub mod proxy;
 
 use std::fs;

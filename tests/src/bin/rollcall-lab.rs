@@ -57,6 +57,8 @@ enum Command {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Bench {
+    /// Nanoseconds for one packet through the XDP program.
+    Packet,
     /// How long service is away when a node dies.
     Failover,
     /// Requests a second through the reverse proxy.
@@ -76,6 +78,9 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo { keep, json } => return demo::run(Options { keep, json }),
+        Command::Bench {
+            what: Bench::Packet, ..
+        } => bench::publish("packet", &bench::packet::run()?)?,
         Command::Bench {
             what: Bench::Failover,
             quick,

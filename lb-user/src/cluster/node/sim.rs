@@ -728,7 +728,7 @@ fn seeds() -> std::ops::Range<u64> {
         .ok()
         .and_then(|first| first.parse().ok())
         .unwrap_or(0);
-    first..first + count.unwrap_or(40)
+    first..first + count.unwrap_or(25)
 }
 
 fn random_sim(seed: u64) -> Sim {

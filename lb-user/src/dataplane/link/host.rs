@@ -98,16 +98,17 @@ impl Record {
         set: u32,
         enough: impl Fn(u32) -> bool,
     ) -> Result<(), SettingError> {
-        let known = self
-            .settings
-            .iter()
-            .any(|known| known.interface == interface && known.name == name);
+        let mine = |known: &&mut Setting| known.interface == interface && known.name == name;
+        if let Some(known) = self.settings.iter_mut().find(mine) {
+            known.set = set;
+            return Ok(());
+        }
         let Some(was) = read(interface, name)? else {
             return Ok(());
         };
         // The kernel goes by the larger of the interface's own value and that of `all`.
         let effective = was.max(read("all", name)?.unwrap_or(0));
-        if !known && !enough(effective) {
+        if !enough(effective) {
             self.settings.push(Setting {
                 interface: interface.to_owned(),
                 name: name.to_owned(),

@@ -11,6 +11,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::{InspectError, Interface, Link, LinkError, Lock, teardown};
 use crate::config::model::Config;
+use crate::preflight;
 
 const MAC: [u8; 6] = [0x03, 0xbf, 192, 168, 50, 8];
 
@@ -137,10 +138,72 @@ fn the_kernel_answers_nobody_for_the_cluster_ip_but_still_for_other_addresses() 
     in_namespace(|config| {
         ip("address add 10.9.9.9/32 dev lo");
         let link = Link::setup(config, &interface(), MAC).unwrap();
-        let asks = |address: Ipv4Addr| crate::preflight::probe_from("peer", address).unwrap();
+        let asks = |address: Ipv4Addr| preflight::probe_from("peer", address).unwrap();
         assert!(asks(Ipv4Addr::new(192, 168, 50, 8)).is_empty());
         assert_eq!(asks(Ipv4Addr::new(10, 9, 9, 9)), [interface().mac]);
         link.teardown().unwrap();
+    });
+}
+
+#[test]
+fn preflight_tells_what_is_wrong_with_interface_and_network() {
+    type Spoil = fn(&mut Config);
+    let cases: [(Spoil, &str, bool); 5] = [
+        (
+            |config| config.local.interface = "eth7".into(),
+            "there is no interface eth7; hint:",
+            true,
+        ),
+        (
+            |config| config.cluster.nodes[0].address = [192, 168, 50, 9].into(),
+            "interface nic has 192.168.50.6, not",
+            true,
+        ),
+        (
+            |config| config.cluster.cluster_ips[0].address = [10, 0, 0, 8].into(),
+            "cluster IP 10.0.0.8 is not in the network 192.168.50.6/24",
+            true,
+        ),
+        // Seen from `nic`, the other end of the cable is another machine.
+        (
+            |_| drop(ip("address add 192.168.50.8/32 dev other")),
+            "answers for cluster IP 192.168.50.8; hint:",
+            false,
+        ),
+        (
+            |_| drop(ip("link set nic down")),
+            "interface nic is down; hint: ip link set nic up",
+            false,
+        ),
+    ];
+    in_namespace(move |config| {
+        assert_eq!(preflight::check(config, MAC, false).unwrap(), interface());
+        for (spoil, expected, configuration) in cases {
+            let mut config = config.clone();
+            spoil(&mut config);
+            let errors = preflight::check(&config, MAC, false).unwrap_err();
+            assert!(errors.to_string().contains(expected), "{expected}: {errors}");
+            assert_eq!(errors.is_configuration(), configuration, "{expected}");
+        }
+    });
+}
+
+#[test]
+fn a_fellow_nodes_answer_is_no_obstacle_and_a_taken_port_is() {
+    in_namespace(|config| {
+        ip("address add 192.168.50.8/32 dev other");
+        let fellow = Interface::inspect("peer").unwrap().mac;
+        assert!(preflight::check(config, fellow, false).is_ok());
+        let _taken = std::net::UdpSocket::bind("0.0.0.0:7644").unwrap();
+        let errors = preflight::check(config, fellow, false).unwrap_err().to_string();
+        assert!(
+            errors.contains("UDP port 7644 of 192.168.50.6 cannot be used: Address"),
+            "{errors}"
+        );
+        assert!(
+            preflight::check(config, fellow, true).is_ok(),
+            "the earlier agent's own"
+        );
     });
 }
 

@@ -11,7 +11,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 /// What attaching has to know of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Interface {
+pub(crate) struct Nic {
     pub(crate) name: String,
     pub(crate) index: u32,
     /// `None`: not an Ethernet interface.
@@ -29,24 +29,26 @@ pub(crate) struct AttachedXdp {
     pub(crate) program: u32,
 }
 
-impl Interface {
+impl Nic {
     /// The interface of this network namespace with that name; `None` where there is none.
     pub(crate) fn find(name: &str) -> io::Result<Option<Self>> {
         // The kernel's limit; it would answer a longer name with an error that tells less.
         if name.is_empty() || name.len() > 15 {
             return Ok(None);
         }
-        match ask(name)? {
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
-                Ok(Some(Self::of(name, &link)))
-            }
-            NetlinkPayload::Error(error) if error.to_io().kind() == io::ErrorKind::NotFound => Ok(None),
-            NetlinkPayload::Error(error) if is_no_device(&error.to_io()) => Ok(None),
-            NetlinkPayload::Error(error) => Err(error.to_io()),
-            _ => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the kernel's answer describes no interface",
-            )),
+        let answer = ask(name)?;
+        if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) = answer {
+            return Ok(Some(Self::of(name, &link)));
+        }
+        let NetlinkPayload::Error(error) = answer else {
+            let text = "the kernel's answer describes no interface";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        };
+        let error = error.to_io();
+        if is_no_device(&error) {
+            Ok(None)
+        } else {
+            Err(error)
         }
     }
 
@@ -87,16 +89,17 @@ fn ask(name: &str) -> io::Result<NetlinkPayload<RouteNetlinkMessage>> {
 }
 
 fn mac_of(attribute: &LinkAttribute) -> Option<[u8; 6]> {
-    match attribute {
-        LinkAttribute::Address(address) => address.as_slice().try_into().ok(),
-        _ => None,
-    }
+    let LinkAttribute::Address(address) = attribute else {
+        return None;
+    };
+    address.as_slice().try_into().ok()
 }
 
 fn is_veth(attribute: &LinkAttribute) -> bool {
-    match attribute {
-        LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::Kind(InfoKind::Veth)),
-        _ => false,
+    if let LinkAttribute::LinkInfo(infos) = attribute {
+        infos.contains(&LinkInfo::Kind(InfoKind::Veth))
+    } else {
+        false
     }
 }
 
@@ -104,9 +107,11 @@ fn xdp_of(attribute: &LinkAttribute) -> Option<AttachedXdp> {
     let LinkAttribute::Xdp(xdp) = attribute else {
         return None;
     };
-    let program = xdp.iter().find_map(|fact| match fact {
-        LinkXdp::ProgId(id) => Some(*id),
-        _ => None,
+    let program = xdp.iter().find_map(|fact| {
+        let LinkXdp::ProgId(id) = fact else {
+            return None;
+        };
+        Some(*id)
     })?;
     Some(AttachedXdp {
         native: xdp.contains(&LinkXdp::Attached(XdpAttached::Driver)),

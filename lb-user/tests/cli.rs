@@ -1,0 +1,280 @@
+//! The command line from outside: what is printed where, and the exit status. The agent is a stand-in on a real control
+//! socket.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics, in its helpers too"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use lb_user::control::api::{
+    Answer, Count, InterfaceStatus, NodeStatus, ProxyStatus, Request, ServerStatus, Status, TableStatus,
+};
+use lb_user::control::server::{Sockets, serve};
+use lb_user::dataplane::link::{Interface, Link, Lock};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+#[test]
+fn a_wrong_configuration_ends_with_2_and_the_rest_with_1() {
+    let folder = Folder::new("exit");
+    let missing = rollcall(&["check", "/nonexistent/cluster.toml"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert_eq!(stdout(&missing), "");
+    assert!(
+        stderr(&missing).starts_with("error: /nonexistent/cluster.toml: cannot be read"),
+        "{}",
+        stderr(&missing)
+    );
+
+    let usage = rollcall(&["check"]);
+    assert_eq!(usage.status.code(), Some(2));
+
+    let no_agent = rollcall(&["status", "--run-dir", folder.path()]);
+    assert_eq!(no_agent.status.code(), Some(1));
+    assert!(
+        stderr(&no_agent).contains("\nhint: start it: rollcall run --config FILE"),
+        "{}",
+        stderr(&no_agent)
+    );
+}
+
+#[test]
+fn status_opens_with_what_is_wrong_and_fits_80_columns() {
+    let folder = Folder::new("status");
+    let _agent = agent(&folder.0);
+    let output = rollcall(&["status", "--run-dir", folder.path()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert_eq!(
+        text.lines().next(),
+        Some("arr2 is silent for 12 s: does UDP port 7644 reach it?")
+    );
+    let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 80).collect();
+    assert!(wide.is_empty(), "{wide:#?}\n{text}");
+    for shown in [
+        "8000-8099",
+        "sbex1",
+        "pass-mine",
+        "a-very-long-n…",
+        "UDP 7644 heartbeats, TCP 7645",
+    ] {
+        assert!(text.contains(shown), "{shown}\n{text}");
+    }
+    assert!(
+        !text.contains("never-counted") && !text.contains('\x1b'),
+        "{text}"
+    );
+}
+
+#[test]
+fn status_json_is_one_line_that_reads_back() {
+    let folder = Folder::new("json");
+    let _agent = agent(&folder.0);
+    let output = rollcall(&["status", "--json", "--run-dir", folder.path()]);
+    let text = stdout(&output);
+    assert_eq!(text.lines().count(), 1);
+    assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status());
+}
+
+#[test]
+fn drain_prints_the_agents_sentence_and_a_refusal_ends_with_1() {
+    let folder = Folder::new("drain");
+    let _agent = agent(&folder.0);
+    let done = rollcall(&["drain", "--run-dir", folder.path()]);
+    assert_eq!(
+        (done.status.code(), stdout(&done).as_str()),
+        (Some(0), "arr1 drains\n")
+    );
+    let refused = rollcall(&["resume", "arr9", "--run-dir", folder.path()]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(
+        stderr(&refused),
+        "error: there is no node arr9\nhint: see rollcall status\n"
+    );
+}
+
+#[test]
+fn cleanup_takes_away_what_a_killed_agent_left_and_refuses_while_one_runs() {
+    let folder = Folder::new("cleanup");
+    let file = folder.configuration();
+    let thread = std::thread::spawn(move || {
+        // SAFETY: only the network namespace is left, on which no other thread's memory or descriptors depend.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("these tests need root");
+        run("ip link add nic type veth peer name peer");
+        let clean = run("ip -o address show dev lo") + &run("ip maddress show dev nic");
+        let config = lb_user::config::load(&file, None).unwrap();
+        let nic = Interface::inspect("nic").unwrap();
+        drop(Link::setup(&config, &nic, [0x03, 0xbf, 192, 168, 50, 8]).unwrap());
+        let cleanup = || rollcall(&["cleanup", "--config", file.to_str().unwrap()]);
+
+        let lock = Lock::take(&nic).unwrap();
+        let refused = cleanup();
+        assert_eq!(refused.status.code(), Some(1));
+        let expected = format!(
+            "an agent is running on interface nic already (pid {})",
+            std::process::id()
+        );
+        assert!(stderr(&refused).contains(&expected), "{}", stderr(&refused));
+        drop(lock);
+
+        let agent = agent(&config.local.run_dir);
+        assert!(stderr(&cleanup()).contains("\nhint: stop it"));
+        drop(agent);
+
+        assert_eq!(stdout(&cleanup()), "this host is as it was before the agent\n");
+        assert_eq!(
+            run("ip -o address show dev lo") + &run("ip maddress show dev nic"),
+            clean
+        );
+        assert!(!config.local.run_dir.exists());
+        assert_eq!(stdout(&cleanup()), "nothing was left\n");
+    });
+    thread.join().unwrap();
+}
+
+fn run(command: &str) -> String {
+    let mut words = command.split(' ');
+    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+    assert!(output.status.success(), "{command}: {}", stderr(&output));
+    stdout(&output)
+}
+
+async fn answer(request: Request) -> Answer {
+    match request {
+        Request::Status => Answer::Status(Box::new(status())),
+        Request::Drain { .. } => Answer::Done {
+            text: "arr1 drains".into(),
+        },
+        Request::Resume { node } => {
+            let node = node.unwrap_or_default();
+            Answer::Error {
+                text: format!("there is no node {node}; hint: see rollcall status"),
+            }
+        }
+    }
+}
+
+/// Every field as wide as it may become.
+fn status() -> Status {
+    let node = NodeStatus {
+        name: "a-very-long-name-of-a-node".into(),
+        priority: 64,
+        address: "192.168.150.107".into(),
+        state: "draining".into(),
+        holds: 4096,
+        silent_ms: Some(123_456),
+        ready: true,
+    };
+    let table = TableStatus {
+        filtering: "multiple".into(),
+        ports: "25, 80, 443, 8000-8099, 9000-9099, 9443".into(),
+        mine: 4096,
+        arriving: 4096,
+        departing: 4096,
+        states: "m".repeat(4096),
+    };
+    let server = ServerStatus {
+        farm: "exchange".into(),
+        name: "sbex1".into(),
+        address: "192.168.150.107:65535".into(),
+        healthy: false,
+    };
+    let most = Count {
+        packets: u64::MAX,
+        bytes: u64::MAX,
+    };
+    Status {
+        node: "arr1".into(),
+        problem: Some("arr2 is silent for 12 s: does UDP port 7644 reach it?".into()),
+        state: "serving".into(),
+        default_host: Some("arr1".into()),
+        nodes: vec![node],
+        tables: vec![table],
+        interface: InterfaceStatus {
+            name: "enp0s31f6np1vf3".into(),
+            xdp: "generic".into(),
+            why: Some("the driver has no XDP".into()),
+            cluster_mac: "03:bf:c0:a8:32:08".into(),
+            ..InterfaceStatus::default()
+        },
+        counters: [
+            ("pass-mine".into(), most),
+            ("never-counted".into(), Count::default()),
+        ]
+        .into(),
+        proxy: Some(ProxyStatus {
+            alive: true,
+            pid: Some(4_194_304),
+            servers: vec![server],
+            ..ProxyStatus::default()
+        }),
+        heartbeat_port: 7644,
+        peer_port: 7645,
+        events: vec!["arr2 joined".into()],
+        ..Status::default()
+    }
+}
+
+fn agent(run_dir: &Path) -> tokio::runtime::Runtime {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let sockets = runtime.block_on(async { Sockets::bind(run_dir).unwrap() });
+    runtime.spawn(async move { serve(&sockets, answer).await });
+    runtime
+}
+
+fn rollcall(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_rollcall"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("rollcall-cli-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Folder {
+    /// A cluster of this node alone, on `nic`, with its run folder in this one.
+    fn configuration(&self) -> PathBuf {
+        let file = self.0.join("cluster.toml");
+        let cluster = "[cluster]\nip = \"192.168.50.8/24\"\nmode = \"multicast\"\n\
+                       [[node]]\nname = \"arr1\"\naddress = \"192.168.50.6\"\npriority = 1\n";
+        std::fs::write(&file, cluster).unwrap();
+        let node = format!(
+            "name = \"arr1\"\ninterface = \"nic\"\nrun_dir = \"{}/run\"\n",
+            self.path()
+        );
+        std::fs::write(self.0.join("node.toml"), node).unwrap();
+        file
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
