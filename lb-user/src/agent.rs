@@ -29,7 +29,7 @@ use tracing::{info, warn};
 use self::events::EventLog;
 use self::operator::Shared;
 use crate::clock::Time;
-use crate::cluster::driver::{Cluster, DataPath, Input, Output};
+use crate::cluster::driver::{Cluster, DataPath, Handle, Input, Output};
 use crate::cluster::node::{Event, Order, Settings};
 use crate::cluster::scan;
 use crate::cluster::sets::BucketSet;
@@ -37,8 +37,9 @@ use crate::cluster::transport::Network;
 use crate::config::model::Config;
 use crate::config::secret::ClusterSecret;
 
+use crate::control::api::InterfaceStatus;
 use crate::dataplane::link::{self, Interface, Link, Lock};
-use crate::dataplane::{self, Dataplane, Lease, OwnerTables, Plan};
+use crate::dataplane::{self, Counters, Dataplane, Lease, OwnerTables, Plan};
 use crate::proxy::supervisor::{self, Supervisor};
 use crate::{control, preflight};
 
@@ -47,10 +48,7 @@ const HAND_OVER: Duration = Duration::from_secs(3);
 
 /// Runs the agent until it is told to stop by SIGTERM or SIGINT; a second signal does not wait for connections in flight.
 pub fn run(config: Config) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let mut agent = Agent::new(config)?;
         let up = agent.bring_up().await;
@@ -126,64 +124,61 @@ impl Agent {
             .with_context(|| format!("cannot make the run folder {}", config.local.run_dir.display()))?;
         let pins = dataplane::pins_of(&config.local.interface)?;
         let publishes = !config.cluster.sites.is_empty() && !config.cluster.observe;
-        let adopted = if publishes {
-            supervisor::adopt_listeners(&config.local.run_dir)?
-        } else {
-            Vec::new()
-        };
+        let adopted =
+            if publishes { supervisor::adopt_listeners(&config.local.run_dir)? } else { Vec::new() };
         let resumed = pins.exists() || !adopted.is_empty();
         let mac = self.plan.config.cluster_mac;
         let checked = Arc::clone(&config);
         let nic = tokio::task::spawn_blocking(move || preflight::check(&checked, mac, resumed)).await??;
-        let proxy = if publishes {
-            Some(self.prepare_proxy(adopted)?)
-        } else {
-            None
-        };
+        let proxy = if publishes { Some(self.prepare_proxy(adopted)?) } else { None };
 
-        let interface = &config.local.interface;
-        let dataplane =
-            self.dataplane
-                .insert(Dataplane::attach(&self.plan, interface, config.local.xdp, &pins)?);
-        let (tables, lease) = dataplane.writers();
+        let dataplane = Dataplane::attach(&self.plan, &config.local.interface, config.local.xdp, &pins)?;
+        let dataplane = self.dataplane.insert(dataplane);
         let (counters, interface) = (dataplane.counters(), dataplane.status());
         self.link = true;
         for warning in Link::setup(&config, &nic, mac)?.warnings {
             warn!("{warning}");
         }
+        let cluster = self.start_cluster(&nic, publishes)?;
+        if let Some(spec) = proxy {
+            self.proxy = Some(Supervisor::start(spec)?);
+        }
+        self.open_control(cluster, counters, interface)?;
+        info!(node = %config.local.name, interface = %config.local.interface, "started");
+        Ok(())
+    }
+
+    fn start_cluster(&mut self, nic: &Interface, publishes: bool) -> Result<Handle> {
+        let dataplane = self.dataplane.as_mut().context("the cluster thread needs the data path")?;
+        let (tables, lease) = dataplane.writers();
         let (sender, outputs) = unbounded_channel();
         self.outputs = Some(outputs);
-        let (settings, network) = (self.settings(&nic, publishes), self.network(&nic));
+        let (settings, network) = (self.settings(nic, publishes), self.network(nic));
         let maps = Maps { tables, lease };
         let cluster = Cluster::start(settings, network, self.secret.clone(), maps, nic.carrier, sender)?;
         if let Some(why) = &cluster.ordinary_priority {
             warn!(%why, "the cluster thread has no real-time priority: a busy host may delay heartbeats");
         }
-        let handle = self.cluster.insert(cluster).handle();
-        if let Some(spec) = proxy {
-            self.proxy = Some(Supervisor::start(spec)?);
-        }
-        self.open_control(Shared {
-            config: Arc::clone(&config),
-            cluster: handle,
-            counters,
-            interface,
-            tables: self
-                .plan
-                .tables
-                .iter()
-                .map(|table| (table.filtering, ports_text(&table.ports)))
-                .collect(),
-            proxy: self.proxy.as_ref().map(Supervisor::status),
-            events: Arc::clone(&self.events),
-        })?;
-        info!(node = %config.local.name, interface = %config.local.interface, "started");
-        Ok(())
+        Ok(self.cluster.insert(cluster).handle())
     }
 
-    fn open_control(&mut self, shared: Shared) -> Result<()> {
+    fn open_control(
+        &mut self,
+        cluster: Handle,
+        counters: Counters,
+        interface: InterfaceStatus,
+    ) -> Result<()> {
+        let tables = self.plan.tables.iter();
+        let shared = Arc::new(Shared {
+            config: Arc::clone(&self.config),
+            cluster,
+            counters,
+            interface,
+            tables: tables.map(|table| (table.filtering, ports_text(&table.ports))).collect(),
+            proxy: self.proxy.as_ref().map(Supervisor::status),
+            events: Arc::clone(&self.events),
+        });
         let sockets = control::server::Sockets::bind(&self.config.local.run_dir)?;
-        let shared = Arc::new(shared);
         self.control = Some(tokio::spawn(async move {
             let answer = move |request| {
                 let shared = Arc::clone(&shared);
@@ -210,12 +205,7 @@ impl Agent {
 
     fn settings(&self, nic: &Interface, publishes: bool) -> Settings {
         let me = self.config.me();
-        let others = self
-            .config
-            .cluster
-            .nodes
-            .iter()
-            .filter(|node| node.priority != me.priority);
+        let others = self.config.cluster.nodes.iter().filter(|node| node.priority != me.priority);
         let timing = self.config.cluster.timing;
         Settings {
             me: me.priority,
@@ -247,10 +237,7 @@ impl Agent {
 
     /// Goes on until a signal comes, or the cluster thread fails.
     async fn serve(&mut self) -> Result<()> {
-        let mut outputs = self
-            .outputs
-            .take()
-            .context("the cluster thread was not started")?;
+        let mut outputs = self.outputs.take().context("the cluster thread was not started")?;
         let mut proxy = self.proxy.as_ref().map(Supervisor::status);
         let served = loop {
             tokio::select! {
@@ -376,14 +363,8 @@ impl Agent {
 fn locate(plan: &Plan, local: SocketAddrV4, remote: SocketAddrV4) -> Option<(usize, Bucket)> {
     let config = &plan.config;
     let count = usize::try_from(config.cluster_ip_count).ok()?;
-    config
-        .cluster_ips
-        .get(..count)?
-        .contains(&local.ip().octets())
-        .then_some(())?;
-    let rule = config
-        .rules
-        .get(usize::from(plan.port_rules.0[usize::from(local.port())]))?;
+    config.cluster_ips.get(..count)?.contains(&local.ip().octets()).then_some(())?;
+    let rule = config.rules.get(usize::from(plan.port_rules.0[usize::from(local.port())]))?;
     let bucket = bucket_of(config.seed, rule.affinity(), remote.ip().octets(), remote.port());
     (rule.enabled != 0).then_some((usize::from(rule.table), bucket))
 }
@@ -391,11 +372,7 @@ fn locate(plan: &Plan, local: SocketAddrV4, remote: SocketAddrV4) -> Option<(usi
 /// Port ranges as `443,8000-8099`.
 fn ports_text(ports: &[(u16, u16)]) -> String {
     let range = |(first, last): &(u16, u16)| {
-        if first == last {
-            first.to_string()
-        } else {
-            format!("{first}-{last}")
-        }
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
     };
     ports.iter().map(range).collect::<Vec<_>>().join(",")
 }

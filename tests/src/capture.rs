@@ -59,9 +59,7 @@ impl Capture {
     /// Ends it.
     pub fn finish(self) -> Result<Flows> {
         self.stop.store(true, Ordering::Release);
-        self.thread
-            .join()
-            .map_err(|_| anyhow::anyhow!("the capture panicked"))??;
+        self.thread.join().map_err(|_| anyhow::anyhow!("the capture panicked"))??;
         Ok(std::mem::take(&mut *locked(&self.flows)))
     }
 }
@@ -143,9 +141,7 @@ impl Flows {
 
     /// How many flows of a node that is gone were reset by another.
     pub fn orphans_reset(&self, gone: &[Gone]) -> usize {
-        self.by_several()
-            .filter(|(_, voices)| is_orphan_reset(voices, gone))
-            .count()
+        self.by_several().filter(|(_, voices)| is_orphan_reset(voices, gone)).count()
     }
 
     fn by_several(&self) -> impl Iterator<Item = (&Flow, &Vec<Voice>)> {
@@ -155,9 +151,7 @@ impl Flows {
     /// Attempts that were answered but not captured: what this capture missed. A measure of its own honesty.
     pub fn missed(&self, attempts: &[Attempt]) -> usize {
         let answered = attempts.iter().filter(|attempt| attempt.answered.is_some());
-        answered
-            .filter(|attempt| !self.by.contains_key(&(attempt.source, 443)))
-            .count()
+        answered.filter(|attempt| !self.by.contains_key(&(attempt.source, 443))).count()
     }
 
     /// Takes one frame in.
@@ -264,12 +258,7 @@ fn parse(frame: &[u8], now: Time) -> Option<(Flow, Voice)> {
 /// Passes the headers of frames whose IPv4 source is the cluster IP, and nothing else.
 fn from_cluster_ip() -> [SockFilter; 4] {
     let insn = SockFilter::new;
-    [
-        insn(0x20, 0, 0, 26),
-        insn(0x15, 0, 1, CLUSTER_IP.to_bits()),
-        insn(0x06, 0, 0, 200),
-        insn(0x06, 0, 0, 0),
-    ]
+    [insn(0x20, 0, 0, 26), insn(0x15, 0, 1, CLUSTER_IP.to_bits()), insn(0x06, 0, 0, 200), insn(0x06, 0, 0, 0)]
 }
 
 #[cfg(test)]
@@ -321,12 +310,7 @@ mod tests {
 
     #[test]
     fn one_node_and_bare_acknowledgements_of_another_are_none() {
-        let flows = heard(&[
-            (A, Says::SynAck),
-            (A, Says::Data),
-            (B, Says::Ack),
-            (A, Says::Reset),
-        ]);
+        let flows = heard(&[(A, Says::SynAck), (A, Says::Data), (B, Says::Ack), (A, Says::Reset)]);
         assert_eq!(flows.answered_twice(&[]), Vec::<String>::new());
         assert_eq!(flows.len(), 1);
     }
@@ -334,34 +318,14 @@ mod tests {
     #[test]
     fn a_reset_of_what_a_dead_node_left_is_no_double_but_a_reset_beside_a_living_one_is() {
         let flows = heard(&[(A, Says::SynAck), (A, Says::Data), (B, Says::Reset)]);
-        let gone = |from| {
-            [Gone {
-                mac: A,
-                from: Time::from_nanos(from),
-                until: Some(Time::from_nanos(5)),
-            }]
-        };
+        let gone = |from| [Gone { mac: A, from: Time::from_nanos(from), until: Some(Time::from_nanos(5)) }];
         assert_eq!(flows.answered_twice(&gone(2)).len(), 0);
         assert_eq!(flows.orphans_reset(&gone(2)), 1);
-        assert_eq!(
-            flows.answered_twice(&gone(4)).len(),
-            1,
-            "reset before it was gone"
-        );
+        assert_eq!(flows.answered_twice(&gone(4)).len(), 1, "reset before it was gone");
         let ack = (A, Says::Ack);
-        let returned = heard(&[
-            (A, Says::SynAck),
-            (A, Says::Data),
-            (B, Says::Reset),
-            ack,
-            ack,
-            (A, Says::Data),
-        ]);
-        assert_eq!(
-            returned.answered_twice(&gone(2)).len(),
-            0,
-            "it spoke again after its return"
-        );
+        let returned =
+            heard(&[(A, Says::SynAck), (A, Says::Data), (B, Says::Reset), ack, ack, (A, Says::Data)]);
+        assert_eq!(returned.answered_twice(&gone(2)).len(), 0, "it spoke again after its return");
         let late = heard(&[(A, Says::SynAck), ack, ack, ack, ack, (B, Says::Reset)]);
         assert_eq!(late.answered_twice(&gone(2)).len(), 1, "reset after its return");
         let answered = heard(&[(A, Says::SynAck), (B, Says::SynAck)]);

@@ -42,12 +42,7 @@ impl Scenario {
         let pulses = pulses(&cluster)?;
         let flood = Prober::flood(&cluster.lab, RATE, LONGEST)?;
         std::thread::sleep(Duration::from_millis(500));
-        Ok(Self {
-            cluster,
-            pulses,
-            capture,
-            flood: Some(flood),
-        })
+        Ok(Self { cluster, pulses, capture, flood: Some(flood) })
     }
 
     /// Ends the new connections; those that are open go on.
@@ -95,10 +90,7 @@ fn pulses(cluster: &Cluster) -> Result<Vec<(String, Pulse)>> {
             return Ok(pulses);
         }
     }
-    bail!(
-        "some node gets no connection; connections opened: {}",
-        pulses.len()
-    )
+    bail!("some node gets no connection; connections opened: {}", pulses.len())
 }
 
 /// What was seen. The `assert_` functions panic with what they found.
@@ -126,11 +118,7 @@ impl Outcome {
             self.flows.len(),
             doubles[..doubles.len().min(5)].join("\n")
         );
-        assert_eq!(
-            self.flows.missed(&self.attempts),
-            0,
-            "the capture missed flows that the client saw"
-        );
+        assert_eq!(self.flows.missed(&self.attempts), 0, "the capture missed flows that the client saw");
         assert_eq!(self.leftovers, Vec::<String>::new(), "left behind by the lab");
     }
 
@@ -138,10 +126,7 @@ impl Outcome {
     pub fn assert_unbroken(&self, node: &str) {
         for report in self.through(node) {
             assert_eq!(report.broken, None, "a connection through {node} broke");
-            assert!(
-                report.exchanges.len() > 5,
-                "a connection through {node} saw no traffic"
-            );
+            assert!(report.exchanges.len() > 5, "a connection through {node} saw no traffic");
         }
     }
 
@@ -165,10 +150,7 @@ impl Outcome {
     /// Prints what the fault cost: of the attempts in the time when nothing else happened.
     pub fn print_outage(&self, what: &str, fault: Time, held: &Held) {
         let attempts = self.attempts.iter();
-        let undisturbed: Vec<_> = attempts
-            .filter(|attempt| attempt.sent < fault + SETTLE)
-            .copied()
-            .collect();
+        let undisturbed: Vec<_> = attempts.filter(|attempt| attempt.sent < fault + SETTLE).copied().collect();
         let outage = Outage::of(&undisturbed, fault, |attempt| held.holds(attempt, self.seed));
         let length = outage.length.map_or_else(|| "no end".to_owned(), millis);
         line(format!(

@@ -3,7 +3,9 @@
 use std::io;
 use std::net::Ipv4Addr;
 
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached,
+};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
 use thiserror::Error;
 
@@ -30,6 +32,17 @@ pub struct Interface {
     pub gateway: Option<Ipv4Addr>,
     /// The network namespace that it is in: the inode of `/proc/self/ns/net`.
     pub netns: u64,
+    /// The XDP program on it, if there is one.
+    pub xdp: Option<AttachedXdp>,
+}
+
+/// An XDP program on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttachedXdp {
+    /// In the driver, not in the network stack.
+    pub native: bool,
+    /// The kernel's number of the program.
+    pub program: u32,
 }
 
 impl Interface {
@@ -38,21 +51,13 @@ impl Interface {
         let mut netlink = Netlink::open()?;
         let links = netlink.links()?;
         let Some(link) = links.iter().find(|link| name_of(link) == Some(name)) else {
-            let mut known: Vec<&str> = links
-                .iter()
-                .filter_map(name_of)
-                .filter(|name| *name != "lo")
-                .collect();
+            let mut known: Vec<&str> =
+                links.iter().filter_map(name_of).filter(|name| *name != "lo").collect();
             known.sort_unstable();
-            return Err(InspectError::Missing {
-                name: name.to_owned(),
-                known: known.join(", "),
-            });
+            return Err(InspectError::Missing { name: name.to_owned(), known: known.join(", ") });
         };
         let Some(mac) = mac_of(link) else {
-            return Err(InspectError::NotEthernet {
-                name: name.to_owned(),
-            });
+            return Err(InspectError::NotEthernet { name: name.to_owned() });
         };
         let index = link.header.index;
         let addresses = netlink.addresses()?;
@@ -66,12 +71,15 @@ impl Interface {
             up: flags.contains(LinkFlags::Up),
             carrier: flags.contains(LinkFlags::LowerUp),
             kind: kind_of(link),
-            gateway: netlink
-                .routes()?
-                .iter()
-                .find_map(|route| gateway_of(route, index)),
+            gateway: netlink.routes()?.iter().find_map(|route| gateway_of(route, index)),
             netns: network_namespace()?,
+            xdp: link.attributes.iter().find_map(xdp_of),
         })
+    }
+
+    /// Whether it is one end of a veth pair, whose driver sets the packet type before XDP.
+    pub fn is_veth(&self) -> bool {
+        self.kind.as_deref() == Some("veth")
     }
 
     /// Names this interface among all on the host: `<netns inode>-<ifindex>`.
@@ -109,44 +117,30 @@ pub enum InspectError {
 
 fn name_of(link: &LinkMessage) -> Option<&str> {
     link.attributes.iter().find_map(|attribute| {
-        if let LinkAttribute::IfName(name) = attribute {
-            Some(name.as_str())
-        } else {
-            None
-        }
+        if let LinkAttribute::IfName(name) = attribute { Some(name.as_str()) } else { None }
     })
 }
 
 fn mac_of(link: &LinkMessage) -> Option<[u8; 6]> {
     link.attributes.iter().find_map(|attribute| {
-        if let LinkAttribute::Address(mac) = attribute {
-            mac.as_slice().try_into().ok()
-        } else {
-            None
-        }
+        if let LinkAttribute::Address(mac) = attribute { mac.as_slice().try_into().ok() } else { None }
     })
+}
+
+fn xdp_of(attribute: &LinkAttribute) -> Option<AttachedXdp> {
+    let LinkAttribute::Xdp(xdp) = attribute else { return None };
+    let program =
+        xdp.iter().find_map(|fact| if let LinkXdp::ProgId(id) = fact { Some(*id) } else { None })?;
+    Some(AttachedXdp { native: xdp.contains(&LinkXdp::Attached(XdpAttached::Driver)), program })
 }
 
 fn kind_of(link: &LinkMessage) -> Option<String> {
     let info = link.attributes.iter().find_map(|attribute| {
-        if let LinkAttribute::LinkInfo(info) = attribute {
-            Some(info)
-        } else {
-            None
-        }
+        if let LinkAttribute::LinkInfo(info) = attribute { Some(info) } else { None }
     })?;
-    let kind = info.iter().find_map(|info| {
-        if let LinkInfo::Kind(kind) = info {
-            Some(kind)
-        } else {
-            None
-        }
-    })?;
-    Some(if let InfoKind::Other(kind) = kind {
-        kind.clone()
-    } else {
-        kind.to_string()
-    })
+    let kind =
+        info.iter().find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind) } else { None })?;
+    Some(if let InfoKind::Other(kind) = kind { kind.clone() } else { kind.to_string() })
 }
 
 fn gateway_of(route: &RouteMessage, interface: u32) -> Option<Ipv4Addr> {
