@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::process::Output;
 
 use rollcall_tests::lab::{CLUSTER_IP, NODE_DMZ, Plan};
-use rollcall_tests::node::{Cluster, Node};
+use rollcall_tests::node::{Cluster, Node, rollcall};
 
 #[test]
 fn an_orderly_stop_leaves_the_host_as_it_was() {
@@ -96,6 +96,29 @@ fn a_secret_that_others_can_read_is_refused() {
     fs::set_permissions(secret, fs::Permissions::from_mode(0o644)).unwrap();
     let node = cluster.node("arr1");
     assert_refused(&run(node), 2, &["cluster.secret", "chmod 600"]);
+    assert_same(&node.footprint().unwrap(), &before);
+}
+
+#[test]
+fn a_peer_that_was_never_heard_is_told_with_the_port_to_look_at() {
+    let (mut cluster, _) = raised();
+    let node = cluster.node("arr1");
+    node.start().unwrap();
+    let heard = |event: &String| event.contains("arr2") && event.contains("7644");
+    node.wait_until("it tells which peer it does not hear", |status| {
+        status.problem.iter().chain(&status.events).any(heard)
+    })
+    .unwrap();
+}
+
+#[test]
+fn an_agent_without_privileges_is_refused() {
+    let (mut cluster, before) = raised();
+    let node = cluster.node("arr1");
+    let mut command = node.place.namespace.command("setpriv");
+    command.args(["--reuid=64751", "--regid=64751", "--clear-groups"]);
+    command.arg(rollcall().unwrap()).args(["run", "--config"]).arg(&node.config);
+    assert_refused(&command.output().unwrap(), 1, &["root"]);
     assert_same(&node.footprint().unwrap(), &before);
 }
 
