@@ -197,7 +197,7 @@ fn a_fellow_nodes_answer_is_no_obstacle_and_a_taken_port_is() {
         let _taken = std::net::UdpSocket::bind("0.0.0.0:7644").unwrap();
         let errors = preflight::check(config, fellow, false).unwrap_err().to_string();
         assert!(
-            errors.contains("UDP port 7644 of 192.168.50.6 cannot be used: Address"),
+            errors.contains("UDP port 7644 of 192.168.50.6 is taken by another program"),
             "{errors}"
         );
         assert!(
