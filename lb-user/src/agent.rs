@@ -29,15 +29,16 @@ use tracing::{info, warn};
 use self::events::EventLog;
 use self::operator::Shared;
 use crate::clock::Time;
-use crate::cluster::driver::{Cluster, DataPath, Input, Output};
+use crate::cluster::driver::{Cluster, DataPath, Handle, Input, Output};
 use crate::cluster::node::{Event, Order, Settings};
 use crate::cluster::scan;
 use crate::cluster::sets::BucketSet;
 use crate::cluster::transport::Network;
 use crate::config::model::Config;
 use crate::config::secret::ClusterSecret;
+use crate::control::api::InterfaceStatus;
 use crate::dataplane::link::{self, Interface, Link, Lock, RunDir};
-use crate::dataplane::{self, Dataplane, Lease, OwnerTables, Plan};
+use crate::dataplane::{self, Counters, Dataplane, Lease, OwnerTables, Plan};
 use crate::proxy::spawn::Account;
 use crate::proxy::supervisor::{self, Supervisor};
 use crate::{control, preflight};
@@ -142,49 +143,58 @@ impl Agent {
             None
         };
 
-        let interface = &config.local.interface;
-        let dataplane =
-            self.dataplane
-                .insert(Dataplane::attach(&self.plan, interface, config.local.xdp, &pins)?);
-        let (tables, lease) = dataplane.writers();
+        let dataplane = Dataplane::attach(&self.plan, &config.local.interface, config.local.xdp, &pins)?;
+        let dataplane = self.dataplane.insert(dataplane);
         let (counters, interface) = (dataplane.counters(), dataplane.status());
         self.link = true;
         for warning in Link::setup(&config, &nic, mac)?.warnings {
             warn!("{warning}");
         }
+        let cluster = self.start_cluster(&nic, publishes)?;
+        if let Some(spec) = proxy {
+            self.proxy = Some(Supervisor::start(spec)?);
+        }
+        self.open_control(cluster, counters, interface)?;
+        info!(node = %config.local.name, interface = %config.local.interface, "started");
+        Ok(())
+    }
+
+    fn start_cluster(&mut self, nic: &Interface, publishes: bool) -> Result<Handle> {
+        let dataplane = self
+            .dataplane
+            .as_mut()
+            .context("the cluster thread needs the data path")?;
+        let (tables, lease) = dataplane.writers();
         let (sender, outputs) = unbounded_channel();
         self.outputs = Some(outputs);
-        let (settings, network) = (self.settings(&nic, publishes), self.network(&nic));
+        let (settings, network) = (self.settings(nic, publishes), self.network(nic));
         let maps = Maps { tables, lease };
         let cluster = Cluster::start(settings, network, self.secret.clone(), maps, nic.carrier, sender)?;
         if let Some(why) = &cluster.ordinary_priority {
             warn!(%why, "the cluster thread has no real-time priority: a busy host may delay heartbeats");
         }
-        let handle = self.cluster.insert(cluster).handle();
-        if let Some(spec) = proxy {
-            self.proxy = Some(Supervisor::start(spec)?);
-        }
-        self.open_control(Shared {
-            config: Arc::clone(&config),
-            cluster: handle,
+        Ok(self.cluster.insert(cluster).handle())
+    }
+
+    fn open_control(
+        &mut self,
+        cluster: Handle,
+        counters: Counters,
+        interface: InterfaceStatus,
+    ) -> Result<()> {
+        let tables = self.plan.tables.iter();
+        let shared = Arc::new(Shared {
+            config: Arc::clone(&self.config),
+            cluster,
             counters,
             interface,
-            tables: self
-                .plan
-                .tables
-                .iter()
+            tables: tables
                 .map(|table| (table.filtering, ports_text(&table.ports)))
                 .collect(),
             proxy: self.proxy.as_ref().map(Supervisor::status),
             events: Arc::clone(&self.events),
-        })?;
-        info!(node = %config.local.name, interface = %config.local.interface, "started");
-        Ok(())
-    }
-
-    fn open_control(&mut self, shared: Shared) -> Result<()> {
+        });
         let sockets = control::server::Sockets::bind(&self.config.local.run_dir)?;
-        let shared = Arc::new(shared);
         self.control = Some(tokio::spawn(async move {
             let answer = move |request| {
                 let shared = Arc::clone(&shared);

@@ -290,6 +290,16 @@ fn attach(
     old: Option<OldLink>,
 ) -> Result<Dataplane, Error> {
     let mut ebpf = load(plan, interface, pins)?;
+    let mut writers = Writers {
+        tables: OwnerTables::new(take(&mut ebpf, "TABLES")?, take(&mut ebpf, "ACTIVE")?)
+            .map_err(|source| refused("use the owner tables", source))?,
+        lease: Lease::new(take(&mut ebpf, "LEASE")?),
+    };
+    // The tables of an agent before this may mean something else under this plan: they accept nothing more.
+    writers
+        .lease
+        .end()
+        .map_err(|source| refused("end the lease", source))?;
     let (native, why) = match old {
         Some(old) => {
             let native = old.native;
@@ -298,11 +308,6 @@ fn attach(
             (native, generic_reason(interface, native))
         }
         None => attach_first(&mut ebpf, interface, choice, pins)?,
-    };
-    let writers = Writers {
-        tables: OwnerTables::new(take(&mut ebpf, "TABLES")?, take(&mut ebpf, "ACTIVE")?)
-            .map_err(|source| refused("use the owner tables", source))?,
-        lease: Lease::new(take(&mut ebpf, "LEASE")?),
     };
     let counters = PerCpuArray::<MapData, Counter>::try_from(take_map(&mut ebpf, "COUNTERS"))
         .map_err(|source| refused("use the counters", source))?;

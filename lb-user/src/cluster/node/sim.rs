@@ -315,18 +315,10 @@ impl Sim {
                     return;
                 };
                 let bytes = link.seal(to, &message);
-                if self.random.below(50) == 0 {
-                    self.send(
-                        host,
-                        target,
-                        Arrival::Datagram {
-                            to: target,
-                            bytes: bytes.clone(),
-                        },
-                        true,
-                    );
+                let copies = if self.random.below(50) == 0 { 2 } else { 1 };
+                for bytes in std::iter::repeat_n(bytes, copies) {
+                    self.send(host, target, Arrival::Datagram { to: target, bytes }, true);
                 }
-                self.send(host, target, Arrival::Datagram { to: target, bytes }, true);
             }
             Command::RenewLease { until } => {
                 self.hosts[host].lease = until;
