@@ -92,11 +92,7 @@ mod tests {
             (Affinity::None, [0, 0, 0, 0], 0, 3324),
         ];
         for (affinity, addr, port, bucket) in rows {
-            assert_eq!(
-                bucket_of(seed, affinity, addr, port).index(),
-                bucket,
-                "{affinity:?} {addr:?}:{port}"
-            );
+            assert_eq!(bucket_of(seed, affinity, addr, port).index(), bucket, "{affinity:?} {addr:?}:{port}");
         }
     }
 }

@@ -195,36 +195,8 @@ fn parse_arp<P: Packet + ?Sized>(packet: &P, offset: usize, source_mac: [u8; 6])
         return Frame::Foreign(Foreign::Arp);
     };
     // Hardware type Ethernet, protocol type IPv4, lengths 6 and 4, the operation; then sender and target.
-    let [
-        0,
-        1,
-        8,
-        0,
-        6,
-        4,
-        o0,
-        o1,
-        m0,
-        m1,
-        m2,
-        m3,
-        m4,
-        m5,
-        s0,
-        s1,
-        s2,
-        s3,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        t0,
-        t1,
-        t2,
-        t3,
-    ] = arp
+    let [0, 1, 8, 0, 6, 4, o0, o1, m0, m1, m2, m3, m4, m5, s0, s1, s2, s3, _, _, _, _, _, _, t0, t1, t2, t3] =
+        arp
     else {
         return Frame::Foreign(Foreign::Arp);
     };
@@ -243,28 +215,7 @@ fn parse_ipv4<P: Packet + ?Sized>(packet: &P, offset: usize) -> Frame {
     let Some(header) = packet.get::<IPV4_LEN>(offset) else {
         return Frame::Foreign(Foreign::Short);
     };
-    let [
-        version_ihl,
-        _,
-        l0,
-        l1,
-        _,
-        _,
-        f0,
-        f1,
-        _,
-        protocol,
-        _,
-        _,
-        s0,
-        s1,
-        s2,
-        s3,
-        d0,
-        d1,
-        d2,
-        d3,
-    ] = header;
+    let [version_ihl, _, l0, l1, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = header;
     let head = Ipv4Head {
         version_ihl,
         total_len: u16::from_be_bytes([l0, l1]),
@@ -308,11 +259,8 @@ fn parse_payload<P: Packet + ?Sized>(packet: &P, ip_offset: usize, head: &Ipv4He
         return Payload::Malformed(Malformed::Truncated);
     }
     let offset = ip_offset + header_len;
-    let payload = if head.protocol == PROTOCOL_TCP {
-        parse_tcp(packet, offset)
-    } else {
-        parse_icmp(packet, offset)
-    };
+    let payload =
+        if head.protocol == PROTOCOL_TCP { parse_tcp(packet, offset) } else { parse_icmp(packet, offset) };
     payload.unwrap_or(Payload::Malformed(Malformed::Truncated))
 }
 

@@ -33,11 +33,7 @@ impl Bucket {
 
     /// The bucket with this number, or `None` when there is no such bucket.
     pub const fn new(number: u16) -> Option<Self> {
-        if (number as usize) < BUCKETS {
-            Some(Self(number))
-        } else {
-            None
-        }
+        if (number as usize) < BUCKETS { Some(Self(number)) } else { None }
     }
 
     /// Its place in a table, always below `BUCKETS`.
@@ -107,11 +103,7 @@ impl BucketTable {
 impl core::fmt::Debug for BucketTable {
     /// Counts instead of 4096 bytes.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let count = |state: BucketState| {
-            Bucket::all()
-                .filter(|&bucket| self.state(bucket) == state)
-                .count()
-        };
+        let count = |state: BucketState| Bucket::all().filter(|&bucket| self.state(bucket) == state).count();
         f.debug_struct("BucketTable")
             .field("mine", &count(BucketState::Mine))
             .field("arriving", &count(BucketState::Arriving))
@@ -148,21 +140,12 @@ const _: () = assert!(size_of::<Rule>() == 4);
 
 impl Rule {
     /// A rule that drops everything.
-    pub const DISABLED: Self = Self {
-        table: 0,
-        affinity: Affinity::Single as u8,
-        enabled: 0,
-        reserved: 0,
-    };
+    pub const DISABLED: Self = Self { table: 0, affinity: Affinity::Single as u8, enabled: 0, reserved: 0 };
 
     /// What decides which connections of one client share a bucket.
     #[inline(always)]
     pub const fn affinity(&self) -> Affinity {
-        if self.affinity == Affinity::None as u8 {
-            Affinity::None
-        } else {
-            Affinity::Single
-        }
+        if self.affinity == Affinity::None as u8 { Affinity::None } else { Affinity::Single }
     }
 }
 
@@ -178,9 +161,7 @@ impl core::fmt::Debug for PortRules {
     /// A count instead of 65,536 bytes.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let named = self.0.iter().filter(|&&rule| rule != 0).count();
-        f.debug_struct("PortRules")
-            .field("ports_with_rules", &named)
-            .finish_non_exhaustive()
+        f.debug_struct("PortRules").field("ports_with_rules", &named).finish_non_exhaustive()
     }
 }
 
@@ -270,12 +251,7 @@ mod tests {
 
     #[test]
     fn every_state_survives_its_byte_and_foreign_bytes_mean_other() {
-        for state in [
-            BucketState::Other,
-            BucketState::Mine,
-            BucketState::Arriving,
-            BucketState::Departing,
-        ] {
+        for state in [BucketState::Other, BucketState::Mine, BucketState::Arriving, BucketState::Departing] {
             assert_eq!(BucketState::from_byte(state as u8), state);
         }
         assert_eq!(BucketState::from_byte(77), BucketState::Other);

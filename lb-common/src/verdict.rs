@@ -182,11 +182,7 @@ pub fn decide<W: World>(frame: &Frame, world: &W) -> Verdict {
         Frame::Ipv4(ip) if world.config().serves(ip.destination) => judge_ipv4(ip, world),
         Frame::Ipv4(_) => Reason::OtherAddress,
     };
-    let action = if world.config().observe == 0 {
-        reason.action()
-    } else {
-        Action::Untouched
-    };
+    let action = if world.config().observe == 0 { reason.action() } else { Action::Untouched };
     Verdict { action, reason }
 }
 
@@ -233,18 +229,10 @@ fn judge_tcp<W: World>(ip: &Ipv4, tcp: &Tcp, world: &W) -> Reason {
     let number = world.rule_of(tcp.destination_port);
     let rule = world.config().rule(number);
     if rule.enabled == 0 {
-        return if number == 0 {
-            Reason::Unmatched
-        } else {
-            Reason::RuleDisabled
-        };
+        return if number == 0 { Reason::Unmatched } else { Reason::RuleDisabled };
     }
     let state = tcp_bucket_state(ip, tcp, rule, world);
-    if tcp.flags.opens() {
-        judge_new(state, world)
-    } else {
-        judge_running(state, ip, tcp, world)
-    }
+    if tcp.flags.opens() { judge_new(state, world) } else { judge_running(state, ip, tcp, world) }
 }
 
 #[inline(always)]
@@ -262,11 +250,7 @@ fn judge_new<W: World>(state: BucketState, world: &W) -> Reason {
         BucketState::Departing => return Reason::NewDeparting,
         BucketState::Other => return Reason::Other,
     };
-    if tcp_lease_lives(world) {
-        accepted
-    } else {
-        Reason::NewNoLease
-    }
+    if tcp_lease_lives(world) { accepted } else { Reason::NewNoLease }
 }
 
 /// A packet of a connection that already exists somewhere.
@@ -303,16 +287,8 @@ const fn judge_local(socket: LocalSocket, flags: TcpFlags) -> Reason {
 /// number tells whose SYN-ACK the client took; a reset without one says that it wants neither.
 #[inline(always)]
 const fn judge_half_open(ack_ok: bool, flags: TcpFlags) -> Reason {
-    let ours = if flags.any(TcpFlags::ACK) {
-        ack_ok
-    } else {
-        flags.any(TcpFlags::RST)
-    };
-    if ours {
-        Reason::LocalHalfOpen
-    } else {
-        Reason::HalfOpenOther
-    }
+    let ours = if flags.any(TcpFlags::ACK) { ack_ok } else { flags.any(TcpFlags::RST) };
+    if ours { Reason::LocalHalfOpen } else { Reason::HalfOpenOther }
 }
 
 /// Echo goes to the node that holds the client's bucket of table 0, which is always a `single` table: the default host.
@@ -405,11 +381,7 @@ mod tests {
         for (state, lease, reason) in rows {
             // Even for a connection that this host has.
             let fake = Fake::new(state, lease, LocalSocket::Open);
-            assert_eq!(
-                decide(&tcp(TcpFlags::SYN), &fake).reason,
-                reason,
-                "{state:?} {lease}"
-            );
+            assert_eq!(decide(&tcp(TcpFlags::SYN), &fake).reason, reason, "{state:?} {lease}");
             assert_eq!(fake.looked_up.get(), 0, "no socket counts for a new connection");
         }
     }
@@ -429,11 +401,7 @@ mod tests {
         ];
         for (state, lease, reason, look_ups) in rows {
             let fake = Fake::new(state, lease, LocalSocket::Open);
-            assert_eq!(
-                decide(&tcp(TcpFlags::ACK), &fake).reason,
-                reason,
-                "{state:?} {lease}"
-            );
+            assert_eq!(decide(&tcp(TcpFlags::ACK), &fake).reason, reason, "{state:?} {lease}");
             assert_eq!(fake.looked_up.get(), look_ups, "{state:?} {lease}");
         }
     }
@@ -515,19 +483,10 @@ mod tests {
 
     impl Fake {
         fn new(state: BucketState, lease: bool, socket: LocalSocket) -> Self {
-            let mut config = Config {
-                cluster_ip_count: 1,
-                ..Config::EMPTY
-            };
+            let mut config = Config { cluster_ip_count: 1, ..Config::EMPTY };
             config.cluster_ips[0] = [192, 168, 50, 8];
             config.rules[1].enabled = 1;
-            Self {
-                config,
-                state,
-                lease,
-                socket,
-                looked_up: Cell::new(0),
-            }
+            Self { config, state, lease, socket, looked_up: Cell::new(0) }
         }
     }
 

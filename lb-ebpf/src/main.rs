@@ -4,10 +4,7 @@
 //! Here are the packet pointers (packet.rs), the maps (maps.rs) and the kernel's sockets (socket.rs). On the host this
 //! compiles to a program that does nothing, so that clippy and rustfmt see all of it.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-#![cfg_attr(
-    not(target_arch = "bpf"),
-    allow(dead_code, reason = "on the host nothing calls the programs")
-)]
+#![cfg_attr(not(target_arch = "bpf"), allow(dead_code, reason = "on the host nothing calls the programs"))]
 
 mod maps;
 mod packet;

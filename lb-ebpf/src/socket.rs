@@ -40,20 +40,10 @@ impl Socket {
         // SAFETY: the context is the one that this program was called with; the tuple lives through the call and is
         // longer than the length of an IPv4 tuple.
         let socket = unsafe {
-            bpf_skc_lookup_tcp(
-                ctx.as_ptr(),
-                &mut tuple,
-                TUPLE_LEN,
-                BPF_F_CURRENT_NETNS as i64 as u64,
-                0,
-            )
+            bpf_skc_lookup_tcp(ctx.as_ptr(), &mut tuple, TUPLE_LEN, BPF_F_CURRENT_NETNS as i64 as u64, 0)
         };
         // Not then_some: it would make, and drop, a Socket of null too.
-        if socket.is_null() {
-            None
-        } else {
-            Some(Self(socket))
-        }
+        if socket.is_null() { None } else { Some(Self(socket)) }
     }
 
     #[inline(always)]
@@ -69,9 +59,9 @@ impl Socket {
             LISTEN => LocalSocket::Listener {
                 cookie_ok: tcp.flags.any(TcpFlags::ACK) && self.cookie_is_ours(ctx, ip, tcp),
             },
-            NEW_SYN_RECV => LocalSocket::HalfOpen {
-                ack_ok: tcp.flags.any(TcpFlags::ACK) && self.confirms(tcp),
-            },
+            NEW_SYN_RECV => {
+                LocalSocket::HalfOpen { ack_ok: tcp.flags.any(TcpFlags::ACK) && self.confirms(tcp) }
+            }
             _ => LocalSocket::Open,
         }
     }

@@ -48,10 +48,7 @@ const HAND_OVER: Duration = Duration::from_secs(3);
 
 /// Runs the agent until it is told to stop by SIGTERM or SIGINT; a second signal does not wait for connections in flight.
 pub fn run(config: Config) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let mut agent = Agent::new(config)?;
         let up = agent.bring_up().await;
@@ -128,20 +125,13 @@ impl Agent {
         self.run_dir = Some(RunDir::take(&config.local.run_dir)?);
         let pins = dataplane::pins_of(&config.local.interface)?;
         let publishes = !config.cluster.sites.is_empty() && !config.cluster.observe;
-        let adopted = if publishes {
-            supervisor::adopt_listeners(&config.local.run_dir)?
-        } else {
-            Vec::new()
-        };
+        let adopted =
+            if publishes { supervisor::adopt_listeners(&config.local.run_dir)? } else { Vec::new() };
         let resumed = pins.exists() || !adopted.is_empty();
         let mac = self.plan.config.cluster_mac;
         let checked = Arc::clone(&config);
         let nic = tokio::task::spawn_blocking(move || preflight::check(&checked, mac, resumed)).await??;
-        let proxy = if publishes {
-            Some(self.prepare_proxy(adopted)?)
-        } else {
-            None
-        };
+        let proxy = if publishes { Some(self.prepare_proxy(adopted)?) } else { None };
 
         let dataplane = Dataplane::attach(&self.plan, &config.local.interface, config.local.xdp, &pins)?;
         let dataplane = self.dataplane.insert(dataplane);
@@ -160,10 +150,7 @@ impl Agent {
     }
 
     fn start_cluster(&mut self, nic: &Interface, publishes: bool) -> Result<Handle> {
-        let dataplane = self
-            .dataplane
-            .as_mut()
-            .context("the cluster thread needs the data path")?;
+        let dataplane = self.dataplane.as_mut().context("the cluster thread needs the data path")?;
         let (tables, lease) = dataplane.writers();
         let (sender, outputs) = unbounded_channel();
         self.outputs = Some(outputs);
@@ -188,9 +175,7 @@ impl Agent {
             cluster,
             counters,
             interface,
-            tables: tables
-                .map(|table| (table.filtering, ports_text(&table.ports)))
-                .collect(),
+            tables: tables.map(|table| (table.filtering, ports_text(&table.ports))).collect(),
             proxy: self.proxy.as_ref().map(Supervisor::status),
             events: Arc::clone(&self.events),
         });
@@ -222,12 +207,7 @@ impl Agent {
 
     fn settings(&self, nic: &Interface, publishes: bool) -> Settings {
         let me = self.config.me();
-        let others = self
-            .config
-            .cluster
-            .nodes
-            .iter()
-            .filter(|node| node.priority != me.priority);
+        let others = self.config.cluster.nodes.iter().filter(|node| node.priority != me.priority);
         let timing = self.config.cluster.timing;
         Settings {
             me: me.priority,
@@ -259,10 +239,7 @@ impl Agent {
 
     /// Goes on until a signal comes, or the cluster thread fails.
     async fn serve(&mut self) -> Result<()> {
-        let mut outputs = self
-            .outputs
-            .take()
-            .context("the cluster thread was not started")?;
+        let mut outputs = self.outputs.take().context("the cluster thread was not started")?;
         let mut proxy = self.proxy.as_ref().map(Supervisor::status);
         let served = loop {
             tokio::select! {
@@ -388,14 +365,8 @@ impl Agent {
 fn locate(plan: &Plan, local: SocketAddrV4, remote: SocketAddrV4) -> Option<(usize, Bucket)> {
     let config = &plan.config;
     let count = usize::try_from(config.cluster_ip_count).ok()?;
-    config
-        .cluster_ips
-        .get(..count)?
-        .contains(&local.ip().octets())
-        .then_some(())?;
-    let rule = config
-        .rules
-        .get(usize::from(plan.port_rules.0[usize::from(local.port())]))?;
+    config.cluster_ips.get(..count)?.contains(&local.ip().octets()).then_some(())?;
+    let rule = config.rules.get(usize::from(plan.port_rules.0[usize::from(local.port())]))?;
     let bucket = bucket_of(config.seed, rule.affinity(), remote.ip().octets(), remote.port());
     (rule.enabled != 0).then_some((usize::from(rule.table), bucket))
 }
@@ -403,11 +374,7 @@ fn locate(plan: &Plan, local: SocketAddrV4, remote: SocketAddrV4) -> Option<(usi
 /// Port ranges as `443,8000-8099`.
 fn ports_text(ports: &[(u16, u16)]) -> String {
     let range = |(first, last): &(u16, u16)| {
-        if first == last {
-            first.to_string()
-        } else {
-            format!("{first}-{last}")
-        }
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
     };
     ports.iter().map(range).collect::<Vec<_>>().join(",")
 }

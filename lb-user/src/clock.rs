@@ -35,10 +35,7 @@ impl Time {
     /// How far the coarse clock, which the lease is measured with, may lag behind.
     pub fn coarse_tick() -> Duration {
         let tick = rustix::time::clock_getres(rustix::time::ClockId::MonotonicCoarse);
-        Duration::new(
-            u64::try_from(tick.tv_sec).unwrap_or(0),
-            u32::try_from(tick.tv_nsec).unwrap_or(0),
-        )
+        Duration::new(u64::try_from(tick.tv_sec).unwrap_or(0), u32::try_from(tick.tv_nsec).unwrap_or(0))
     }
 }
 
@@ -46,10 +43,7 @@ impl Add<Duration> for Time {
     type Output = Self;
 
     fn add(self, duration: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)),
-        )
+        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
 
@@ -57,9 +51,6 @@ impl Sub<Duration> for Time {
     type Output = Self;
 
     fn sub(self, duration: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)),
-        )
+        Self(self.0.saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 }

@@ -40,15 +40,8 @@ const CAPABILITIES: &[(&str, CapabilitySet)] = &[
 /// Looks at what this process and its kernel can do, and raises the limit of open files. Before all else: too few rights or
 /// files would show up as other errors, or as panics of libraries.
 pub fn check_process() -> Result<(), PreflightErrors> {
-    let problems: Vec<_> = [privileges(), files(), kernel()]
-        .into_iter()
-        .filter_map(Result::err)
-        .collect();
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(PreflightErrors(problems))
-    }
+    let problems: Vec<_> = [privileges(), files(), kernel()].into_iter().filter_map(Result::err).collect();
+    if problems.is_empty() { Ok(()) } else { Err(PreflightErrors(problems)) }
 }
 
 /// Looks at the network; yields the interface. Takes up to 0.6 s for each cluster IP.
@@ -219,21 +212,9 @@ fn interface(config: &Config) -> Result<Interface, PreflightError> {
     }
     let address = config.me().address;
     let Some(&(_, prefix)) = interface.addresses.iter().find(|(own, _)| *own == address) else {
-        let found: Vec<String> = interface
-            .addresses
-            .iter()
-            .map(|(own, _)| own.to_string())
-            .collect();
-        let found = if found.is_empty() {
-            "no address".to_owned()
-        } else {
-            found.join(", ")
-        };
-        return Err(PreflightError::NotHere {
-            interface: name,
-            found,
-            address,
-        });
+        let found: Vec<String> = interface.addresses.iter().map(|(own, _)| own.to_string()).collect();
+        let found = if found.is_empty() { "no address".to_owned() } else { found.join(", ") };
+        return Err(PreflightError::NotHere { interface: name, found, address });
     };
     let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
     let elsewhere = |ip: Ipv4Addr| ip.to_bits() & mask != address.to_bits() & mask;
@@ -241,37 +222,22 @@ fn interface(config: &Config) -> Result<Interface, PreflightError> {
         None => Ok(interface),
         Some(ip) => {
             let network = format!("{address}/{prefix}");
-            Err(PreflightError::OtherNetwork {
-                cluster_ip: ip.address,
-                network,
-                interface: name,
-            })
+            Err(PreflightError::OtherNetwork { cluster_ip: ip.address, network, interface: name })
         }
     }
 }
 
 fn privileges() -> Result<(), PreflightError> {
     let effective = rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
-    let missing = CAPABILITIES
-        .iter()
-        .filter(|(_, capability)| !effective.contains(*capability));
+    let missing = CAPABILITIES.iter().filter(|(_, capability)| !effective.contains(*capability));
     let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
-    if missing.is_empty() {
-        Ok(())
-    } else {
-        Err(PreflightError::Privileges {
-            missing: missing.join(", "),
-        })
-    }
+    if missing.is_empty() { Ok(()) } else { Err(PreflightError::Privileges { missing: missing.join(", ") }) }
 }
 
 /// The proxy inherits the limit, so it is raised as far as allowed.
 fn files() -> Result<(), PreflightError> {
     let Rlimit { current, maximum } = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: maximum,
-        maximum,
-    };
+    let raised = Rlimit { current: maximum, maximum };
     let allowed = match rustix::process::setrlimit(Resource::Nofile, raised) {
         Ok(()) => maximum,
         Err(_) => current,
@@ -283,11 +249,7 @@ fn files() -> Result<(), PreflightError> {
 }
 
 fn kernel() -> Result<(), PreflightError> {
-    if fs::exists("/sys/kernel/btf/vmlinux").unwrap_or(false) {
-        Ok(())
-    } else {
-        Err(PreflightError::Kernel)
-    }
+    if fs::exists("/sys/kernel/btf/vmlinux").unwrap_or(false) { Ok(()) } else { Err(PreflightError::Kernel) }
 }
 
 /// Ports that somebody else has. A listener on all addresses holds a cluster IP's port too, even before the address is here.
@@ -321,18 +283,9 @@ fn ports(config: &Config) -> Vec<PreflightError> {
 fn port(protocol: &'static str, address: SocketAddrV4, error: &io::Error) -> PreflightError {
     let (port, address) = (address.port(), *address.ip());
     if error.kind() == io::ErrorKind::AddrInUse {
-        return PreflightError::Taken {
-            protocol,
-            port,
-            address,
-        };
+        return PreflightError::Taken { protocol, port, address };
     }
-    PreflightError::Port {
-        protocol,
-        port,
-        address,
-        reason: error.to_string(),
-    }
+    PreflightError::Port { protocol, port, address, reason: error.to_string() }
 }
 
 fn unanswered(interface: &Interface, address: Ipv4Addr, cluster_mac: [u8; 6]) -> Result<(), PreflightError> {
@@ -345,10 +298,7 @@ fn unanswered(interface: &Interface, address: Ipv4Addr, cluster_mac: [u8; 6]) ->
         None => Ok(()),
         Some(mac) => {
             let mac: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
-            Err(PreflightError::Answered {
-                address,
-                mac: mac.join(":"),
-            })
+            Err(PreflightError::Answered { address, mac: mac.join(":") })
         }
     }
 }
@@ -387,10 +337,7 @@ fn next_frame(socket: &ArpSocket, until: Time) -> io::Result<Option<[u8; 42]>> {
             return Ok(None);
         }
         let mut ready = [PollFd::new(socket, PollFlags::IN)];
-        let wait = Timespec {
-            tv_sec: 0,
-            tv_nsec: left.subsec_nanos().into(),
-        };
+        let wait = Timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
         match rustix::event::poll(&mut ready, Some(&wait)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),

@@ -34,42 +34,25 @@ use crate::sys;
 
 /// The first line of a child: what can be given up before it knows what it is for.
 pub fn hide() -> Result<(), SandboxError> {
-    let step = |what| {
-        move |source: rustix::io::Errno| SandboxError::Refused {
-            what,
-            source: source.into(),
-        }
-    };
-    sys::close_inherited().map_err(|source| SandboxError::Refused {
-        what: "closing descriptors",
-        source,
-    })?;
+    let step = |what| move |source: rustix::io::Errno| SandboxError::Refused { what, source: source.into() };
+    sys::close_inherited().map_err(|source| SandboxError::Refused { what: "closing descriptors", source })?;
     rustix::thread::set_no_new_privs(true).map_err(step("no_new_privs"))?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(step("not dumpable"))?;
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(Resource::Core, none).map_err(step("no core dumps"))?;
     raise_descriptors().map_err(step("the limit of descriptors"))?;
     give_up_groups()?;
     rustix::thread::clear_ambient_capability_set().map_err(step("no ambient capabilities"))?;
     let empty = rustix::thread::CapabilitySet::empty();
-    let sets = CapabilitySets {
-        effective: empty,
-        permitted: empty,
-        inheritable: empty,
-    };
+    let sets = CapabilitySets { effective: empty, permitted: empty, inheritable: empty };
     rustix::thread::set_capabilities(None, sets).map_err(step("no capabilities"))?;
     refuse_root()
 }
 
 /// An agent that is not root, but has CAP_SETGID, may have left its groups.
 fn give_up_groups() -> Result<(), SandboxError> {
-    let refused = |source: rustix::io::Errno| SandboxError::Refused {
-        what: "no groups",
-        source: source.into(),
-    };
+    let refused =
+        |source: rustix::io::Errno| SandboxError::Refused { what: "no groups", source: source.into() };
     if rustix::process::getgroups().map_err(refused)?.is_empty() {
         return Ok(());
     }
@@ -84,13 +67,7 @@ fn refuse_root() -> Result<(), SandboxError> {
 /// A descriptor is a connection: takes as many as may be had.
 fn raise_descriptors() -> rustix::io::Result<()> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
-    rustix::process::setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    )
+    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
 }
 
 /// Locks the calling thread, and those it starts later, in for good. `ports`: the TCP ports that may be connected to.
@@ -148,24 +125,15 @@ fn allowed_filter() -> Result<BpfProgram, seccompiler::Error> {
     let equal = |argument, constant| rule(&[(argument, SeccompCmpOp::Eq, constant)]);
     // Threads of this process, never another process.
     let thread = number(libc::CLONE_THREAD);
-    rules.insert(
-        libc::SYS_clone,
-        vec![rule(&[(0, SeccompCmpOp::MaskedEq(thread), thread)])?],
-    );
-    rules.insert(
-        libc::SYS_socket,
-        vec![tcp_socket(0)?, tcp_socket(libc::IPPROTO_TCP)?],
-    );
+    rules.insert(libc::SYS_clone, vec![rule(&[(0, SeccompCmpOp::MaskedEq(thread), thread)])?]);
+    rules.insert(libc::SYS_socket, vec![tcp_socket(0)?, tcp_socket(libc::IPPROTO_TCP)?]);
     // The runtime's own wake-up pair.
     rules.insert(libc::SYS_socketpair, vec![equal(0, number(libc::AF_UNIX))?]);
     // Rust makes sockets non-blocking by this.
     rules.insert(libc::SYS_ioctl, vec![equal(1, libc::FIONBIO)?]);
     // Names of threads, and of memory for who debugs.
     let names = [libc::PR_SET_NAME, libc::PR_SET_VMA];
-    let names = names
-        .iter()
-        .map(|name| equal(0, number(*name)))
-        .collect::<Result<_, _>>()?;
+    let names = names.iter().map(|name| equal(0, number(*name))).collect::<Result<_, _>>()?;
     rules.insert(libc::SYS_prctl, names);
     let refused = SeccompAction::Errno(errno(libc::EPERM));
     Ok(SeccompFilter::new(rules, refused, SeccompAction::Allow, arch()?)?.try_into()?)

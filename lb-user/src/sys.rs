@@ -9,9 +9,7 @@ pub use arp::ArpSocket;
 /// Gives the calling thread a real-time priority, so that no ordinary load delays it. Needs `CAP_SYS_NICE`, and a kernel
 /// whose control group grants real-time run time; the error says that it has neither.
 pub fn run_in_real_time(priority: i32) -> io::Result<()> {
-    let parameters = libc::sched_param {
-        sched_priority: priority,
-    };
+    let parameters = libc::sched_param { sched_priority: priority };
     // SAFETY: the call reads one `sched_param`, which lives until it returns; thread 0 is the calling one.
     match unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &parameters) } {
         0 => Ok(()),
@@ -26,9 +24,5 @@ pub fn close_inherited() -> io::Result<()> {
     // SAFETY: close_range touches no memory. Called before the program opened anything, so no `OwnedFd` names one of these
     // descriptors; what they are was left behind by whoever started it.
     let closed = unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
-    if closed == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if closed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

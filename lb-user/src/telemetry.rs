@@ -25,9 +25,5 @@ pub fn init() {
         .with_target(false);
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     // A second call is a test's; the first one's settings stay.
-    let _ = if journal {
-        log.without_time().try_init()
-    } else {
-        log.try_init()
-    };
+    let _ = if journal { log.without_time().try_init() } else { log.try_init() };
 }

@@ -1,10 +1,7 @@
 //! The command line from outside: what is printed where, and the exit status. The agent is a stand-in on a real control
 //! socket.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on panics, in its helpers too"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics, in its helpers too")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -47,25 +44,13 @@ fn status_opens_with_what_is_wrong_and_fits_80_columns() {
     let output = rollcall(&["status", "--run-dir", folder.path()]);
     assert!(output.status.success(), "{}", stderr(&output));
     let text = stdout(&output);
-    assert_eq!(
-        text.lines().next(),
-        Some("arr2 is silent for 12 s: does UDP port 7644 reach it?")
-    );
+    assert_eq!(text.lines().next(), Some("arr2 is silent for 12 s: does UDP port 7644 reach it?"));
     let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 80).collect();
     assert!(wide.is_empty(), "{wide:#?}\n{text}");
-    for shown in [
-        "8000-8099",
-        "sbex1",
-        "pass-mine",
-        "a-very-long-n…",
-        "UDP 7644 heartbeats, TCP 7645",
-    ] {
+    for shown in ["8000-8099", "sbex1", "pass-mine", "a-very-long-n…", "UDP 7644 heartbeats, TCP 7645"] {
         assert!(text.contains(shown), "{shown}\n{text}");
     }
-    assert!(
-        !text.contains("never-counted") && !text.contains('\x1b'),
-        "{text}"
-    );
+    assert!(!text.contains("never-counted") && !text.contains('\x1b'), "{text}");
 }
 
 #[test]
@@ -83,16 +68,10 @@ fn drain_prints_the_agents_sentence_and_a_refusal_ends_with_1() {
     let folder = Folder::new("drain");
     let _agent = agent(&folder.0);
     let done = rollcall(&["drain", "--run-dir", folder.path()]);
-    assert_eq!(
-        (done.status.code(), stdout(&done).as_str()),
-        (Some(0), "arr1 drains\n")
-    );
+    assert_eq!((done.status.code(), stdout(&done).as_str()), (Some(0), "arr1 drains\n"));
     let refused = rollcall(&["resume", "arr9", "--run-dir", folder.path()]);
     assert_eq!(refused.status.code(), Some(1));
-    assert_eq!(
-        stderr(&refused),
-        "error: there is no node arr9\nhint: see rollcall status\n"
-    );
+    assert_eq!(stderr(&refused), "error: there is no node arr9\nhint: see rollcall status\n");
 }
 
 #[test]
@@ -112,10 +91,7 @@ fn cleanup_takes_away_what_a_killed_agent_left_and_refuses_while_one_runs() {
         let lock = Lock::take(&nic).unwrap();
         let refused = cleanup();
         assert_eq!(refused.status.code(), Some(1));
-        let expected = format!(
-            "an agent is running on interface nic already (pid {})",
-            std::process::id()
-        );
+        let expected = format!("an agent is running on interface nic already (pid {})", std::process::id());
         assert!(stderr(&refused).contains(&expected), "{}", stderr(&refused));
         drop(lock);
 
@@ -124,10 +100,7 @@ fn cleanup_takes_away_what_a_killed_agent_left_and_refuses_while_one_runs() {
         drop(agent);
 
         assert_eq!(stdout(&cleanup()), "this host is as it was before the agent\n");
-        assert_eq!(
-            run("ip -o address show dev lo") + &run("ip maddress show dev nic"),
-            clean
-        );
+        assert_eq!(run("ip -o address show dev lo") + &run("ip maddress show dev nic"), clean);
         assert!(!config.local.run_dir.exists());
         assert_eq!(stdout(&cleanup()), "nothing was left\n");
     });
@@ -144,14 +117,10 @@ fn run(command: &str) -> String {
 async fn answer(request: Request) -> Answer {
     match request {
         Request::Status => Answer::Status(Box::new(status())),
-        Request::Drain { .. } => Answer::Done {
-            text: "arr1 drains".into(),
-        },
+        Request::Drain { .. } => Answer::Done { text: "arr1 drains".into() },
         Request::Resume { node } => {
             let node = node.unwrap_or_default();
-            Answer::Error {
-                text: format!("there is no node {node}; hint: see rollcall status"),
-            }
+            Answer::Error { text: format!("there is no node {node}; hint: see rollcall status") }
         }
     }
 }
@@ -181,10 +150,7 @@ fn status() -> Status {
         address: "192.168.150.107:65535".into(),
         healthy: false,
     };
-    let most = Count {
-        packets: u64::MAX,
-        bytes: u64::MAX,
-    };
+    let most = Count { packets: u64::MAX, bytes: u64::MAX };
     Status {
         node: "arr1".into(),
         problem: Some("arr2 is silent for 12 s: does UDP port 7644 reach it?".into()),
@@ -199,11 +165,7 @@ fn status() -> Status {
             cluster_mac: "03:bf:c0:a8:32:08".into(),
             ..InterfaceStatus::default()
         },
-        counters: [
-            ("pass-mine".into(), most),
-            ("never-counted".into(), Count::default()),
-        ]
-        .into(),
+        counters: [("pass-mine".into(), most), ("never-counted".into(), Count::default())].into(),
         proxy: Some(ProxyStatus {
             alive: true,
             pid: Some(4_194_304),
@@ -218,21 +180,14 @@ fn status() -> Status {
 }
 
 fn agent(run_dir: &Path) -> tokio::runtime::Runtime {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let sockets = runtime.block_on(async { Sockets::bind(run_dir).unwrap() });
     runtime.spawn(async move { serve(&sockets, answer).await });
     runtime
 }
 
 fn rollcall(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rollcall"))
-        .args(arguments)
-        .output()
-        .unwrap()
+    Command::new(env!("CARGO_BIN_EXE_rollcall")).args(arguments).output().unwrap()
 }
 
 fn stdout(output: &Output) -> String {
@@ -264,10 +219,7 @@ impl Folder {
         let cluster = "[cluster]\nip = \"192.168.50.8/24\"\nmode = \"multicast\"\n\
                        [[node]]\nname = \"arr1\"\naddress = \"192.168.50.6\"\npriority = 1\n";
         std::fs::write(&file, cluster).unwrap();
-        let node = format!(
-            "name = \"arr1\"\ninterface = \"nic\"\nrun_dir = \"{}/run\"\n",
-            self.path()
-        );
+        let node = format!("name = \"arr1\"\ninterface = \"nic\"\nrun_dir = \"{}/run\"\n", self.path());
         std::fs::write(self.0.join("node.toml"), node).unwrap();
         file
     }

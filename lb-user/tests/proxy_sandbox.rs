@@ -3,10 +3,7 @@
 //! The supervisor starts this program again as `proxy`; there it calls the worker's own `prepare`, and then tries what an
 //! attacker would who took the worker over. Paths travel as names of sites: the snapshot is the only way in. Each attempt
 //! must be one that root outside can make, or it proves nothing; the parent checks that first.
-#![expect(
-    clippy::print_stdout,
-    reason = "it is its own harness, and reports as the usual one"
-)]
+#![expect(clippy::print_stdout, reason = "it is its own harness, and reports as the usual one")]
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -26,10 +23,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::{Pid, test_kill_process};
 
 const TESTS: [(&str, fn()); 2] = [
-    (
-        "code_as_the_proxys_user_reaches_nothing_of_the_agents",
-        reaches_nothing,
-    ),
+    ("code_as_the_proxys_user_reaches_nothing_of_the_agents", reaches_nothing),
     ("a_child_that_sends_rubbish_is_replaced", rubbish_is_replaced),
 ];
 
@@ -59,10 +53,7 @@ fn attempts(place: &Path, agent: u32, allowed: u16, forbidden: u16) -> Vec<Attem
     for folder in ["private", "public"] {
         let at = place.join(folder);
         tried.push((format!("{folder} key file"), open(&at.join("key.pem"))));
-        tried.push((
-            format!("{folder} store"),
-            fs::read_dir(at.join("store")).map(drop),
-        ));
+        tried.push((format!("{folder} store"), fs::read_dir(at.join("store")).map(drop)));
         tried.push((
             format!("{folder} control socket"),
             UnixStream::connect(at.join("control.sock")).map(drop),
@@ -73,15 +64,9 @@ fn attempts(place: &Path, agent: u32, allowed: u16, forbidden: u16) -> Vec<Attem
         ("agent's memory", open(&proc.join("mem"))),
         ("agent's status", open(&proc.join("status"))),
         ("signal to the agent", signal(agent)),
-        (
-            "file of its own",
-            File::create(place.join("public/store/new")).map(drop),
-        ),
+        ("file of its own", File::create(place.join("public/store/new")).map(drop)),
         ("another program", Command::new("/bin/true").status().map(drop)),
-        (
-            "another root",
-            rustix::process::chroot("/").map_err(io::Error::from),
-        ),
+        ("another root", rustix::process::chroot("/").map_err(io::Error::from)),
     ] {
         tried.push((name.to_owned(), outcome));
     }
@@ -98,14 +83,8 @@ fn sockets(allowed: u16, forbidden: u16) -> [Attempt; 7] {
     let icmp = Some(rustix::net::ipproto::ICMP);
     [
         ("raw socket", socket(AddressFamily::INET, SocketType::RAW, icmp)),
-        (
-            "netlink socket",
-            socket(AddressFamily::NETLINK, SocketType::RAW, None),
-        ),
-        (
-            "packet socket",
-            socket(AddressFamily::PACKET, SocketType::RAW, None),
-        ),
+        ("netlink socket", socket(AddressFamily::NETLINK, SocketType::RAW, None)),
+        ("packet socket", socket(AddressFamily::PACKET, SocketType::RAW, None)),
         ("UDP socket", UdpSocket::bind("127.0.0.1:0").map(drop)),
         ("port of its own", TcpListener::bind("127.0.0.1:0").map(drop)),
         ("another server's port", connect(forbidden)),
@@ -137,10 +116,7 @@ fn inside() {
 /// Writes one line an attempt.
 fn try_all(work: &Work, place: &Path, agent: &str, forbidden: &str) {
     let allowed = work.snapshot.farms[0].servers[0].address.port();
-    let (agent, forbidden) = (
-        agent.parse().expect("a number"),
-        forbidden.parse().expect("a port"),
-    );
+    let (agent, forbidden) = (agent.parse().expect("a number"), forbidden.parse().expect("a port"));
     let mut output = io::stdout();
     for (name, outcome) in attempts(place, agent, allowed, forbidden) {
         let outcome = outcome.map_or_else(|error| format!("{:?}", error.kind()), |()| "done".to_owned());
@@ -155,10 +131,7 @@ fn reaches_nothing() {
     let ports = (port(&server), port(&forbidden));
     let outside = attempts(&place.0, std::process::id(), ports.0, ports.1);
     for (name, outcome) in &outside {
-        assert!(
-            outcome.is_ok(),
-            "root outside must be able to reach: {name}: {outcome:?}"
-        );
+        assert!(outcome.is_ok(), "root outside must be able to reach: {name}: {outcome:?}");
     }
     let path = place.0.to_str().expect("UTF-8").to_owned();
     let names = vec![path, std::process::id().to_string(), ports.1.to_string()];
@@ -177,20 +150,11 @@ fn reaches_nothing() {
 }
 
 fn rubbish_is_replaced() {
-    supervised(
-        &Place::new(),
-        vec!["rubbish".to_owned()],
-        1,
-        None,
-        async |supervisor| {
-            let mut status = supervisor.status();
-            let replaced = status
-                .wait_for(|status| status.restarts >= 2)
-                .await
-                .expect("a supervisor");
-            assert!(!replaced.ready);
-        },
-    );
+    supervised(&Place::new(), vec!["rubbish".to_owned()], 1, None, async |supervisor| {
+        let mut status = supervisor.status();
+        let replaced = status.wait_for(|status| status.restarts >= 2).await.expect("a supervisor");
+        assert!(!replaced.ready);
+    });
 }
 
 /// Runs `test` while the supervisor starts this program as the proxy.

@@ -22,16 +22,8 @@ use crate::lab::{Lab, PUBLIC_NAME};
 use crate::sys::{Namespace, Process, find_program};
 
 /// Exchange's virtual directories.
-pub const VIRTUAL_DIRECTORIES: [&str; 8] = [
-    "owa",
-    "ecp",
-    "EWS",
-    "mapi",
-    "Microsoft-Server-ActiveSync",
-    "Autodiscover",
-    "rpc",
-    "OAB",
-];
+pub const VIRTUAL_DIRECTORIES: [&str; 8] =
+    ["owa", "ecp", "EWS", "mapi", "Microsoft-Server-ActiveSync", "Autodiscover", "rpc", "OAB"];
 
 /// A file of this many bytes, as fast as it goes.
 pub const LARGE: (&str, usize) = ("/owa/large.bin", 64 << 20);
@@ -55,27 +47,19 @@ impl Certificates {
     pub fn make(folder: &Path) -> Result<Self> {
         let mut ca_params = CertificateParams::new(Vec::new())?;
         ca_params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        ca_params
-            .distinguished_name
-            .push(rcgen::DnType::CommonName, "Rollcall lab CA");
+        ca_params.distinguished_name.push(rcgen::DnType::CommonName, "Rollcall lab CA");
         let ca_key = KeyPair::generate()?;
         let ca = ca_params.self_signed(&ca_key)?;
         let issuer = Issuer::new(ca_params, ca_key);
         let key = KeyPair::generate()?;
         let names = vec![PUBLIC_NAME.to_owned(), "autodiscover.example.test".to_owned()];
         let leaf = CertificateParams::new(names)?.signed_by(&key, &issuer)?;
-        let made = Self {
-            certificate: folder.join("mail.pem"),
-            key: folder.join("mail.key"),
-            ca: ca.der().clone(),
-        };
+        let made =
+            Self { certificate: folder.join("mail.pem"), key: folder.join("mail.key"), ca: ca.der().clone() };
         fs::write(&made.certificate, leaf.pem() + &ca.pem()).context("cannot write the certificate")?;
         write_private(&made.key, &key.serialize_pem())?;
         // HAProxy wants both in one file.
-        write_private(
-            &folder.join("both.pem"),
-            &(leaf.pem() + &ca.pem() + &key.serialize_pem()),
-        )?;
+        write_private(&folder.join("both.pem"), &(leaf.pem() + &ca.pem() + &key.serialize_pem()))?;
         Ok(made)
     }
 
@@ -83,9 +67,7 @@ impl Certificates {
     pub fn client(&self) -> Result<Arc<ClientConfig>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.ca.clone()).context("the lab's CA is unusable")?;
-        let config = ClientConfig::builder()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         Ok(Arc::new(config))
     }
 }
@@ -111,9 +93,7 @@ impl Backend {
     /// Starts nginx on every server of the lab.
     pub fn start_all(lab: &Lab, certificates: &Certificates) -> Result<Vec<Self>> {
         let servers = lab.servers.iter();
-        servers
-            .map(|(name, _, namespace)| Self::start(lab, namespace, name, certificates))
-            .collect()
+        servers.map(|(name, _, namespace)| Self::start(lab, namespace, name, certificates)).collect()
     }
 
     /// Starts nginx on port 443 of `namespace`, answering as the server `name`.
@@ -122,16 +102,11 @@ impl Backend {
         fs::create_dir_all(folder.join("www")).context("cannot make nginx's folder")?;
         // Sparse: it takes no memory.
         let large = File::create(folder.join("www/large.bin"));
-        large
-            .and_then(|file| file.set_len(LARGE.1 as u64))
-            .context("cannot make the large file")?;
+        large.and_then(|file| file.set_len(LARGE.1 as u64)).context("cannot make the large file")?;
         let text = configuration(&folder, name, certificates);
         let process = start_nginx(namespace, name, &folder, &text)?;
         wait_for_port(namespace, Ipv4Addr::LOCALHOST, 443, &process)?;
-        Ok(Self {
-            name: name.to_owned(),
-            process,
-        })
+        Ok(Self { name: name.to_owned(), process })
     }
 }
 
@@ -149,12 +124,7 @@ pub fn start_nginx(namespace: &Namespace, what: &str, folder: &Path, http: &str)
     let mut nginx = Command::new(find_program("nginx")?);
     nginx.arg("-p").arg(folder).arg("-c").arg(&file);
     nginx.arg("-e").arg(folder.join("error.log"));
-    Process::start(
-        &format!("nginx on {what}"),
-        namespace,
-        &mut nginx,
-        &folder.join("error.log"),
-    )
+    Process::start(&format!("nginx on {what}"), namespace, &mut nginx, &folder.join("error.log"))
 }
 
 /// Waits until something accepts connections on a port of `namespace`; the error carries the end of the process's log.

@@ -60,9 +60,7 @@ impl Capture {
     /// Ends it.
     pub fn finish(self) -> Result<Flows> {
         self.stop.store(true, Ordering::Release);
-        self.thread
-            .join()
-            .map_err(|_| anyhow::anyhow!("the capture panicked"))??;
+        self.thread.join().map_err(|_| anyhow::anyhow!("the capture panicked"))??;
         Ok(std::mem::take(&mut *locked(&self.flows)))
     }
 }
@@ -157,25 +155,19 @@ impl Flows {
     }
 
     fn lives(&self) -> impl Iterator<Item = (Flow, &Life)> {
-        self.by
-            .iter()
-            .flat_map(|(flow, lives)| lives.iter().map(|life| (*flow, life)))
+        self.by.iter().flat_map(|(flow, lives)| lives.iter().map(|life| (*flow, life)))
     }
 
     /// How many flows of a node that is gone were reset by another.
     pub fn orphans_reset(&self, gone: &[Gone]) -> usize {
         let lives = self.lives().filter(|(_, life)| life.voices.len() > 1);
-        lives
-            .filter(|(_, life)| is_orphan_reset(&life.voices, gone))
-            .count()
+        lives.filter(|(_, life)| is_orphan_reset(&life.voices, gone)).count()
     }
 
     /// Attempts that were answered but not captured: what this capture missed. A measure of its own honesty.
     pub fn missed(&self, attempts: &[Attempt]) -> usize {
         let answered = attempts.iter().filter(|attempt| attempt.answered.is_some());
-        answered
-            .filter(|attempt| !self.by.contains_key(&(attempt.source, 443)))
-            .count()
+        answered.filter(|attempt| !self.by.contains_key(&(attempt.source, 443))).count()
     }
 
     /// Takes one frame in.
@@ -191,10 +183,7 @@ impl Flows {
         let acknowledged = (voice.syn_acks > 0).then_some(acknowledged);
         let life = match lives.last_mut() {
             Some(life) if life.goes_on(acknowledged) => life,
-            _ => lives.push_mut(Life {
-                acknowledged,
-                voices: Vec::new(),
-            }),
+            _ => lives.push_mut(Life { acknowledged, voices: Vec::new() }),
         };
         life.acknowledged = life.acknowledged.or(acknowledged);
         match life.voices.iter_mut().find(|known| known.mac == voice.mac) {
@@ -301,12 +290,7 @@ fn parse(frame: &[u8], now: Time) -> Option<(Flow, Voice, u32)> {
 /// Passes the headers of frames whose IPv4 source is the cluster IP, and nothing else.
 fn from_cluster_ip() -> [SockFilter; 4] {
     let insn = SockFilter::new;
-    [
-        insn(0x20, 0, 0, 26),
-        insn(0x15, 0, 1, CLUSTER_IP.to_bits()),
-        insn(0x06, 0, 0, 200),
-        insn(0x06, 0, 0, 0),
-    ]
+    [insn(0x20, 0, 0, 26), insn(0x15, 0, 1, CLUSTER_IP.to_bits()), insn(0x06, 0, 0, 200), insn(0x06, 0, 0, 0)]
 }
 
 #[cfg(test)]
@@ -361,12 +345,7 @@ mod tests {
 
     #[test]
     fn one_node_and_bare_acknowledgements_of_another_are_none() {
-        let flows = heard(&[
-            (A, Says::SynAck),
-            (A, Says::Data),
-            (B, Says::Ack),
-            (A, Says::Reset),
-        ]);
+        let flows = heard(&[(A, Says::SynAck), (A, Says::Data), (B, Says::Ack), (A, Says::Reset)]);
         assert_eq!(flows.answered_twice(&[]), Vec::<String>::new());
         assert_eq!(flows.len(), 1);
     }
@@ -374,34 +353,14 @@ mod tests {
     #[test]
     fn a_reset_of_what_a_dead_node_left_is_no_double_but_a_reset_beside_a_living_one_is() {
         let flows = heard(&[(A, Says::SynAck), (A, Says::Data), (B, Says::Reset)]);
-        let gone = |from| {
-            [Gone {
-                mac: A,
-                from: Time::from_nanos(from),
-                until: Some(Time::from_nanos(5)),
-            }]
-        };
+        let gone = |from| [Gone { mac: A, from: Time::from_nanos(from), until: Some(Time::from_nanos(5)) }];
         assert_eq!(flows.answered_twice(&gone(2)).len(), 0);
         assert_eq!(flows.orphans_reset(&gone(2)), 1);
-        assert_eq!(
-            flows.answered_twice(&gone(4)).len(),
-            1,
-            "reset before it was gone"
-        );
+        assert_eq!(flows.answered_twice(&gone(4)).len(), 1, "reset before it was gone");
         let ack = (A, Says::Ack);
-        let returned = heard(&[
-            (A, Says::SynAck),
-            (A, Says::Data),
-            (B, Says::Reset),
-            ack,
-            ack,
-            (A, Says::Data),
-        ]);
-        assert_eq!(
-            returned.answered_twice(&gone(2)).len(),
-            0,
-            "it spoke again after its return"
-        );
+        let returned =
+            heard(&[(A, Says::SynAck), (A, Says::Data), (B, Says::Reset), ack, ack, (A, Says::Data)]);
+        assert_eq!(returned.answered_twice(&gone(2)).len(), 0, "it spoke again after its return");
         let late = heard(&[(A, Says::SynAck), ack, ack, ack, ack, (B, Says::Reset)]);
         assert_eq!(late.answered_twice(&gone(2)).len(), 1, "reset after its return");
         let answered = heard(&[(A, Says::SynAck), (B, Says::SynAck)]);
@@ -410,12 +369,7 @@ mod tests {
 
     #[test]
     fn a_port_that_is_used_again_may_lead_to_another_node() {
-        let flows = heard(&[
-            (A, Says::SynAck),
-            (A, Says::Data),
-            (B, Says::SynAckAgain),
-            (B, Says::Data),
-        ]);
+        let flows = heard(&[(A, Says::SynAck), (A, Says::Data), (B, Says::SynAckAgain), (B, Says::Data)]);
         assert_eq!(flows.answered_twice(&[]), Vec::<String>::new());
         let client = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 70), 5000);
         assert_eq!(flows.answered_by(client, Time::from_nanos(2)), Some(A));

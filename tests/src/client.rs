@@ -50,23 +50,14 @@ impl Https {
         let tls = ClientConnection::new(Arc::clone(&self.tls), name)?;
         let mut stream = StreamOwned::new(tls, stream);
         while stream.conn.is_handshaking() {
-            stream
-                .conn
-                .complete_io(&mut stream.sock)
-                .context("TLS handshake")?;
+            stream.conn.complete_io(&mut stream.sock).context("TLS handshake")?;
         }
-        Ok(Connection {
-            stream: BufReader::new(stream),
-            port,
-            closing: false,
-        })
+        Ok(Connection { stream: BufReader::new(stream), port, closing: false })
     }
 
     /// A new TCP connection, no more.
     pub fn connect_tcp(&self) -> Result<TcpStream> {
-        let socket = self
-            .namespace
-            .enter(|| Socket::new(Domain::IPV4, Type::STREAM, None))??;
+        let socket = self.namespace.enter(|| Socket::new(Domain::IPV4, Type::STREAM, None))??;
         socket.bind(&SocketAddr::from((self.source, 0)).into())?;
         socket
             .connect_timeout(&self.target.into(), self.patience)
@@ -110,11 +101,7 @@ impl Connection {
     pub fn request(&mut self, method: &str, path: &str, body: &[u8]) -> Result<Answer> {
         self.send(method, path, body)?;
         let head = self.head()?;
-        let mut answer = Answer {
-            status: head.status,
-            server: head.server.clone(),
-            body: Vec::new(),
-        };
+        let mut answer = Answer { status: head.status, server: head.server.clone(), body: Vec::new() };
         match head.length {
             Length::Known(length) => {
                 self.stream.by_ref().take(length).read_to_end(&mut answer.body)?;
@@ -156,10 +143,7 @@ impl Connection {
 
     fn head(&mut self) -> Result<Head> {
         let mut line = String::new();
-        ensure!(
-            self.stream.read_line(&mut line).context("read the answer")? > 0,
-            "closed without an answer"
-        );
+        ensure!(self.stream.read_line(&mut line).context("read the answer")? > 0, "closed without an answer");
         let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
         let mut head = Head {
             status: status.with_context(|| format!("not HTTP: {line:?}"))?,

@@ -106,10 +106,7 @@ pub fn how_to_enter(lab: &Lab) {
     for (machine, what) in [
         ("client", format!("the internet; the service is at {PUBLIC}")),
         ("router", "NAT to the cluster IP".to_owned()),
-        (
-            "arr1",
-            format!("a node; the others alike; cluster IP {CLUSTER_IP}"),
-        ),
+        ("arr1", format!("a node; the others alike; cluster IP {CLUSTER_IP}")),
         ("sbex1", "a server; sbex3 alike".to_owned()),
     ] {
         eprintln!("  nsenter --net=/run/netns/{}-{machine:<8}  # {what}", lab.name());
@@ -159,25 +156,19 @@ fn kill(
     let held = cluster.node(victim).holds()?;
     let fault = Time::now();
     cluster.node(victim).kill_agent();
-    let gone = Gone {
-        from: fault,
-        ..cluster.pull_cable(victim)?
-    };
+    let gone = Gone { from: fault, ..cluster.pull_cable(victim)? };
     thread::sleep(Duration::from_secs(4));
     let attempts = prober.finish()?;
     flood.finish()?;
     let longest = connects.finish();
     let requests = browsers.finish()?;
     let outage = Outage::of(&attempts, fault, |attempt| held.holds(attempt, cluster.seed));
-    let length = outage
-        .length
-        .with_context(|| format!("service did not come back: {outage:?}"))?;
+    let length = outage.length.with_context(|| format!("service did not come back: {outage:?}"))?;
     summary.failover_ms = length.as_secs_f64() * 1000.0;
     let over = fault + length;
     let late = requests.iter().filter(|request| request.connection_begun >= over);
-    let (late, late_failed) = late.fold((0, 0), |(all, failed), request| {
-        (all + 1, failed + usize::from(request.error.is_some()))
-    });
+    let (late, late_failed) =
+        late.fold((0, 0), |(all, failed), request| (all + 1, failed + usize::from(request.error.is_some())));
     summary.failed_after_failover = late_failed + outage.failed_elsewhere;
     let verdict = verdict(length <= FAILOVER_AT_MOST, &millis(length));
     progress.say(format!(
@@ -203,10 +194,8 @@ fn bring_back(cluster: &mut Cluster, gone: &mut Gone, progress: &Progress) -> Re
     let start = Time::now();
     cluster.node(&name).start()?;
     cluster.converge()?;
-    progress.say(format!(
-        "{name} is back and has its share again after {}\n",
-        millis(Time::now().since(start))
-    ));
+    progress
+        .say(format!("{name} is back and has its share again after {}\n", millis(Time::now().since(start))));
     Ok(())
 }
 
@@ -227,20 +216,14 @@ fn drain(cluster: &mut Cluster, https: &Https, progress: &Progress, summary: &mu
     let requests = browsers.finish()?;
     flood.finish()?;
     let during = requests.iter().filter(|request| request.ended >= begin);
-    let failures: Vec<_> = during
-        .clone()
-        .filter_map(|request| request.error.as_ref())
-        .collect();
+    let failures: Vec<_> = during.clone().filter_map(|request| request.error.as_ref()).collect();
     summary.failed_during_drain = failures.len();
     progress.say(format!(
         "arr2 drained: its share was handed over in {}; {} of {} requests failed{}\n",
         millis(took),
         verdict_zero(failures.len()),
         during.count(),
-        failures
-            .first()
-            .map(|error| format!(", the first: {error}"))
-            .unwrap_or_default(),
+        failures.first().map(|error| format!(", the first: {error}")).unwrap_or_default(),
     ));
     count(&cluster.lab, &capture.finish()?, &requests, summary);
     Ok(())
@@ -255,10 +238,7 @@ fn answered_twice(flows: &Flows, gone: &Gone, progress: &Progress, summary: &mut
         verdict_zero(doubles.len()),
         flows.len(),
         flows.orphans_reset(&[*gone]),
-        doubles
-            .first()
-            .map(|double| format!(", the first: {double}"))
-            .unwrap_or_default()
+        doubles.first().map(|double| format!(", the first: {double}")).unwrap_or_default()
     ));
 }
 
@@ -275,9 +255,7 @@ fn count(lab: &Lab, flows: &Flows, requests: &[Request], summary: &mut Summary) 
 }
 
 fn node_of(lab: &Lab, flows: &Flows, request: &Request) -> String {
-    let mac = request
-        .client
-        .and_then(|client| flows.answered_by(client, request.ended));
+    let mac = request.client.and_then(|client| flows.answered_by(client, request.ended));
     let place = mac.and_then(|mac| lab.node_of_mac(mac));
     place.map_or_else(|| "unknown".to_owned(), |place| place.name.clone())
 }

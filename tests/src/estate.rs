@@ -53,10 +53,7 @@ impl Held {
     fn hold(namespace: &Namespace) -> Result<Self> {
         let open = File::open(namespace.path());
         let open = open.with_context(|| format!("cannot open {}", namespace.path().display()))?;
-        Ok(Self {
-            inode: open.metadata()?.ino(),
-            _open: open,
-        })
+        Ok(Self { inode: open.metadata()?.ino(), _open: open })
     }
 }
 
@@ -68,10 +65,7 @@ impl Estate {
         watch_signals()?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("rc-{}-{number}", std::process::id());
-        let estate = Arc::new(Self {
-            name: name.clone(),
-            namespaces: Mutex::default(),
-        });
+        let estate = Arc::new(Self { name: name.clone(), namespaces: Mutex::default() });
         fs::create_dir_all(estate.folder())
             .with_context(|| format!("cannot make {}; the lab needs root", estate.folder().display()))?;
         let own = start_time(std::process::id()).unwrap_or(0);
@@ -194,10 +188,7 @@ fn known_labs() -> BTreeSet<String> {
         let lab = [parts.next()?, parts.next()?, parts.next()?].join("-");
         parts.next().map(|_role| lab)
     });
-    folders
-        .chain(namespaces)
-        .filter(|name| owner_pid(name).is_some())
-        .collect()
+    folders.chain(namespaces).filter(|name| owner_pid(name).is_some()).collect()
 }
 
 /// The PID in `rc-PID-N`, or `None` for names that are no lab's.
@@ -223,20 +214,15 @@ fn remove(lab: &str) {
         .filter(|namespace| namespace.name().starts_with(&prefix))
         .filter_map(|namespace| Some((namespace.clone(), Held::hold(&namespace).ok()?)))
         .collect();
-    let estate = Estate {
-        name: lab.to_owned(),
-        namespaces: Mutex::new(namespaces),
-    };
+    let estate = Estate { name: lab.to_owned(), namespaces: Mutex::new(namespaces) };
     estate.tear_down();
 }
 
 fn pins_of(inode: u64) -> impl Iterator<Item = PathBuf> {
     let prefix = format!("{inode}-");
     let all = fs::read_dir(PINS).into_iter().flatten().flatten();
-    all.map(|entry| entry.path()).filter(move |path| {
-        path.file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
-    })
+    all.map(|entry| entry.path())
+        .filter(move |path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)))
 }
 
 /// Locks of killed agents: files that lock nothing any more.
@@ -270,9 +256,7 @@ fn processes_in(inodes: &BTreeSet<u64>) -> Vec<String> {
             let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
             let inode = fs::metadata(entry.path().join("ns/net")).ok()?.ino();
             let command = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            inodes
-                .contains(&inode)
-                .then(|| format!("process {pid} ({})", command.trim()))
+            inodes.contains(&inode).then(|| format!("process {pid} ({})", command.trim()))
         })
         .collect()
 }
@@ -307,11 +291,7 @@ impl Turn {
     /// Waits until no other lab with load stands.
     pub fn wait() -> Result<Self> {
         let path = Path::new("/run/rollcall-lab.lock");
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path);
+        let file = File::options().create(true).truncate(false).write(true).open(path);
         let file = file.with_context(|| format!("cannot open {}; the lab needs root", path.display()))?;
         flock(&file, FlockOperation::LockExclusive).context("cannot wait for other labs")?;
         Ok(Self { _file: file })

@@ -32,10 +32,8 @@ pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 50, 1);
 /// The name that the service is published under.
 pub const PUBLIC_NAME: &str = "mail.example.test";
 /// The servers' names and addresses.
-pub const SERVERS: [(&str, Ipv4Addr); 2] = [
-    ("sbex1", Ipv4Addr::new(10, 0, 0, 36)),
-    ("sbex3", Ipv4Addr::new(10, 0, 0, 37)),
-];
+pub const SERVERS: [(&str, Ipv4Addr); 2] =
+    [("sbex1", Ipv4Addr::new(10, 0, 0, 36)), ("sbex3", Ipv4Addr::new(10, 0, 0, 37))];
 /// A node's interface in the DMZ.
 pub const NODE_DMZ: &str = "dmz";
 /// A node's interface in the LAN.
@@ -58,19 +56,12 @@ pub struct Plan {
 impl Plan {
     /// `nodes` nodes behind port 443, and load.
     pub fn nodes(nodes: u8) -> Self {
-        Self {
-            nodes,
-            ports: Vec::new(),
-            load: true,
-        }
+        Self { nodes, ports: Vec::new(), load: true }
     }
 
     /// The same for tests that measure nothing: any number of such labs stand side by side.
     pub fn light(nodes: u8) -> Self {
-        Self {
-            load: false,
-            ..Self::nodes(nodes)
-        }
+        Self { load: false, ..Self::nodes(nodes) }
     }
 }
 
@@ -173,10 +164,7 @@ impl Lab {
     pub fn client_address(&self) -> Result<Ipv4Addr> {
         let (first, count) = CLIENT_POOL;
         let next = self.next_client.fetch_add(1, Ordering::Relaxed);
-        ensure!(
-            next < count,
-            "this lab's client has no more than {count} addresses"
-        );
+        ensure!(next < count, "this lab's client has no more than {count} addresses");
         Ok(Ipv4Addr::new(203, 0, 113, first + next))
     }
 
@@ -244,9 +232,7 @@ impl Lab {
         self.route(plan)?;
         for (name, address, namespace) in &self.servers {
             plug(namespace, NODE_LAN, &self.lan, name, None)?;
-            namespace.ip(&format!(
-                "addr add {address}/24 dev {NODE_LAN}\nroute add default via 10.0.0.1"
-            ))?;
+            namespace.ip(&format!("addr add {address}/24 dev {NODE_LAN}\nroute add default via 10.0.0.1"))?;
         }
         for place in &self.places {
             self.power_on(place)?;
@@ -266,12 +252,7 @@ impl Lab {
         );
         output(self.router.command("nft").args(["-f", "-"]), Some(&table))?;
         // Tens of thousands of half-open connections are a measurement's daily bread; they must not fill the table.
-        for (state, seconds) in [
-            ("syn_sent", "3"),
-            ("syn_recv", "3"),
-            ("close", "2"),
-            ("time_wait", "5"),
-        ] {
+        for (state, seconds) in [("syn_sent", "3"), ("syn_recv", "3"), ("close", "2"), ("time_wait", "5")] {
             let key = format!("net/netfilter/nf_conntrack_tcp_timeout_{state}");
             self.router.sysctl(&key, seconds)?;
         }
@@ -282,9 +263,7 @@ impl Lab {
     /// gets one that passes everything.
     fn allow_transmit(&self, place: &Place) -> Result<()> {
         let mut object = aya::Ebpf::load(OBJECT).context("cannot load the XDP object")?;
-        let program = object
-            .program_mut("pass")
-            .context("the XDP object has no program `pass`")?;
+        let program = object.program_mut("pass").context("the XDP object has no program `pass`")?;
         let program: &mut Xdp = program.try_into()?;
         program.load().context("cannot load the XDP program `pass`")?;
         // `ip` attaches without a bpf_link, so the program stays as long as the cable, whoever ends before it.

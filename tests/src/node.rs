@@ -60,16 +60,8 @@ impl Cluster {
             .context("cannot write cluster.toml")?;
         let seed = ClusterSecret::read(&secret)?.hash_seed();
         let nodes = lab.places.iter();
-        let nodes = nodes
-            .map(|place| Node::prepare(place.clone(), &folder))
-            .collect::<Result<_>>()?;
-        Ok(Self {
-            nodes,
-            backends,
-            certificates,
-            seed,
-            lab,
-        })
+        let nodes = nodes.map(|place| Node::prepare(place.clone(), &folder)).collect::<Result<_>>()?;
+        Ok(Self { nodes, backends, certificates, seed, lab })
     }
 
     /// A cluster of `nodes` nodes that serves.
@@ -105,10 +97,7 @@ impl Cluster {
             }
             if Time::now() > deadline {
                 let logs: Vec<_> = self.nodes.iter().map(Node::log_tail).collect();
-                bail!(
-                    "the cluster did not converge within {PATIENCE:?}: {missing}\n{}",
-                    logs.join("\n")
-                );
+                bail!("the cluster did not converge within {PATIENCE:?}: {missing}\n{}", logs.join("\n"));
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -157,11 +146,7 @@ impl Cluster {
         let place = self.place(name)?;
         let from = Time::now();
         self.lab.pull_cable(place)?;
-        Ok(Gone {
-            mac: place.mac,
-            from,
-            until: None,
-        })
+        Ok(Gone { mac: place.mac, from, until: None })
     }
 
     /// Puts the cable back, and notes when.
@@ -181,11 +166,7 @@ impl Cluster {
         }
         // What was in memory is gone.
         let _ = fs::remove_dir_all(&node.run_dir);
-        Ok(Gone {
-            mac: place.mac,
-            from,
-            until: None,
-        })
+        Ok(Gone { mac: place.mac, from, until: None })
     }
 
     /// Gives a node its power back; its agent is not started.
@@ -209,9 +190,7 @@ impl Cluster {
 
     /// Tears everything down and gives what is left all the same.
     pub fn tear_down(self) -> Vec<String> {
-        let Self {
-            nodes, backends, lab, ..
-        } = self;
+        let Self { nodes, backends, lab, .. } = self;
         drop((nodes, backends));
         lab.tear_down()
     }
@@ -299,28 +278,16 @@ impl Node {
     /// Starts its agent with further environment variables.
     pub fn start_with(&mut self, environment: &[(&str, &str)]) -> Result<()> {
         let mut command = Command::new(rollcall()?);
-        command
-            .arg("run")
-            .arg("--config")
-            .arg(&self.config)
-            .envs(environment.iter().copied());
+        command.arg("run").arg("--config").arg(&self.config).envs(environment.iter().copied());
         let what = format!("the agent of {}", self.name());
-        self.agent = Some(Process::start(
-            &what,
-            &self.place.namespace,
-            &mut command,
-            &self.log,
-        )?);
+        self.agent = Some(Process::start(&what, &self.place.namespace, &mut command, &self.log)?);
         Ok(())
     }
 
     /// `rollcall ARGS` on this node, to its end, whatever it says.
     pub fn rollcall(&self, args: &[&str]) -> Result<Output> {
         let mut command = self.place.namespace.command(rollcall()?);
-        command
-            .args(args)
-            .output()
-            .with_context(|| format!("could not start {command:?}"))
+        command.args(args).output().with_context(|| format!("could not start {command:?}"))
     }
 
     /// The same for a command that may not end by itself: after `patience` that is an error, and it is killed.
@@ -336,12 +303,8 @@ impl Node {
         let mut words = around.iter().map(OsString::from).chain([binary]);
         let mut command = self.place.namespace.command(words.next().unwrap_or_default());
         command.args(words).args(args).stdin(Stdio::null());
-        command
-            .stdout(fs::File::create(&outputs)?)
-            .stderr(fs::File::create(&errors)?);
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("could not start {command:?}"))?;
+        command.stdout(fs::File::create(&outputs)?).stderr(fs::File::create(&errors)?);
+        let mut child = command.spawn().with_context(|| format!("could not start {command:?}"))?;
         let deadline = Time::now() + patience;
         let status = loop {
             if let Some(status) = child.try_wait()? {
@@ -350,30 +313,18 @@ impl Node {
             if Time::now() > deadline {
                 child.kill()?;
                 child.wait()?;
-                bail!(
-                    "`rollcall {}` did not end within {patience:?}\n{}",
-                    args.join(" "),
-                    tail(&errors)
-                );
+                bail!("`rollcall {}` did not end within {patience:?}\n{}", args.join(" "), tail(&errors));
             }
             thread::sleep(Duration::from_millis(10));
         };
-        Ok(Output {
-            status,
-            stdout: fs::read(&outputs)?,
-            stderr: fs::read(&errors)?,
-        })
+        Ok(Output { status, stdout: fs::read(&outputs)?, stderr: fs::read(&errors)? })
     }
 
     /// `rollcall COMMAND --run-dir ..` on this node; a failure is an error with what it said.
     pub fn control(&self, args: &[&str]) -> Result<String> {
         let run_dir = self.run_dir.to_string_lossy().into_owned();
         let args: Vec<_> = args.iter().copied().chain(["--run-dir", &run_dir]).collect();
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = self.rollcall(&args)?;
+        let Output { status, stdout, stderr } = self.rollcall(&args)?;
         ensure!(
             status.success(),
             "`rollcall {}` on {} failed: {status}\n{}",
@@ -479,12 +430,7 @@ impl Node {
     /// Which buckets this node accepts new connections of.
     pub fn holds(&self) -> Result<Held> {
         let status = self.status()?;
-        Ok(Held(
-            buckets(&status)?
-                .chars()
-                .map(|state| "ma".contains(state))
-                .collect(),
-        ))
+        Ok(Held(buckets(&status)?.chars().map(|state| "ma".contains(state)).collect()))
     }
 
     /// The end of the agent's log.
@@ -497,12 +443,7 @@ impl Node {
     pub fn footprint(&self) -> Result<BTreeSet<String>> {
         let namespace = &self.place.namespace;
         let mut lines = BTreeSet::new();
-        for commands in [
-            "-o addr show",
-            "-o maddr show",
-            "rule show",
-            "route show table all",
-        ] {
+        for commands in ["-o addr show", "-o maddr show", "rule show", "route show table all"] {
             let mut ip = Command::new("ip");
             ip.args(["-n", namespace.name()]).args(commands.split(' '));
             let text = crate::sys::output(&mut ip, None)?;
@@ -513,15 +454,9 @@ impl Node {
         let sysctls = namespace.enter(interface_sysctls)?;
         lines.extend(sysctls);
         let prefix = format!("{}-", namespace.inode()?);
-        let pins = fs::read_dir("/sys/fs/bpf/rollcall")
-            .into_iter()
-            .flatten()
-            .flatten();
+        let pins = fs::read_dir("/sys/fs/bpf/rollcall").into_iter().flatten().flatten();
         let pins = pins.map(|entry| entry.file_name().to_string_lossy().into_owned());
-        lines.extend(
-            pins.filter(|name| name.starts_with(&prefix))
-                .map(|name| format!("pins: {name}")),
-        );
+        lines.extend(pins.filter(|name| name.starts_with(&prefix)).map(|name| format!("pins: {name}")));
         let locks = fs::read_dir("/run/rollcall").into_iter().flatten().flatten();
         let locks = locks.map(|entry| entry.file_name().to_string_lossy().into_owned());
         lines.extend(
@@ -573,19 +508,9 @@ impl Held {
 
 /// The bucket states of the table that port 443 falls under.
 fn buckets(status: &Status) -> Result<&str> {
-    let table = status
-        .tables
-        .iter()
-        .find(|table| table.ports.split(',').any(|port| port.trim() == "443"));
-    let states = &table
-        .with_context(|| format!("{} has no table for port 443", status.node))?
-        .states;
-    ensure!(
-        states.len() == BUCKETS,
-        "{} shows {} bucket states",
-        status.node,
-        states.len()
-    );
+    let table = status.tables.iter().find(|table| table.ports.split(',').any(|port| port.trim() == "443"));
+    let states = &table.with_context(|| format!("{} has no table for port 443", status.node))?.states;
+    ensure!(states.len() == BUCKETS, "{} shows {} bucket states", status.node, states.len());
     Ok(states)
 }
 
@@ -601,11 +526,7 @@ fn summary(status: &Status) -> String {
 /// The binary that the workspace builds.
 pub fn rollcall() -> Result<PathBuf> {
     let path = workspace_root().join("target/release/rollcall");
-    ensure!(
-        path.is_file(),
-        "{} is missing; hint: cargo xtask build",
-        path.display()
-    );
+    ensure!(path.is_file(), "{} is missing; hint: cargo xtask build", path.display());
     Ok(path)
 }
 
@@ -633,9 +554,8 @@ fn cluster_file(lab: &Lab, certificates: &Certificates) -> String {
         )
     });
     let servers = lab.servers.iter();
-    let servers: Vec<_> = servers
-        .map(|(name, address, _)| format!("{{ name = {name:?}, address = \"{address}\" }}"))
-        .collect();
+    let servers: Vec<_> =
+        servers.map(|(name, address, _)| format!("{{ name = {name:?}, address = \"{address}\" }}")).collect();
     format!(
         r#"[cluster]
 ip = "{CLUSTER_IP}/24"
@@ -672,10 +592,7 @@ fn without_ids(line: &str) -> String {
 /// The IPv4 sysctls of every interface of the calling thread's namespace.
 fn interface_sysctls() -> Vec<String> {
     let mut lines = Vec::new();
-    let interfaces = fs::read_dir("/proc/sys/net/ipv4/conf")
-        .into_iter()
-        .flatten()
-        .flatten();
+    let interfaces = fs::read_dir("/proc/sys/net/ipv4/conf").into_iter().flatten().flatten();
     for interface in interfaces {
         for key in fs::read_dir(interface.path()).into_iter().flatten().flatten() {
             let value = fs::read_to_string(key.path()).unwrap_or_default();

@@ -64,18 +64,12 @@ pub struct Attempt {
 impl Attempt {
     /// Whether it was answered in time.
     pub fn succeeded(&self) -> bool {
-        self.answered
-            .is_some_and(|answered| answered.since(self.sent) <= PATIENCE)
+        self.answered.is_some_and(|answered| answered.since(self.sent) <= PATIENCE)
     }
 
     /// The bucket it falls into.
     pub fn bucket(&self, seed: [u64; 2]) -> Bucket {
-        bucket_of(
-            seed,
-            Affinity::None,
-            self.source.ip().octets(),
-            self.source.port(),
-        )
+        bucket_of(seed, Affinity::None, self.source.ip().octets(), self.source.port())
     }
 }
 
@@ -88,10 +82,7 @@ impl Prober {
     /// `per_second` attempts a second, for at most `longest`: load.
     pub fn flood(lab: &Lab, per_second: u32, longest: Duration) -> Result<Self> {
         let limit = f64::from(per_second) * longest.as_secs_f64();
-        ensure!(
-            (1.0..=2_000_000.0).contains(&limit),
-            "a flood of {limit} attempts is out of bounds"
-        );
+        ensure!((1.0..=2_000_000.0).contains(&limit), "a flood of {limit} attempts is out of bounds");
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -105,9 +96,7 @@ impl Prober {
         let shared = Arc::new(Shared {
             sources: addresses.map(|_| lab.client_address()).collect::<Result<_>>()?,
             target: SocketAddrV4::new(PUBLIC, 443),
-            slots: (0..limit)
-                .map(|_| (AtomicU64::new(0), AtomicU64::new(0)))
-                .collect(),
+            slots: (0..limit).map(|_| (AtomicU64::new(0), AtomicU64::new(0))).collect(),
             sent: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
@@ -128,20 +117,12 @@ impl Prober {
 
     /// Ends the attempts, waits until the last one is answered or has failed, and gives them all in the order they were made.
     pub fn finish(self) -> Result<Vec<Attempt>> {
-        let Self {
-            shared,
-            sender,
-            receiver,
-        } = self;
+        let Self { shared, sender, receiver } = self;
         shared.stop.store(true, Ordering::Release);
-        sender
-            .join()
-            .map_err(|_| anyhow::anyhow!("the sender panicked"))??;
+        sender.join().map_err(|_| anyhow::anyhow!("the sender panicked"))??;
         thread::sleep(PATIENCE * 2);
         shared.deaf.store(true, Ordering::Release);
-        receiver
-            .join()
-            .map_err(|_| anyhow::anyhow!("the receiver panicked"))??;
+        receiver.join().map_err(|_| anyhow::anyhow!("the receiver panicked"))??;
         Ok(shared.attempts())
     }
 }
@@ -225,9 +206,7 @@ impl Shared {
                 continue;
             };
             // Only the first answer counts here; a second one is the capture's affair.
-            let _ = self.slots[index]
-                .1
-                .compare_exchange(0, now, Ordering::AcqRel, Ordering::Relaxed);
+            let _ = self.slots[index].1.compare_exchange(0, now, Ordering::AcqRel, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -390,10 +369,7 @@ mod tests {
 
     #[test]
     fn the_outage_ends_with_the_attempt_after_which_none_fails() {
-        let found = outage(
-            &[(1, true), (1, false), (1, true), (1, false), (1, true), (1, true)],
-            5,
-        );
+        let found = outage(&[(1, true), (1, false), (1, true), (1, false), (1, true), (1, true)], 5);
         assert_eq!(found.length, Some(Duration::from_millis(35)));
         assert_eq!((found.counted, found.failed), (5, 2));
     }

@@ -58,11 +58,7 @@ impl Drop for Progress {
 pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
-        cells
-            .map(|cell| cell.chars().count())
-            .chain([headings[column].chars().count()])
-            .max()
-            .unwrap_or(0)
+        cells.map(|cell| cell.chars().count()).chain([headings[column].chars().count()]).max().unwrap_or(0)
     };
     let widths: Vec<_> = (0..headings.len()).map(width).collect();
     let format_row = |cells: Vec<&str>| {
@@ -76,10 +72,7 @@ pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     let mut lines = vec![format_row(headings.to_vec())];
-    lines.extend(
-        rows.iter()
-            .map(|row| format_row(row.iter().map(String::as_str).collect())),
-    );
+    lines.extend(rows.iter().map(|row| format_row(row.iter().map(String::as_str).collect())));
     lines.join("\n")
 }
 
@@ -104,11 +97,7 @@ fn coloured(text: &str, colour: &str) -> String {
 /// Milliseconds, with one decimal below ten.
 pub fn millis(duration: Duration) -> String {
     let ms = duration.as_secs_f64() * 1000.0;
-    if ms < 10.0 {
-        format!("{ms:.1} ms")
-    } else {
-        format!("{ms:.0} ms")
-    }
+    if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
 }
 
 #[cfg(test)]
@@ -117,13 +106,7 @@ mod tests {
 
     #[test]
     fn a_table_is_aligned() {
-        let rows = [
-            vec!["arr1".to_owned(), "7".to_owned()],
-            vec!["a".to_owned(), "1234".to_owned()],
-        ];
-        assert_eq!(
-            table(&["node", "requests"], &rows),
-            "node  requests\narr1         7\na         1234"
-        );
+        let rows = [vec!["arr1".to_owned(), "7".to_owned()], vec!["a".to_owned(), "1234".to_owned()]];
+        assert_eq!(table(&["node", "requests"], &rows), "node  requests\narr1         7\na         1234");
     }
 }

@@ -39,12 +39,7 @@ impl Scenario {
         let pulses = pulses(&cluster)?;
         let flood = Prober::flood(&cluster.lab, RATE, LONGEST)?;
         std::thread::sleep(Duration::from_millis(500));
-        Ok(Self {
-            cluster,
-            pulses,
-            capture,
-            flood: Some(flood),
-        })
+        Ok(Self { cluster, pulses, capture, flood: Some(flood) })
     }
 
     /// Ends the new connections; those that are open go on.
@@ -92,10 +87,7 @@ fn pulses(cluster: &Cluster) -> Result<Vec<(String, Pulse)>> {
             return Ok(pulses);
         }
     }
-    bail!(
-        "some node gets no connection; connections opened: {}",
-        pulses.len()
-    )
+    bail!("some node gets no connection; connections opened: {}", pulses.len())
 }
 
 /// What was seen. The `assert_` functions panic with what they found.
@@ -123,11 +115,7 @@ impl Outcome {
             self.flows.len(),
             doubles[..doubles.len().min(5)].join("\n")
         );
-        assert_eq!(
-            self.flows.missed(&self.attempts),
-            0,
-            "the capture missed flows that the client saw"
-        );
+        assert_eq!(self.flows.missed(&self.attempts), 0, "the capture missed flows that the client saw");
         assert_eq!(self.leftovers, Vec::<String>::new(), "left behind by the lab");
     }
 
@@ -135,10 +123,7 @@ impl Outcome {
     pub fn assert_unbroken(&self, node: &str) {
         for report in self.through(node) {
             assert_eq!(report.broken, None, "a connection through {node} broke");
-            assert!(
-                report.exchanges.len() > 5,
-                "a connection through {node} saw no traffic"
-            );
+            assert!(report.exchanges.len() > 5, "a connection through {node} saw no traffic");
         }
     }
 

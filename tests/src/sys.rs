@@ -27,31 +27,16 @@ pub fn run(program: &str, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> 
 /// Runs `command`, with `input` on its standard input, as [`run`] does.
 pub fn output(command: &mut Command, input: Option<&str>) -> Result<String> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.stdin(if input.is_some() {
-        Stdio::piped()
-    } else {
-        Stdio::null()
-    });
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("could not start {command:?}"))?;
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    let mut child = command.spawn().with_context(|| format!("could not start {command:?}"))?;
     if let (Some(text), Some(mut stdin)) = (input, child.stdin.take()) {
         // A program that ends without reading says why on its standard error.
         let _ = stdin.write_all(text.as_bytes());
     }
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = child
-        .wait_with_output()
-        .with_context(|| format!("lost {command:?}"))?;
+    let Output { status, stdout, stderr } =
+        child.wait_with_output().with_context(|| format!("lost {command:?}"))?;
     let stderr = String::from_utf8_lossy(&stderr);
-    ensure!(
-        status.success(),
-        "{command:?} failed: {status}\n{}",
-        stderr.trim_end()
-    );
+    ensure!(status.success(), "{command:?} failed: {status}\n{}", stderr.trim_end());
     Ok(String::from_utf8_lossy(&stdout).into_owned())
 }
 
@@ -97,15 +82,10 @@ impl Namespace {
     pub fn create(&self) -> Result<()> {
         run("ip", ["netns", "add", &self.name])?;
         self.ip("link set lo up")?;
-        self.sysctl("net/ipv6/conf/all/disable_ipv6", "1")
-            .or_else(|error| {
-                // A kernel without IPv6 has nothing to switch off.
-                if Path::new("/proc/sys/net/ipv6").exists() {
-                    Err(error)
-                } else {
-                    Ok(())
-                }
-            })
+        self.sysctl("net/ipv6/conf/all/disable_ipv6", "1").or_else(|error| {
+            // A kernel without IPv6 has nothing to switch off.
+            if Path::new("/proc/sys/net/ipv6").exists() { Err(error) } else { Ok(()) }
+        })
     }
 
     /// Its name.
@@ -142,10 +122,7 @@ impl Namespace {
     /// By nsenter, because `ip netns exec` also mounts another /sys, where no BPF file system is.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
-        command
-            .arg(format!("--net={}", self.path().display()))
-            .arg("--")
-            .arg(program);
+        command.arg(format!("--net={}", self.path().display())).arg("--").arg(program);
         command
     }
 
@@ -258,21 +235,11 @@ impl Process {
             .and_then(|out| Ok((out, open()?)))
             .with_context(|| format!("cannot write {}", log.display()))?;
         // In a process group of its own: ctrl-C on the terminal is for the lab, which ends this in its own order.
-        command
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(err)
-            .process_group(0);
+        command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
         let child = namespace
             .enter(|| command.spawn())?
             .with_context(|| format!("could not start {what}: {command:?}"))?;
-        Ok(Self {
-            what: what.to_owned(),
-            child,
-            log: log.to_owned(),
-            ended: None,
-            kept: false,
-        })
+        Ok(Self { what: what.to_owned(), child, log: log.to_owned(), ended: None, kept: false })
     }
 
     /// Its id.
@@ -311,11 +278,7 @@ impl Process {
                 return Ok(status);
             }
             if Time::now() > deadline {
-                bail!(
-                    "{} did not end within {patience:?}\n{}",
-                    self.what,
-                    self.log_tail()
-                );
+                bail!("{} did not end within {patience:?}\n{}", self.what, self.log_tail());
             }
             thread::sleep(Duration::from_millis(5));
         }

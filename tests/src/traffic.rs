@@ -51,11 +51,7 @@ pub struct Habit {
 
 impl Default for Habit {
     fn default() -> Self {
-        Self {
-            pause: Duration::from_millis(20),
-            per_connection: 5,
-            most: 10_000,
-        }
+        Self { pause: Duration::from_millis(20), per_connection: 5, most: 10_000 }
     }
 }
 
@@ -69,11 +65,7 @@ impl Browsers {
             thread::spawn(move || browse(&https, number, habit, &stop, &done))
         });
         let threads = threads.collect();
-        Self {
-            stop,
-            count: done,
-            threads,
-        }
+        Self { stop, count: done, threads }
     }
 
     /// How many requests have ended so far.
@@ -93,13 +85,7 @@ impl Browsers {
     }
 }
 
-const PAGES: [&str; 5] = [
-    "/owa/",
-    "/ecp/",
-    "/EWS/Exchange.asmx",
-    "/mapi/emsmdb",
-    "/Autodiscover/",
-];
+const PAGES: [&str; 5] = ["/owa/", "/ecp/", "/EWS/Exchange.asmx", "/mapi/emsmdb", "/Autodiscover/"];
 
 fn browse(https: &Https, number: usize, habit: Habit, stop: &AtomicBool, done: &AtomicUsize) -> Vec<Request> {
     let mut requests = Vec::new();
@@ -192,10 +178,7 @@ impl PulseReport {
     /// The longest time between two exchanges.
     pub fn longest_gap(&self) -> Duration {
         let pairs = self.exchanges.iter().zip(self.exchanges.iter().skip(1));
-        pairs
-            .map(|(earlier, later)| later.since(*earlier))
-            .max()
-            .unwrap_or_default()
+        pairs.map(|(earlier, later)| later.since(*earlier)).max().unwrap_or_default()
     }
 
     /// Whether there was an exchange in every whole second between `from` and `to`.
@@ -231,11 +214,7 @@ impl Pulse {
 }
 
 fn beat(mut connection: Connection, stop: &AtomicBool) -> PulseReport {
-    let mut report = PulseReport {
-        exchanges: Vec::new(),
-        broken: None,
-        closed: false,
-    };
+    let mut report = PulseReport { exchanges: Vec::new(), broken: None, closed: false };
     for _ in 0..1200 {
         if stop.load(Ordering::Acquire) {
             break;
@@ -267,11 +246,8 @@ mod tests {
     #[test]
     fn a_second_without_an_exchange_is_noticed() {
         let at = |ms: u64| Time::from_nanos(ms * 1_000_000);
-        let report = PulseReport {
-            exchanges: vec![at(100), at(1100), at(3100)],
-            broken: None,
-            closed: false,
-        };
+        let report =
+            PulseReport { exchanges: vec![at(100), at(1100), at(3100)], broken: None, closed: false };
         assert!(report.alive_in_every_second(at(0), at(2000)));
         assert!(!report.alive_in_every_second(at(0), at(3000)));
         assert_eq!(report.longest_gap(), Duration::from_secs(2));

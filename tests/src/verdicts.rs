@@ -64,11 +64,7 @@ impl Setting {
             (Some(()), Action::Untouched | Action::Accept) => Fate::Passed,
             (Some(()), Action::Answer) => Fate::Sent,
         };
-        Outcome {
-            fate,
-            reason: verdict.reason,
-            frame: bytes,
-        }
+        Outcome { fate, reason: verdict.reason, frame: bytes }
     }
 
     /// Puts the bucket of a client's flow into `state`.
@@ -95,9 +91,7 @@ impl World for Setting {
     }
 
     fn bucket_state(&self, table: u8, bucket: Bucket) -> BucketState {
-        self.tables
-            .get(usize::from(table))
-            .map_or(BucketState::Other, |table| table.state(bucket))
+        self.tables.get(usize::from(table)).map_or(BucketState::Other, |table| table.state(bucket))
     }
 
     fn local(&self, _ip: &Ipv4, _tcp: &Tcp) -> LocalSocket {
@@ -125,19 +119,11 @@ impl Kernel {
     /// # Errors
     /// The kernel refuses: most often this process is not root.
     pub fn load(setting: &Setting) -> Result<Self> {
-        let config = Config {
-            snt_isn_offset: snt_isn_offset()?,
-            ..setting.config
-        };
+        let config = Config { snt_isn_offset: snt_isn_offset()?, ..setting.config };
         let mut loader = EbpfLoader::new();
         loader.override_global("CONFIG", &config, true);
-        let ebpf = loader
-            .load(OBJECT)
-            .context("the kernel refuses the maps; this needs root")?;
-        let mut kernel = Self {
-            ebpf,
-            counts: vec![Counter::default(); Reason::ALL.len()],
-        };
+        let ebpf = loader.load(OBJECT).context("the kernel refuses the maps; this needs root")?;
+        let mut kernel = Self { ebpf, counts: vec![Counter::default(); Reason::ALL.len()] };
         kernel.xdp()?.load().context("the kernel refuses the program")?;
         kernel.apply(setting)?;
         Ok(kernel)
@@ -165,15 +151,9 @@ impl Kernel {
     /// The kernel refuses, or the frame was not counted exactly once with its length.
     pub fn feed(&mut self, frame: &[u8]) -> Result<Outcome> {
         let mut out = vec![0; frame.len() + 256];
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            ..TestRunOptions::default()
-        };
-        let result = self
-            .xdp()?
-            .test_run(options)
-            .context("the kernel refuses a test run")?;
+        let options =
+            TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
+        let result = self.xdp()?.test_run(options).context("the kernel refuses a test run")?;
         out.truncate(result.data_size_out as usize);
         let fate = match result.return_value {
             1 => Fate::Dropped,
@@ -181,11 +161,7 @@ impl Kernel {
             3 => Fate::Sent,
             other => anyhow::bail!("the program returned {other}"),
         };
-        Ok(Outcome {
-            fate,
-            reason: self.counted(frame.len())?,
-            frame: out,
-        })
+        Ok(Outcome { fate, reason: self.counted(frame.len())?, frame: out })
     }
 
     /// The mean time for this frame over `repeat` runs, in nanoseconds.
@@ -193,15 +169,8 @@ impl Kernel {
     /// # Errors
     /// The kernel refuses.
     pub fn time(&mut self, frame: &[u8], repeat: u32) -> Result<f64> {
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            repeat,
-            ..TestRunOptions::default()
-        };
-        let result = self
-            .xdp()?
-            .test_run(options)
-            .context("the kernel refuses a test run")?;
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
+        let result = self.xdp()?.test_run(options).context("the kernel refuses a test run")?;
         Ok(result.duration.as_nanos() as f64)
     }
 
@@ -249,10 +218,7 @@ impl Kernel {
     }
 
     fn xdp(&mut self) -> Result<&mut Xdp> {
-        let program = self
-            .ebpf
-            .program_mut("rollcall")
-            .context("no program `rollcall`")?;
+        let program = self.ebpf.program_mut("rollcall").context("no program `rollcall`")?;
         Ok(program.try_into()?)
     }
 

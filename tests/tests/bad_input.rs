@@ -1,9 +1,6 @@
 //! What bad input gets: each case provoked with the real binary on a node of the lab. One clear message with cause and cure,
 //! exit status 2 for usage and configuration and 1 for the rest, and a host that is as it was.
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests: what fails panics with its error"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests: what fails panics with its error")]
 
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
@@ -38,13 +35,7 @@ type Undo = Box<dyn FnOnce()>;
 /// A command that hides a folder from what it starts.
 macro_rules! hiding {
     ($folder:literal) => {
-        [
-            "unshare",
-            "-m",
-            "sh",
-            "-c",
-            concat!("mount -t tmpfs none ", $folder, " && exec \"$0\" \"$@\""),
-        ]
+        ["unshare", "-m", "sh", "-c", concat!("mount -t tmpfs none ", $folder, " && exec \"$0\" \"$@\"")]
     };
 }
 const CASES: &[Case] = &[
@@ -143,13 +134,9 @@ const CASES: &[Case] = &[
         name: "a cluster IP that another machine answers",
         provoke: |cluster| {
             let other = cluster.node("arr2").place.namespace.clone();
-            other
-                .ip(&format!("addr add {CLUSTER_IP}/24 dev {NODE_DMZ}"))
-                .unwrap();
+            other.ip(&format!("addr add {CLUSTER_IP}/24 dev {NODE_DMZ}")).unwrap();
             Box::new(move || {
-                other
-                    .ip(&format!("addr del {CLUSTER_IP}/24 dev {NODE_DMZ}"))
-                    .unwrap();
+                other.ip(&format!("addr del {CLUSTER_IP}/24 dev {NODE_DMZ}")).unwrap();
             })
         },
         around: &[],
@@ -161,11 +148,7 @@ const CASES: &[Case] = &[
         name: "a cluster IP that this host has already",
         provoke: |cluster| {
             let address = format!("{CLUSTER_IP}/24 dev {NODE_DMZ}");
-            on_the_interface(
-                cluster,
-                &format!("addr add {address}"),
-                &format!("addr del {address}"),
-            )
+            on_the_interface(cluster, &format!("addr add {address}"), &format!("addr del {address}"))
         },
         around: &[],
         status: 1,
@@ -182,14 +165,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "a certificate that is not there",
-        provoke: |cluster| {
-            edit(
-                cluster,
-                "cluster.toml",
-                "certificate = \"",
-                "certificate = \"/nowhere",
-            )
-        },
+        provoke: |cluster| edit(cluster, "cluster.toml", "certificate = \"", "certificate = \"/nowhere"),
         around: &[],
         status: 2,
         causes: &["cannot be read: No such file or directory"],
@@ -382,10 +358,7 @@ fn a_second_agent_is_refused_and_the_first_goes_on() {
     let wrong = shortcomings(
         &second,
         1,
-        &[
-            "an agent is running on interface dmz already (pid",
-            &pid.to_string(),
-        ],
+        &["an agent is running on interface dmz already (pid", &pid.to_string()],
         &["stop it first"],
     );
     assert_eq!(wrong, Vec::<String>::new());
@@ -393,10 +366,7 @@ fn a_second_agent_is_refused_and_the_first_goes_on() {
 
     // On another interface, but with the first one's folder: it would undo the first one's settings.
     let other = cluster.node("arr2");
-    let (node_file, untouched) = (
-        other.config.with_file_name("node.toml"),
-        other.footprint().unwrap(),
-    );
+    let (node_file, untouched) = (other.config.with_file_name("node.toml"), other.footprint().unwrap());
     let text = fs::read_to_string(&node_file).unwrap();
     let (own, first) = (other.run_dir.to_string_lossy(), first.to_string_lossy());
     fs::write(&node_file, text.replace(&*own, &first)).unwrap();
@@ -424,10 +394,7 @@ fn a_peer_that_is_never_heard_is_told_with_the_port() {
         status.events.iter().any(told)
     });
     let problem = status.unwrap().problem.unwrap();
-    assert!(
-        problem.contains("arr2") && problem.contains("UDP port 7644"),
-        "{problem}"
-    );
+    assert!(problem.contains("arr2") && problem.contains("UDP port 7644"), "{problem}");
     let shown = node.control(&["status"]).unwrap();
     assert!(shown.starts_with(&problem), "{shown}");
     assert!(node.stop().unwrap().success(), "{}", node.log_tail());
@@ -447,10 +414,7 @@ fn nodes_whose_files_give_them_one_priority_are_told_and_go_on() {
     for name in ["arr1", "arr2"] {
         let node = cluster.node(name);
         let told = node.wait_until("it tells of the priority", |status| {
-            status
-                .events
-                .iter()
-                .any(|event| event.contains("this node's") && event.contains("priority"))
+            status.events.iter().any(|event| event.contains("this node's") && event.contains("priority"))
         });
         told.unwrap();
         assert!(node.stop().unwrap().success(), "{}", node.log_tail());
@@ -463,20 +427,14 @@ fn an_agent_whose_log_nobody_reads_any_more_goes_on() {
     let node = cluster.node("arr1");
     let mut command = node.place.namespace.command(rollcall().unwrap());
     command.arg("run").arg("--config").arg(&node.config);
-    let mut agent = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut agent = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     drop(agent.stderr.take());
     node.wait_until("it answers", |_| true).unwrap();
     for _ in 0..3 {
         node.drain().unwrap();
-        node.wait_until("it drains", |status| status.state == "draining")
-            .unwrap();
+        node.wait_until("it drains", |status| status.state == "draining").unwrap();
         node.resume().unwrap();
-        node.wait_until("it serves", |status| status.state == "serving")
-            .unwrap();
+        node.wait_until("it serves", |status| status.state == "serving").unwrap();
     }
     signal(agent.id(), Signal::TERM);
     assert!(agent.wait().unwrap().success());
@@ -490,10 +448,7 @@ fn colours_are_for_terminals_and_a_reader_that_leaves_is_no_error() {
     let binary = rollcall().unwrap();
     let on_terminal = |arguments: &str| {
         let line = format!("{} {arguments}", binary.display());
-        let output = Command::new(&script)
-            .args(["-qec", &line, "/dev/null"])
-            .stdin(Stdio::null())
-            .output();
+        let output = Command::new(&script).args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output();
         String::from_utf8(output.unwrap().stdout).unwrap()
     };
     let missing = "check /nowhere/cluster.toml";
@@ -510,11 +465,7 @@ fn colours_are_for_terminals_and_a_reader_that_leaves_is_no_error() {
     for arguments in [&["status"][..], &["status", "--json"]] {
         let mut status = Command::new(&binary);
         status.args(arguments).args(["--run-dir", &run_dir]);
-        let mut status = status
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut status = status.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(status.stdout.take());
         let ended = status.wait_with_output().unwrap();
         assert_eq!(String::from_utf8_lossy(&ended.stderr), "", "{arguments:?}");
@@ -522,12 +473,7 @@ fn colours_are_for_terminals_and_a_reader_that_leaves_is_no_error() {
     }
     assert!(node.stop().unwrap().success(), "{}", node.log_tail());
     let absent = node.rollcall(&["status", "--run-dir", &run_dir]).unwrap();
-    let wrong = shortcomings(
-        &absent,
-        1,
-        &["no agent is running for"],
-        &["rollcall run --config FILE"],
-    );
+    let wrong = shortcomings(&absent, 1, &["no agent is running for"], &["rollcall run --config FILE"]);
     assert_eq!(wrong, Vec::<String>::new());
 }
 
@@ -539,16 +485,10 @@ fn wrong_usage_ends_with_2_and_says_what_is_right() {
         (&["run", "--conf", "x"], "'--config'"),
         (&["status", "--jsn"], "'--json'"),
     ] {
-        let output = Command::new(rollcall().unwrap())
-            .args(arguments)
-            .output()
-            .unwrap();
+        let output = Command::new(rollcall().unwrap()).args(arguments).output().unwrap();
         let message = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{message}");
-        assert!(
-            message.starts_with("error: ") && message.contains(said),
-            "{message}"
-        );
+        assert!(message.starts_with("error: ") && message.contains(said), "{message}");
     }
 }
 
@@ -559,16 +499,8 @@ fn refuse(node: &Node, case: &Case) -> Vec<String> {
     println!("{}:\n{}", case.name, String::from_utf8_lossy(&output.stderr));
     let mut wrong = shortcomings(&output, case.status, case.causes, case.hints);
     let after = node.footprint().unwrap();
-    wrong.extend(
-        after
-            .difference(&before)
-            .map(|left| format!("left behind: {left}")),
-    );
-    wrong.extend(
-        before
-            .difference(&after)
-            .map(|lost| format!("taken away: {lost}")),
-    );
+    wrong.extend(after.difference(&before).map(|left| format!("left behind: {left}")));
+    wrong.extend(before.difference(&after).map(|lost| format!("taken away: {lost}")));
     if node.run_dir.exists() {
         wrong.push("left behind: the run folder".to_owned());
     }
@@ -610,8 +542,7 @@ fn shortcomings(output: &Output, status: i32, causes: &[&str], hints: &[&str]) -
 /// Runs an agent that is expected to end by itself.
 fn run(node: &Node, around: &[&str]) -> Output {
     let config = node.config.to_string_lossy().into_owned();
-    node.rollcall_under(around, &["run", "--config", &config], PATIENCE)
-        .unwrap()
+    node.rollcall_under(around, &["run", "--config", &config], PATIENCE).unwrap()
 }
 
 fn nothing() -> Undo {

@@ -32,11 +32,7 @@ fn a_program_is_attached_replaced_and_taken_away() {
             lease.renew(Time::from_nanos(77)).unwrap();
             let before = attached("v0");
             drop((first, tables, lease));
-            assert_eq!(
-                attached("v0"),
-                before,
-                "an agent that ends leaves its program attached"
-            );
+            assert_eq!(attached("v0"), before, "an agent that ends leaves its program attached");
 
             let second = Dataplane::attach(&plan(), "v0", choice, &pins.0).unwrap();
             assert_ne!(attached("v0"), before, "the program was replaced");
@@ -57,9 +53,7 @@ fn the_next_agent_goes_on_with_what_the_one_before_wrote() {
         assert_eq!(pinned_lease(&pins), 0, "a new attachment has no lease");
         assert_eq!(pinned_table(&pins), BucketTable::filled(BucketState::Other));
         let (mut tables, mut lease) = first.writers();
-        tables
-            .apply(&[BucketTable::filled(BucketState::Departing)])
-            .unwrap();
+        tables.apply(&[BucketTable::filled(BucketState::Departing)]).unwrap();
         lease.renew(Time::from_nanos(77)).unwrap();
         drop((first, tables, lease));
 
@@ -102,10 +96,7 @@ fn what_is_in_the_way_is_named() {
         assert!(error.contains("mount -t bpf bpf /sys/fs/bpf"), "{error}");
         attach("v0", &other).unwrap();
         let error = attach("v0", &pins).unwrap_err();
-        assert!(
-            error.contains("already has the XDP program `rollcall` (number"),
-            "{error}"
-        );
+        assert!(error.contains("already has the XDP program `rollcall` (number"), "{error}");
         assert!(!pins.0.exists(), "a failed attempt leaves nothing");
     });
 }
@@ -185,10 +176,7 @@ fn pinned_table(pins: &Pins) -> BucketTable {
     let map = Map::Array(MapData::from_pin(pins.0.join("ACTIVE")).unwrap());
     let active: u32 = Array::try_from(map).unwrap().get(&0, 0).unwrap();
     let map = Map::Array(MapData::from_pin(pins.0.join("TABLES")).unwrap());
-    Array::try_from(map)
-        .unwrap()
-        .get(&(active * TABLES as u32), 0)
-        .unwrap()
+    Array::try_from(map).unwrap().get(&(active * TABLES as u32), 0).unwrap()
 }
 
 struct Pins(PathBuf);
@@ -201,10 +189,8 @@ impl Drop for Pins {
 
 /// The XDP program that `ip` sees on an interface.
 fn attached(interface: &str) -> Option<u64> {
-    let output = std::process::Command::new("ip")
-        .args(["-json", "link", "show", "dev", interface])
-        .output()
-        .unwrap();
+    let output =
+        std::process::Command::new("ip").args(["-json", "link", "show", "dev", interface]).output().unwrap();
     let links: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     links[0]["xdp"]["prog"]["id"].as_u64()
 }
@@ -220,15 +206,8 @@ fn serving_plan() -> Plan {
 
 fn plan() -> Plan {
     Plan {
-        config: Config {
-            cluster_ips: [[192, 168, 50, 8]; 8],
-            cluster_ip_count: 1,
-            ..Config::EMPTY
-        },
+        config: Config { cluster_ips: [[192, 168, 50, 8]; 8], cluster_ip_count: 1, ..Config::EMPTY },
         port_rules: Box::new(PortRules([0; 65_536])),
-        tables: vec![TablePlan {
-            filtering: Filtering::Single,
-            ports: vec![],
-        }],
+        tables: vec![TablePlan { filtering: Filtering::Single, ports: vec![] }],
     }
 }

@@ -1,9 +1,6 @@
 //! What befalls nodes, on a real kernel: in every scenario new connections come at 10,000 a second and others stay open, and all
 //! that is answered is captured. What is asserted is what must always hold (DESIGN); times are printed, not asserted.
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests: what fails panics with its error"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests: what fails panics with its error")]
 
 use std::thread;
 use std::time::Duration;
@@ -171,11 +168,7 @@ fn an_orderly_stop_hands_over_first_and_leaves_nothing_on_the_host() {
     let node = scenario.cluster.node("arr1");
     let (held, begin) = (node.holds().unwrap(), Time::now());
     let status = node.stop().unwrap();
-    assert!(
-        status.success(),
-        "the agent ended with {status}\n{}",
-        node.log_tail()
-    );
+    assert!(status.success(), "the agent ended with {status}\n{}", node.log_tail());
     settle();
     assert_no_request_failed(browsers);
     let outcome = scenario.finish(&[]).unwrap();
@@ -197,11 +190,7 @@ fn without_the_lease_check_the_capture_finds_flows_that_two_nodes_answered() {
     node.unpause_agent();
     let outcome = scenario.finish(&[]).unwrap();
     let doubles = outcome.answered_twice();
-    println!(
-        "{} of {} flows answered twice",
-        doubles.len(),
-        outcome.flows.len()
-    );
+    println!("{} of {} flows answered twice", doubles.len(), outcome.flows.len());
     assert!(
         doubles.len() > 100,
         "a broken lease has to show, or the other scenarios prove nothing: {doubles:?}"
@@ -219,10 +208,7 @@ fn a_cluster_left_alone_answers_every_connection_once() {
     outcome.assert_sound();
     outcome.assert_unbroken("arr1");
     outcome.assert_unbroken("arr2");
-    let answered = outcome
-        .attempts
-        .iter()
-        .filter(|attempt| attempt.answered.is_some());
+    let answered = outcome.attempts.iter().filter(|attempt| attempt.answered.is_some());
     assert_eq!(answered.count(), outcome.attempts.len());
 }
 
@@ -233,12 +219,7 @@ fn both_nodes_and_both_servers_take_part() {
     thread::sleep(Duration::from_secs(2));
     let requests = browsers.finish().unwrap();
     let by = |server: &str| requests.iter().filter(|request| request.server == server).count();
-    assert!(
-        by("sbex1") > 10 && by("sbex3") > 10,
-        "sbex1 {}, sbex3 {}",
-        by("sbex1"),
-        by("sbex3")
-    );
+    assert!(by("sbex1") > 10 && by("sbex3") > 10, "sbex1 {}, sbex3 {}", by("sbex1"), by("sbex3"));
     for name in ["arr1", "arr2"] {
         let holds = cluster.node(name).holds().unwrap().count();
         assert!((2047..=2049).contains(&holds), "{name} holds {holds} buckets");
@@ -248,10 +229,7 @@ fn both_nodes_and_both_servers_take_part() {
 
 fn assert_no_request_failed(browsers: Browsers) {
     let requests = browsers.finish().unwrap();
-    let failed: Vec<_> = requests
-        .iter()
-        .filter_map(|request| request.error.as_ref())
-        .collect();
+    let failed: Vec<_> = requests.iter().filter_map(|request| request.error.as_ref()).collect();
     assert!(
         failed.is_empty(),
         "{} of {} requests failed: {:?}",

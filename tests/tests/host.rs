@@ -1,8 +1,5 @@
 //! What an agent leaves on its host, and what it refuses to begin: nothing but a clear message, and the host as it was.
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests: what fails panics with its error"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests: what fails panics with its error")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,11 +15,7 @@ fn an_orderly_stop_leaves_the_host_as_it_was() {
     cluster.start_agents().unwrap();
     cluster.converge().unwrap();
     let node = cluster.node("arr1");
-    assert_ne!(
-        node.footprint().unwrap(),
-        before,
-        "a running agent has a footprint"
-    );
+    assert_ne!(node.footprint().unwrap(), before, "a running agent has a footprint");
     assert!(node.stop().unwrap().success(), "{}", node.log_tail());
     assert_same(&node.footprint().unwrap(), &before);
 }
@@ -58,9 +51,7 @@ fn a_second_agent_on_the_same_interface_is_refused_and_the_first_serves_on() {
 fn a_cluster_ip_that_another_machine_answers_is_refused() {
     let (mut cluster, before) = raised();
     let other = cluster.node("arr2").place.namespace.clone();
-    other
-        .ip(&format!("addr add {CLUSTER_IP}/24 dev {NODE_DMZ}"))
-        .unwrap();
+    other.ip(&format!("addr add {CLUSTER_IP}/24 dev {NODE_DMZ}")).unwrap();
     let node = cluster.node("arr1");
     let refused = run(node);
     // The message names the machine that answers, so that it can be found.
@@ -118,8 +109,7 @@ fn raised() -> (Cluster, BTreeSet<String>) {
 /// Runs an agent that is expected to end by itself.
 fn run(node: &Node) -> Output {
     let config = node.config.to_string_lossy().into_owned();
-    node.rollcall_for(&["run", "--config", &config], std::time::Duration::from_secs(20))
-        .unwrap()
+    node.rollcall_for(&["run", "--config", &config], std::time::Duration::from_secs(20)).unwrap()
 }
 
 fn edit(node: &Node, file: &str, from: &str, to: &str) {
@@ -133,18 +123,12 @@ fn assert_refused(output: &Output, status: i32, names: &[&str]) {
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(status), "{message}");
     for name in names {
-        assert!(
-            message.contains(name),
-            "the message does not name {name:?}:\n{message}"
-        );
+        assert!(message.contains(name), "the message does not name {name:?}:\n{message}");
     }
 }
 
 fn assert_same(after: &BTreeSet<String>, before: &BTreeSet<String>) {
     let left: Vec<_> = after.difference(before).collect();
     let lost: Vec<_> = before.difference(after).collect();
-    assert!(
-        left.is_empty() && lost.is_empty(),
-        "left behind: {left:#?}\ntaken away: {lost:#?}"
-    );
+    assert!(left.is_empty() && lost.is_empty(), "left behind: {left:#?}\ntaken away: {lost:#?}");
 }

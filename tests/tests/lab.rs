@@ -1,10 +1,7 @@
 //! The lab itself: it stands, it goes away whatever happens, and its measuring instruments measure. No agent runs here; nginx
 //! on a node that has the cluster IP stands in for one.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests: what fails panics with its error"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests: what fails panics with its error")]
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
@@ -37,10 +34,7 @@ impl StandIn {
         let lab = Lab::raise(plan).unwrap();
         let certificates = Certificates::make(&lab.folder()).unwrap();
         let web = lab.places.iter().take(serving).map(|place| {
-            place
-                .namespace
-                .ip(&format!("addr add {CLUSTER_IP}/32 dev {NODE_DMZ}"))
-                .unwrap();
+            place.namespace.ip(&format!("addr add {CLUSTER_IP}/32 dev {NODE_DMZ}")).unwrap();
             Backend::start(&lab, &place.namespace, &place.name, &certificates).unwrap()
         });
         Self {
@@ -58,11 +52,7 @@ fn requests_go_from_the_internet_through_the_nat_to_a_node() {
     let mut connection = stand_in.https.connect().unwrap();
     for directory in VIRTUAL_DIRECTORIES {
         let answer = connection.get(&format!("/{directory}/")).unwrap();
-        assert_eq!(
-            (answer.status, answer.server.as_str()),
-            (200, "arr1"),
-            "{directory}"
-        );
+        assert_eq!((answer.status, answer.server.as_str()), (200, "arr1"), "{directory}");
     }
     let health = connection.get("/owa/healthcheck.htm").unwrap();
     assert_eq!(health.body, b"200 OK<br/>ARR1.example.test");
@@ -70,9 +60,7 @@ fn requests_go_from_the_internet_through_the_nat_to_a_node() {
     let upload = connection.request("POST", "/EWS/Exchange.asmx", &upload);
     assert_eq!(upload.unwrap().status, 200);
     let mut received = 0;
-    connection
-        .download("/owa/large.bin", 8 << 20, |bytes| received += bytes)
-        .unwrap();
+    connection.download("/owa/large.bin", 8 << 20, |bytes| received += bytes).unwrap();
     assert_eq!(received, 8 << 20);
 }
 
@@ -80,13 +68,7 @@ fn requests_go_from_the_internet_through_the_nat_to_a_node() {
 fn nodes_reach_servers_and_each_other_and_the_third_leaves_the_cluster_ip_free() {
     let lab = Lab::raise(&Plan::light(3)).unwrap();
     assert_eq!(lab.places[2].address.octets(), [192, 168, 50, 9]);
-    for target in [
-        [10, 0, 0, 36],
-        [10, 0, 0, 37],
-        [192, 168, 50, 1],
-        [192, 168, 50, 9],
-        [203, 0, 113, 10],
-    ] {
+    for target in [[10, 0, 0, 36], [10, 0, 0, 37], [192, 168, 50, 1], [192, 168, 50, 9], [203, 0, 113, 10]] {
         assert!(reaches(&lab.places[0].namespace, target), "{target:?}");
     }
 }
@@ -133,9 +115,7 @@ fn a_killed_owners_lab_is_removed_by_the_next_and_an_interrupted_ones_at_once() 
         let mut owner = KilledAtLast(owner.spawn().unwrap());
         let prefix = format!("rc-{}-", owner.0.id());
         let folder = format!("/run/rollcall-lab/{prefix}1");
-        wait_for("the other process raises its lab", || {
-            Path::new(&folder).join("ready").exists()
-        });
+        wait_for("the other process raises its lab", || Path::new(&folder).join("ready").exists());
         signal(owner.0.id(), how);
         let ended = owner.0.wait().unwrap();
         if at_once {
@@ -175,15 +155,9 @@ fn the_outage_is_as_long_as_the_cable_was_out() {
     println!("out for {out:?}; longest connect {longest:?}; {outage:?}");
     let before = || attempts.iter().filter(|attempt| attempt.sent < fault);
     assert!(before().count() > 200);
-    assert!(
-        before().all(|attempt| attempt.succeeded()),
-        "attempts fail without a fault"
-    );
+    assert!(before().all(|attempt| attempt.succeeded()), "attempts fail without a fault");
     let measured = outage.length.expect("the node answers again");
-    assert!(
-        measured >= Duration::from_millis(600),
-        "{measured:?} is too short"
-    );
+    assert!(measured >= Duration::from_millis(600), "{measured:?} is too short");
     assert!(outage.failed > 250, "{outage:?}");
     assert!(longest >= Duration::from_millis(500), "{longest:?}");
 }
@@ -227,9 +201,7 @@ fn the_capture_finds_flows_that_two_nodes_answer() {
     let stand_in = StandIn::raise(&Plan::nodes(2), 2);
     let lab = &stand_in.lab;
     lab.router
-        .ip(&format!(
-            "neigh replace {CLUSTER_IP} lladdr 03:bf:c0:a8:32:08 dev dmz nud permanent"
-        ))
+        .ip(&format!("neigh replace {CLUSTER_IP} lladdr 03:bf:c0:a8:32:08 dev dmz nud permanent"))
         .unwrap();
     for place in &lab.places {
         let rules = "add table ip t; add chain ip t c { type filter hook prerouting priority -300; }; \
@@ -250,9 +222,7 @@ fn the_capture_finds_flows_that_two_nodes_answer() {
 fn reaches(from: &Namespace, target: [u8; 4]) -> bool {
     let target = SocketAddr::from((target, 9));
     let refused = from.enter(|| TcpStream::connect_timeout(&target, Duration::from_secs(2)));
-    refused
-        .unwrap()
-        .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    refused.unwrap().is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// Another process, which a failed test does not leave behind.
@@ -268,9 +238,7 @@ impl Drop for KilledAtLast {
 /// How many namespaces have names that begin so.
 fn standing(prefix: &str) -> usize {
     let all = Namespace::all();
-    all.iter()
-        .filter(|namespace| namespace.name().starts_with(prefix))
-        .count()
+    all.iter().filter(|namespace| namespace.name().starts_with(prefix)).count()
 }
 
 fn wait_for(what: &str, mut done: impl FnMut() -> bool) {

@@ -56,18 +56,7 @@ fn a_running_connection_passes_where_its_socket_is() {
             setting.tables = vec![BucketTable::filled(state); 2];
             kernel.apply(&setting).unwrap();
             for case in sockets.cases() {
-                for flags in [
-                    SYN,
-                    ACK,
-                    FIN | ACK,
-                    FIN,
-                    RST,
-                    RST | ACK,
-                    PSH | ACK,
-                    SYN | ACK,
-                    SYN | FIN,
-                    0,
-                ] {
+                for flags in [SYN, ACK, FIN | ACK, FIN, RST, RST | ACK, PSH | ACK, SYN | ACK, SYN | FIN, 0] {
                     setting.socket = case.on_the_host(flags);
                     let frame = tcp(case.client_port, case.port, flags, case.acknowledgement);
                     let outcome = feed_both(&mut kernel, &setting, &frame);
@@ -97,11 +86,7 @@ fn kernel_and_host_agree_on_random_and_mutated_frames() {
         }
         let kernel = RefCell::new(Kernel::load(&setting).unwrap());
         let fed = Cell::new(0);
-        let cases = RunnerConfig {
-            cases: 24_000,
-            failure_persistence: None,
-            ..RunnerConfig::default()
-        };
+        let cases = RunnerConfig { cases: 24_000, failure_persistence: None, ..RunnerConfig::default() };
         let agree = |frame: Vec<u8>| {
             fed.set(fed.get() + 1);
             let in_kernel = kernel.borrow_mut().feed(&frame);
@@ -137,10 +122,7 @@ fn the_verifier_has_room_to_spare() {
         let mut kernel = Kernel::load(&setting()).unwrap();
         let instructions = kernel.verified_instructions().unwrap();
         // The kernel's limit is a million; a sudden rise means that it lost track of something.
-        assert!(
-            instructions.is_none_or(|count| count < 20_000),
-            "{instructions:?}"
-        );
+        assert!(instructions.is_none_or(|count| count < 20_000), "{instructions:?}");
     });
 }
 
@@ -163,93 +145,27 @@ fn rows() -> Vec<Row> {
     let expired: fn(&mut Setting) = |setting| setting.lease = false;
     let mine: fn(&mut Setting) = |setting| setting.tables = vec![BucketTable::filled(BucketState::Mine); 2];
     let observe: fn(&mut Setting) = |setting| setting.config.observe = 1;
-    let row = |name, change, frame, reason, fate| Row {
-        name,
-        change,
-        frame,
-        reason,
-        fate,
-        out: None,
-    };
-    let mut answered = row(
-        "an ARP request is answered",
-        nothing,
-        arp(1, router, VIP),
-        Reason::ArpAnswered,
-        Sent,
-    );
+    let row = |name, change, frame, reason, fate| Row { name, change, frame, reason, fate, out: None };
+    let mut answered =
+        row("an ARP request is answered", nothing, arp(1, router, VIP), Reason::ArpAnswered, Sent);
     answered.out = Some(arp_reply(router));
-    let mut probed = row(
-        "an ARP probe is answered",
-        nothing,
-        arp(1, [0; 4], VIP),
-        Reason::ArpAnswered,
-        Sent,
-    );
+    let mut probed = row("an ARP probe is answered", nothing, arp(1, [0; 4], VIP), Reason::ArpAnswered, Sent);
     probed.out = Some(arp_reply([0; 4]));
     let syn = || tcp(40_000, 443, SYN, 0);
     vec![
         answered,
         probed,
-        row(
-            "no answer after the lease",
-            expired,
-            arp(1, router, VIP),
-            Reason::ArpNoLease,
-            Dropped,
-        ),
-        row(
-            "an ARP reply is not ours",
-            nothing,
-            arp(2, router, VIP),
-            Reason::OtherArp,
-            Passed,
-        ),
-        row(
-            "ARP for another address",
-            nothing,
-            arp(1, router, [192, 168, 50, 6]),
-            Reason::OtherArp,
-            Passed,
-        ),
-        row(
-            "ARP that is cut short",
-            nothing,
-            arp(1, router, VIP)[..40].to_vec(),
-            Reason::OtherArp,
-            Passed,
-        ),
-        row(
-            "observing answers no ARP",
-            observe,
-            arp(1, router, VIP),
-            Reason::ArpAnswered,
-            Passed,
-        ),
+        row("no answer after the lease", expired, arp(1, router, VIP), Reason::ArpNoLease, Dropped),
+        row("an ARP reply is not ours", nothing, arp(2, router, VIP), Reason::OtherArp, Passed),
+        row("ARP for another address", nothing, arp(1, router, [192, 168, 50, 6]), Reason::OtherArp, Passed),
+        row("ARP that is cut short", nothing, arp(1, router, VIP)[..40].to_vec(), Reason::OtherArp, Passed),
+        row("observing answers no ARP", observe, arp(1, router, VIP), Reason::ArpAnswered, Passed),
         row("observing drops nothing", observe, syn(), Reason::Other, Passed),
-        row(
-            "IPv6 is not ours",
-            nothing,
-            ethertype(0x86dd),
-            Reason::OtherProtocolFamily,
-            Passed,
-        ),
-        row(
-            "another address",
-            mine,
-            to([192, 168, 50, 6]),
-            Reason::OtherAddress,
-            Passed,
-        ),
+        row("IPv6 is not ours", nothing, ethertype(0x86dd), Reason::OtherProtocolFamily, Passed),
+        row("another address", mine, to([192, 168, 50, 6]), Reason::OtherAddress, Passed),
         row("another node's bucket", nothing, syn(), Reason::Other, Dropped),
         row("a new connection", mine, syn(), Reason::NewMine, Passed),
-        row(
-            "a running connection",
-            mine,
-            tcp(40_000, 443, ACK, 1),
-            Reason::Mine,
-            Passed,
-        ),
+        row("a running connection", mine, tcp(40_000, 443, ACK, 1), Reason::Mine, Passed),
         row(
             "a new connection after the lease",
             |s| {
@@ -281,20 +197,8 @@ fn rows() -> Vec<Row> {
             Reason::NewMine,
             Passed,
         ),
-        row(
-            "a disabled rule",
-            mine,
-            tcp(40_000, 23, SYN, 0),
-            Reason::RuleDisabled,
-            Dropped,
-        ),
-        row(
-            "a port that no rule names",
-            mine,
-            tcp(40_000, 22, SYN, 0),
-            Reason::Unmatched,
-            Dropped,
-        ),
+        row("a disabled rule", mine, tcp(40_000, 23, SYN, 0), Reason::RuleDisabled, Dropped),
+        row("a port that no rule names", mine, tcp(40_000, 22, SYN, 0), Reason::Unmatched, Dropped),
         row(
             "the same to the default host",
             |s| {
@@ -312,13 +216,7 @@ fn rows() -> Vec<Row> {
             Reason::Echo,
             Passed,
         ),
-        row(
-            "echo elsewhere",
-            nothing,
-            icmp(8, VIP),
-            Reason::EchoOther,
-            Dropped,
-        ),
+        row("echo elsewhere", nothing, icmp(8, VIP), Reason::EchoOther, Dropped),
         row(
             "echo after the lease",
             |s| {
@@ -332,104 +230,27 @@ fn rows() -> Vec<Row> {
         row("an ICMP error", expired, icmp(3, VIP), Reason::IcmpError, Passed),
         row("another ICMP", mine, icmp(13, VIP), Reason::OtherIcmp, Dropped),
         row("UDP", mine, udp(), Reason::OtherProtocol, Dropped),
-        row(
-            "a later fragment",
-            nothing,
-            fragment(185),
-            Reason::Fragment,
-            Passed,
-        ),
-        row(
-            "a later fragment after the lease",
-            expired,
-            fragment(185),
-            Reason::FragmentNoLease,
-            Dropped,
-        ),
-        row(
-            "a first fragment is judged as TCP",
-            nothing,
-            fragment(0),
-            Reason::Other,
-            Dropped,
-        ),
+        row("a later fragment", nothing, fragment(185), Reason::Fragment, Passed),
+        row("a later fragment after the lease", expired, fragment(185), Reason::FragmentNoLease, Dropped),
+        row("a first fragment is judged as TCP", nothing, fragment(0), Reason::Other, Dropped),
         row("IPv4 options", mine, with_options(), Reason::NewMine, Passed),
-        row(
-            "an IP header of 16 bytes",
-            mine,
-            patched(syn(), 14, 0x44),
-            Reason::BadIpHeader,
-            Dropped,
-        ),
-        row(
-            "IP version 6 in an IPv4 frame",
-            mine,
-            patched(syn(), 14, 0x65),
-            Reason::BadIpHeader,
-            Dropped,
-        ),
-        row(
-            "a TCP header of 16 bytes",
-            mine,
-            patched(syn(), 46, 0x40),
-            Reason::BadTcpHeader,
-            Dropped,
-        ),
-        row(
-            "a stated length without TCP",
-            mine,
-            patched(syn(), 17, 30),
-            Reason::Truncated,
-            Dropped,
-        ),
-        row(
-            "cut inside TCP",
-            mine,
-            syn()[..50].to_vec(),
-            Reason::Truncated,
-            Dropped,
-        ),
+        row("an IP header of 16 bytes", mine, patched(syn(), 14, 0x44), Reason::BadIpHeader, Dropped),
+        row("IP version 6 in an IPv4 frame", mine, patched(syn(), 14, 0x65), Reason::BadIpHeader, Dropped),
+        row("a TCP header of 16 bytes", mine, patched(syn(), 46, 0x40), Reason::BadTcpHeader, Dropped),
+        row("a stated length without TCP", mine, patched(syn(), 17, 30), Reason::Truncated, Dropped),
+        row("cut inside TCP", mine, syn()[..50].to_vec(), Reason::Truncated, Dropped),
         row("cut inside IP", mine, syn()[..30].to_vec(), Reason::Short, Passed),
-        row(
-            "padded to 60 bytes",
-            mine,
-            [syn(), vec![0; 6]].concat(),
-            Reason::NewMine,
-            Passed,
-        ),
-        row(
-            "a priority tag is no VLAN",
-            mine,
-            tagged(&syn(), &[0]),
-            Reason::NewMine,
-            Passed,
-        ),
-        row(
-            "two priority tags",
-            mine,
-            tagged(&syn(), &[0, 0]),
-            Reason::NewMine,
-            Passed,
-        ),
-        row(
-            "a VLAN is another interface",
-            mine,
-            tagged(&syn(), &[7]),
-            Reason::Vlan,
-            Passed,
-        ),
+        row("padded to 60 bytes", mine, [syn(), vec![0; 6]].concat(), Reason::NewMine, Passed),
+        row("a priority tag is no VLAN", mine, tagged(&syn(), &[0]), Reason::NewMine, Passed),
+        row("two priority tags", mine, tagged(&syn(), &[0, 0]), Reason::NewMine, Passed),
+        row("a VLAN is another interface", mine, tagged(&syn(), &[7]), Reason::Vlan, Passed),
     ]
 }
 
 /// Cluster IPs .8; table 0 single, table 1 multiple; ports 443 (affinity none), 444 (affinity single), 25 (table 0), 23
 /// (disabled), 8443 (as 443, nobody listens). The lease lives, every bucket is another node's.
 fn setting() -> Setting {
-    let rule = |table, affinity: Affinity| Rule {
-        table,
-        affinity: affinity as u8,
-        enabled: 1,
-        reserved: 0,
-    };
+    let rule = |table, affinity: Affinity| Rule { table, affinity: affinity as u8, enabled: 1, reserved: 0 };
     let mut config = Config {
         seed: [1, 2],
         cluster_ip_count: 1,
@@ -459,11 +280,7 @@ fn setting() -> Setting {
 /// Feeds a frame to the kernel and to the host, which must agree in everything.
 fn feed_both(kernel: &mut Kernel, setting: &Setting, frame: &[u8]) -> Outcome {
     let in_kernel = kernel.feed(frame).unwrap();
-    assert_eq!(
-        in_kernel,
-        setting.feed(frame),
-        "the kernel (left) and the host disagree"
-    );
+    assert_eq!(in_kernel, setting.feed(frame), "the kernel (left) and the host disagree");
     in_kernel
 }
 
@@ -476,16 +293,8 @@ fn expected_frame(frame: &[u8], reason: Reason) -> Vec<u8> {
 }
 
 fn states() -> Vec<(BucketState, bool)> {
-    let states = [
-        BucketState::Mine,
-        BucketState::Other,
-        BucketState::Arriving,
-        BucketState::Departing,
-    ];
-    states
-        .iter()
-        .flat_map(|&state| [(state, true), (state, false)])
-        .collect()
+    let states = [BucketState::Mine, BucketState::Other, BucketState::Arriving, BucketState::Departing];
+    states.iter().flat_map(|&state| [(state, true), (state, false)]).collect()
 }
 
 /// A kind of real socket.
@@ -536,9 +345,9 @@ impl Case {
         match self.kind {
             Kind::None => LocalSocket::None,
             Kind::Listener => LocalSocket::Listener { cookie_ok: false },
-            Kind::ListenerWithCookie => LocalSocket::Listener {
-                cookie_ok: has_ack && flags & (SYN | RST) == 0,
-            },
+            Kind::ListenerWithCookie => {
+                LocalSocket::Listener { cookie_ok: has_ack && flags & (SYN | RST) == 0 }
+            }
             Kind::HalfOpen => LocalSocket::HalfOpen { ack_ok: has_ack },
             Kind::HalfOpenWrongAck => LocalSocket::HalfOpen { ack_ok: false },
             Kind::Established => LocalSocket::Open,
@@ -580,38 +389,19 @@ impl Sockets {
         let half_open = sequence_of_syn_ack(HALF_OPEN_PORT);
         syn_cookies(2);
         let cookie = sequence_of_syn_ack(COOKIE_PORT);
-        Self {
-            _listener: listener,
-            _established: established,
-            half_open,
-            cookie,
-        }
+        Self { _listener: listener, _established: established, half_open, cookie }
     }
 
     fn cases(&self) -> Vec<Case> {
-        let case = |kind, client_port, port, acknowledgement| Case {
-            kind,
-            client_port,
-            port,
-            acknowledgement,
-        };
+        let case =
+            |kind, client_port, port, acknowledgement| Case { kind, client_port, port, acknowledgement };
         let half_open = self.half_open.wrapping_add(1);
         vec![
             case(Kind::None, 41_009, 8443, 1),
             case(Kind::Listener, 41_009, 443, 1),
-            case(
-                Kind::ListenerWithCookie,
-                COOKIE_PORT,
-                443,
-                self.cookie.wrapping_add(1),
-            ),
+            case(Kind::ListenerWithCookie, COOKIE_PORT, 443, self.cookie.wrapping_add(1)),
             case(Kind::HalfOpen, HALF_OPEN_PORT, 443, half_open),
-            case(
-                Kind::HalfOpenWrongAck,
-                HALF_OPEN_PORT,
-                443,
-                half_open.wrapping_add(1),
-            ),
+            case(Kind::HalfOpenWrongAck, HALF_OPEN_PORT, 443, half_open.wrapping_add(1)),
             case(Kind::Established, ESTABLISHED_PORT, 443, 1),
             case(Kind::TimeWait, TIME_WAIT_PORT, 443, 1),
         ]
@@ -620,12 +410,8 @@ impl Sockets {
 
 fn connect(listener: &TcpListener, client_port: u16) -> (TcpStream, TcpStream) {
     let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    client
-        .bind(&SocketAddrV4::new(CLIENT.into(), client_port).into())
-        .unwrap();
-    client
-        .connect(&SocketAddrV4::new(VIP.into(), 443).into())
-        .unwrap();
+    client.bind(&SocketAddrV4::new(CLIENT.into(), client_port).into()).unwrap();
+    client.connect(&SocketAddrV4::new(VIP.into(), 443).into()).unwrap();
     let (server, _) = listener.accept().unwrap();
     (server, client.into())
 }
@@ -636,9 +422,7 @@ fn wait_for_time_wait() {
     let local = format!("{:08X}:01BB", u32::from_ne_bytes(VIP));
     for _ in 0..500 {
         let table = fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
-        let found = table
-            .lines()
-            .any(|line| line.contains(TIME_WAIT) && line.contains(&local));
+        let found = table.lines().any(|line| line.contains(TIME_WAIT) && line.contains(&local));
         if found {
             return;
         }
@@ -660,8 +444,7 @@ fn sequence_of_syn_ack(client_port: u16) -> u32 {
     let mut syn = etherparse::TcpHeader::new(client_port, 443, CLIENT_ISN, 65_535);
     syn.syn = true;
     // An MSS option, so that a cookie has something to encode.
-    syn.set_options(&[etherparse::TcpOptionElement::MaximumSegmentSize(1_460)])
-        .unwrap();
+    syn.set_options(&[etherparse::TcpOptionElement::MaximumSegmentSize(1_460)]).unwrap();
     syn.checksum = syn.calc_checksum_ipv4_raw(CLIENT, VIP, &[]).unwrap();
     let to = SocketAddrV4::new(VIP.into(), 0).into();
     socket.send_to(&syn.to_bytes(), &to).unwrap();
@@ -698,21 +481,14 @@ fn tcp(client_port: u16, port: u16, flags: u8, acknowledgement: u32) -> Vec<u8> 
 fn to(destination: [u8; 4]) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2(CLIENT_MAC, OWN_MAC).ipv4(CLIENT, destination, 64);
     let mut frame = Vec::new();
-    builder
-        .tcp(40_000, 443, 1, 1)
-        .syn()
-        .write(&mut frame, &[])
-        .unwrap();
+    builder.tcp(40_000, 443, 1, 1).syn().write(&mut frame, &[]).unwrap();
     frame
 }
 
 fn icmp(kind: u8, destination: [u8; 4]) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2(CLIENT_MAC, CLUSTER_MAC).ipv4(CLIENT, destination, 64);
     let mut frame = Vec::new();
-    builder
-        .icmpv4_raw(kind, 0, [0; 4])
-        .write(&mut frame, &[0; 28])
-        .unwrap();
+    builder.icmpv4_raw(kind, 0, [0; 4]).write(&mut frame, &[0; 28]).unwrap();
     frame
 }
 
@@ -744,9 +520,7 @@ fn patched(mut frame: Vec<u8>, at: usize, byte: u8) -> Vec<u8> {
 }
 
 fn tagged(frame: &[u8], vlans: &[u16]) -> Vec<u8> {
-    let tags = vlans
-        .iter()
-        .flat_map(|vlan| [[0x81, 0x00], (0xe000 | vlan).to_be_bytes()].concat());
+    let tags = vlans.iter().flat_map(|vlan| [[0x81, 0x00], (0xe000 | vlan).to_be_bytes()].concat());
     [frame[..12].to_vec(), tags.collect(), frame[12..].to_vec()].concat()
 }
 
@@ -757,14 +531,7 @@ fn ethertype(number: u16) -> Vec<u8> {
 fn arp(operation: u16, sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
     let head = [0, 1, 8, 0, 6, 4];
     let ethernet = [&[0xff; 6][..], &CLIENT_MAC, &[8, 6]].concat();
-    let packet = [
-        &head[..],
-        &operation.to_be_bytes(),
-        &CLIENT_MAC,
-        &sender,
-        &[0; 6],
-        &target,
-    ];
+    let packet = [&head[..], &operation.to_be_bytes(), &CLIENT_MAC, &sender, &[0; 6], &target];
     [ethernet, packet.concat()].concat()
 }
 
@@ -780,12 +547,7 @@ fn arp_reply(to: [u8; 4]) -> Vec<u8> {
 /// feeds no shorter ones.
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let whole = prop_oneof![
-        (
-            any::<u16>(),
-            prop::sample::select(vec![443, 444, 25, 23, 22, 8443]),
-            any::<u8>(),
-            any::<u32>()
-        )
+        (any::<u16>(), prop::sample::select(vec![443, 444, 25, 23, 22, 8443]), any::<u8>(), any::<u32>())
             .prop_map(|(from, to, flags, ack)| tcp(from, to, flags, ack)),
         any::<u8>().prop_map(|kind| icmp(kind, VIP)),
         (0u16..8192).prop_map(fragment),
@@ -795,12 +557,7 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
         prop::collection::vec(0u16..3, 1..4).prop_map(|vlans| tagged(&tcp(40_000, 443, SYN, 0), &vlans)),
     ];
     let change = (any::<prop::sample::Index>(), any::<u8>());
-    let mutated = (
-        whole,
-        prop::collection::vec(change, 0..4),
-        any::<prop::sample::Index>(),
-        any::<bool>(),
-    );
+    let mutated = (whole, prop::collection::vec(change, 0..4), any::<prop::sample::Index>(), any::<bool>());
     let mutated = mutated.prop_map(|(mut frame, changes, end, cut)| {
         for (at, byte) in changes {
             let at = at.index(frame.len());

@@ -69,9 +69,7 @@ impl Toolchain {
         let (mut cargo, linker) = match self {
             Self::Nightly { linker } => {
                 let mut cargo = Command::new("rustup");
-                cargo
-                    .args(["run", "nightly", "cargo"])
-                    .args(["-Z", "build-std=core"]);
+                cargo.args(["run", "nightly", "cargo"]).args(["-Z", "build-std=core"]);
                 (cargo, linker)
             }
             Self::Debian { linker } => {
@@ -93,15 +91,9 @@ impl Toolchain {
         if matches!(self, Self::Debian { .. }) {
             // This rustc is a stable one: the two crates that use unstable features are named, because proc-macro
             // crates would probe for and use others.
-            cargo
-                .env("RUSTC", DEBIAN_RUSTC)
-                .env("RUSTC_BOOTSTRAP", "aya_ebpf,rollcall_xdp");
+            cargo.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "aya_ebpf,rollcall_xdp");
         }
-        let flags = [
-            "--cfg=bpf_target_arch=\"x86_64\"",
-            "-Cdebuginfo=2",
-            "-Clink-arg=--btf",
-        ];
+        let flags = ["--cfg=bpf_target_arch=\"x86_64\"", "-Cdebuginfo=2", "-Clink-arg=--btf"];
         cargo
             .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
             .env("PATH", path_with(linker)?)
@@ -143,34 +135,20 @@ pub fn has_nightly_source() -> bool {
         return false;
     }
     let mut rustc = Command::new("rustup");
-    rustc
-        .args(["run", "nightly", "rustc", "--print", "sysroot"])
-        .env_remove("RUSTUP_TOOLCHAIN");
+    rustc.args(["run", "nightly", "rustc", "--print", "sysroot"]).env_remove("RUSTUP_TOOLCHAIN");
     let sysroot = capture(&mut rustc);
-    sysroot.is_ok_and(|root| {
-        Path::new(&root)
-            .join("lib/rustlib/src/rust/library/core")
-            .is_dir()
-    })
+    sysroot.is_ok_and(|root| Path::new(&root).join("lib/rustlib/src/rust/library/core").is_dir())
 }
 
 /// bpf-linker: the one that set-up installed, or the one on PATH.
 pub fn linker() -> Option<PathBuf> {
     let own = tools_root().join("bin/bpf-linker");
-    if own.is_file() {
-        Some(own)
-    } else {
-        find_program("bpf-linker")
-    }
+    if own.is_file() { Some(own) } else { find_program("bpf-linker") }
 }
 
 fn path_with(linker: &Path) -> Result<OsString> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = linker
-        .parent()
-        .map(Path::to_path_buf)
-        .into_iter()
-        .chain(std::env::split_paths(&path));
+    let folders = linker.parent().map(Path::to_path_buf).into_iter().chain(std::env::split_paths(&path));
     std::env::join_paths(folders).context("PATH cannot be extended")
 }
 

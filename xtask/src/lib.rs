@@ -16,9 +16,7 @@ pub fn workspace_root() -> PathBuf {
 
 /// Runs `command` with its output on this terminal; the error names the whole command line.
 pub fn exec(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("could not start {command:?}"))?;
+    let status = command.status().with_context(|| format!("could not start {command:?}"))?;
     if !status.success() {
         bail!("{command:?} failed: {status}");
     }
@@ -27,18 +25,10 @@ pub fn exec(command: &mut Command) -> Result<()> {
 
 /// Runs `command` and gives its standard output; the error carries what it wrote to standard error.
 pub fn capture(command: &mut Command) -> Result<String> {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command
-        .output()
-        .with_context(|| format!("could not start {command:?}"))?;
+    let Output { status, stdout, stderr } =
+        command.output().with_context(|| format!("could not start {command:?}"))?;
     if !status.success() {
-        bail!(
-            "{command:?} failed: {status}\n{}",
-            String::from_utf8_lossy(&stderr).trim_end()
-        );
+        bail!("{command:?} failed: {status}\n{}", String::from_utf8_lossy(&stderr).trim_end());
     }
     Ok(String::from_utf8_lossy(&stdout).trim_end().to_owned())
 }

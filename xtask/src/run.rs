@@ -32,14 +32,7 @@ pub(crate) fn load(args: &[String]) -> Result<ExitCode> {
 ///
 /// The release build of the agent comes first: the scenarios run it, as an operator would.
 pub(crate) fn test(args: &[String]) -> Result<ExitCode> {
-    exec(cargo().args([
-        "build",
-        "--release",
-        "--package",
-        "lb-user",
-        "--package",
-        "rollcall-tests",
-    ]))?;
+    exec(cargo().args(["build", "--release", "--package", "lb-user", "--package", "rollcall-tests"]))?;
     exec(cargo().args(["test", "--workspace", "--no-run"]))?;
     let cargo = find_program("cargo").context("cargo is not on PATH")?;
     status(
@@ -51,14 +44,7 @@ pub(crate) fn test(args: &[String]) -> Result<ExitCode> {
 }
 
 fn lab(command: &str, args: &[String]) -> Result<ExitCode> {
-    exec(cargo().args([
-        "build",
-        "--release",
-        "--package",
-        "lb-user",
-        "--package",
-        "rollcall-tests",
-    ]))?;
+    exec(cargo().args(["build", "--release", "--package", "lb-user", "--package", "rollcall-tests"]))?;
     status(as_root(release("rollcall-lab"))?.arg(command).args(args))
 }
 
@@ -80,19 +66,12 @@ fn as_root(program: PathBuf) -> Result<Command> {
     let sudo = find_program("sudo")
         .context("network namespaces and XDP need root: run this as root, or install sudo")?;
     let mut command = Command::new(sudo);
-    command
-        .arg("--preserve-env=PATH,CARGO_HOME,RUSTUP_HOME,HOME,CI,TERM")
-        .arg(program);
+    command.arg("--preserve-env=PATH,CARGO_HOME,RUSTUP_HOME,HOME,CI,TERM").arg(program);
     Ok(command)
 }
 
 fn status(command: &mut Command) -> Result<ExitCode> {
-    let status = command
-        .status()
-        .with_context(|| format!("could not start {command:?}"))?;
-    let code = status
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .unwrap_or(1);
+    let status = command.status().with_context(|| format!("could not start {command:?}"))?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
     Ok(ExitCode::from(code))
 }

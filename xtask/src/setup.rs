@@ -29,56 +29,16 @@ struct Need {
 }
 
 const NEEDS: [Need; 10] = [
-    Need {
-        program: "cc",
-        package: "gcc",
-        wanted_for: For::Build,
-    },
-    Need {
-        program: "cmake",
-        package: "cmake",
-        wanted_for: For::Build,
-    },
-    Need {
-        program: "ip",
-        package: "iproute2",
-        wanted_for: For::Tests,
-    },
-    Need {
-        program: "nsenter",
-        package: "util-linux",
-        wanted_for: For::Tests,
-    },
-    Need {
-        program: "nft",
-        package: "nftables",
-        wanted_for: For::Tests,
-    },
-    Need {
-        program: "nginx",
-        package: "nginx-light",
-        wanted_for: For::Tests,
-    },
-    Need {
-        program: "curl",
-        package: "curl",
-        wanted_for: For::Tests,
-    },
-    Need {
-        program: "haproxy",
-        package: "haproxy",
-        wanted_for: For::Everything,
-    },
-    Need {
-        program: "keepalived",
-        package: "keepalived",
-        wanted_for: For::Everything,
-    },
-    Need {
-        program: "wrk",
-        package: "wrk",
-        wanted_for: For::Everything,
-    },
+    Need { program: "cc", package: "gcc", wanted_for: For::Build },
+    Need { program: "cmake", package: "cmake", wanted_for: For::Build },
+    Need { program: "ip", package: "iproute2", wanted_for: For::Tests },
+    Need { program: "nsenter", package: "util-linux", wanted_for: For::Tests },
+    Need { program: "nft", package: "nftables", wanted_for: For::Tests },
+    Need { program: "nginx", package: "nginx-light", wanted_for: For::Tests },
+    Need { program: "curl", package: "curl", wanted_for: For::Tests },
+    Need { program: "haproxy", package: "haproxy", wanted_for: For::Everything },
+    Need { program: "keepalived", package: "keepalived", wanted_for: For::Everything },
+    Need { program: "wrk", package: "wrk", wanted_for: For::Everything },
 ];
 
 const BPF_LINKER: &str = "0.13.0";
@@ -129,27 +89,24 @@ fn install_toolchain() -> Result<()> {
         "libzstd-dev",
         "zlib1g-dev",
     ])?;
-    with_spinner(
-        &format!("building bpf-linker {BPF_LINKER} against LLVM {major}"),
-        || {
-            let mut cargo = Command::new("cargo");
-            cargo
-                .args([
-                    "install",
-                    "--quiet",
-                    "bpf-linker",
-                    "--version",
-                    BPF_LINKER,
-                    "--locked",
-                    "--no-default-features",
-                ])
-                .arg(format!("--features=llvm-{major}"))
-                .arg("--root")
-                .arg(bpf::tools_root())
-                .env("LLVM_PREFIX", format!("/usr/lib/llvm-{major}"));
-            capture(&mut cargo).map(drop)
-        },
-    )
+    with_spinner(&format!("building bpf-linker {BPF_LINKER} against LLVM {major}"), || {
+        let mut cargo = Command::new("cargo");
+        cargo
+            .args([
+                "install",
+                "--quiet",
+                "bpf-linker",
+                "--version",
+                BPF_LINKER,
+                "--locked",
+                "--no-default-features",
+            ])
+            .arg(format!("--features=llvm-{major}"))
+            .arg("--root")
+            .arg(bpf::tools_root())
+            .env("LLVM_PREFIX", format!("/usr/lib/llvm-{major}"));
+        capture(&mut cargo).map(drop)
+    })
 }
 
 fn can_apt() -> bool {
@@ -162,8 +119,7 @@ fn apt_install(packages: &[&str]) -> Result<()> {
         let _policy = NoDaemons::set()?;
         let install = || {
             let mut apt = Command::new("apt-get");
-            apt.args(["install", "--yes", "--quiet", "--no-install-recommends"])
-                .args(packages);
+            apt.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(packages);
             capture(apt.env("DEBIAN_FRONTEND", "noninteractive")).map(drop)
         };
         // A fresh machine has no package lists, or stale ones.

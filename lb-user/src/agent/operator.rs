@@ -41,9 +41,7 @@ impl Shared {
         let counters = match self.counters.read() {
             Ok(counters) => counters,
             Err(error) => {
-                return Answer::Error {
-                    text: format!("cannot read the counters: {error}"),
-                };
+                return Answer::Error { text: format!("cannot read the counters: {error}") };
             }
         };
         let snapshot = self.cluster.snapshot();
@@ -62,45 +60,29 @@ impl Shared {
     }
 
     fn drain(&self, node: Option<&str>, drain: bool) -> Answer {
-        let what = if drain {
-            "drains: its share goes to the others"
-        } else {
-            "takes a share again"
-        };
+        let what = if drain { "drains: its share goes to the others" } else { "takes a share again" };
         let me = &self.config.local.name;
         let wanted = node.unwrap_or(me);
         let Some(node) = self.config.cluster.nodes.iter().find(|node| node.name == wanted) else {
-            let known: Vec<&str> = self
-                .config
-                .cluster
-                .nodes
-                .iter()
-                .map(|node| node.name.as_str())
-                .collect();
+            let known: Vec<&str> = self.config.cluster.nodes.iter().map(|node| node.name.as_str()).collect();
             return Answer::Error {
                 text: format!("no node is named {wanted}; the nodes are {}", known.join(", ")),
             };
         };
         if node.name == *me {
-            self.cluster
-                .tell(Input::Order(if drain { Order::Drain } else { Order::Resume }));
+            self.cluster.tell(Input::Order(if drain { Order::Drain } else { Order::Resume }));
         } else if self.is_heard(node.priority) {
             self.cluster.tell(Input::Wish(node.priority, drain));
         } else {
             let text = format!("{wanted} is not heard here, so it cannot be told; ask on {wanted} itself");
             return Answer::Error { text };
         }
-        Answer::Done {
-            text: format!("{} {what}", name(&self.config, node.priority)),
-        }
+        Answer::Done { text: format!("{} {what}", name(&self.config, node.priority)) }
     }
 
     fn is_heard(&self, node: Priority) -> bool {
         let snapshot = self.cluster.snapshot();
-        snapshot
-            .peers
-            .iter()
-            .any(|peer| peer.node == node && peer.standing == Standing::Alive)
+        snapshot.peers.iter().any(|peer| peer.node == node && peer.standing == Standing::Alive)
     }
 }
 

@@ -28,30 +28,13 @@ pub(crate) struct Facts<'a> {
 
 /// The status that these facts make.
 pub(crate) fn status(facts: Facts<'_>) -> Status {
-    let Facts {
-        config,
-        snapshot,
-        now,
-        ..
-    } = facts;
+    let Facts { config, snapshot, now, .. } = facts;
     let lease = snapshot.lease.is_some_and(|until| until > now);
-    let multiple = facts
-        .tables
-        .iter()
-        .position(|(filtering, _)| *filtering == Filtering::Multiple)
-        .unwrap_or(0);
-    let nodes = config
-        .cluster
-        .nodes
-        .iter()
-        .map(|node| node_status(&facts, node, multiple))
-        .collect();
-    let tables = facts
-        .tables
-        .iter()
-        .zip(&snapshot.tables)
-        .map(|(plan, table)| table_status(plan, table))
-        .collect();
+    let multiple =
+        facts.tables.iter().position(|(filtering, _)| *filtering == Filtering::Multiple).unwrap_or(0);
+    let nodes = config.cluster.nodes.iter().map(|node| node_status(&facts, node, multiple)).collect();
+    let tables =
+        facts.tables.iter().zip(&snapshot.tables).map(|(plan, table)| table_status(plan, table)).collect();
     Status {
         node: config.local.name.clone(),
         problem: problem(&facts, lease),
@@ -91,32 +74,17 @@ fn problem(facts: &Facts<'_>, lease: bool) -> Option<String> {
     }
     let proxy = facts.proxy.as_ref();
     if let Some(proxy) = proxy.filter(|proxy| !proxy.alive) {
-        return Some(format!(
-            "the proxy is not running (started again {} times)",
-            proxy.restarts
-        ));
+        return Some(format!("the proxy is not running (started again {} times)", proxy.restarts));
     }
     let sick = |farm: &str| {
-        proxy.is_some_and(|proxy| {
-            !proxy
-                .servers
-                .iter()
-                .any(|server| server.farm == farm && server.healthy)
-        })
+        proxy.is_some_and(|proxy| !proxy.servers.iter().any(|server| server.farm == farm && server.healthy))
     };
     if let Some(farm) = config.cluster.farms.iter().find(|farm| sick(&farm.name)) {
-        return Some(format!(
-            "no server of the farm {} passes its health test",
-            farm.name
-        ));
+        return Some(format!("no server of the farm {} passes its health test", farm.name));
     }
     let troubled =
         |peer: &&PeerSnapshot| peer.filtered || matches!(peer.standing, Standing::Suspect | Standing::Dead);
-    snapshot
-        .peers
-        .iter()
-        .find(troubled)
-        .map(|peer| trouble(config, peer))
+    snapshot.peers.iter().find(troubled).map(|peer| trouble(config, peer))
 }
 
 fn trouble(config: &Config, peer: &PeerSnapshot) -> String {
@@ -165,24 +133,15 @@ fn node_status(facts: &Facts<'_>, node: &Node, table: usize) -> NodeStatus {
         address: node.address.to_string(),
         ..NodeStatus::default()
     };
-    let Some(peer) = facts
-        .snapshot
-        .peers
-        .iter()
-        .find(|peer| peer.node == node.priority)
-    else {
-        let holds = facts.snapshot.tables.get(table).map_or(0, |table| {
-            count(table, BucketState::Mine) + count(table, BucketState::Arriving)
-        });
+    let Some(peer) = facts.snapshot.peers.iter().find(|peer| peer.node == node.priority) else {
+        let holds = facts
+            .snapshot
+            .tables
+            .get(table)
+            .map_or(0, |table| count(table, BucketState::Mine) + count(table, BucketState::Arriving));
         let ready = facts.proxy.as_ref().is_none_or(|proxy| proxy.ready);
         let state = own_state(facts.config, facts.snapshot).to_owned();
-        return NodeStatus {
-            state,
-            holds,
-            ready,
-            silent_ms: None,
-            ..common
-        };
+        return NodeStatus { state, holds, ready, silent_ms: None, ..common };
     };
     let silent = peer.last_heard.map(|heard| facts.now.since(heard).as_millis());
     NodeStatus {
@@ -217,7 +176,5 @@ fn table_status((filtering, ports): &(Filtering, String), table: &BucketTable) -
 }
 
 fn count(table: &BucketTable, state: BucketState) -> u32 {
-    Bucket::all()
-        .map(|bucket| u32::from(table.state(bucket) == state))
-        .sum()
+    Bucket::all().map(|bucket| u32::from(table.state(bucket) == state)).sum()
 }

@@ -21,10 +21,7 @@ pub(super) fn run(cluster_file: &Path, node_file: Option<&Path>, json: bool) -> 
 
 fn show(config: &Config, warnings: &[String]) {
     let cluster = &config.cluster;
-    output::line(&format!(
-        "the configuration is sound; this node is {}",
-        config.me().name
-    ));
+    output::line(&format!("the configuration is sound; this node is {}", config.me().name));
     for warning in warnings {
         output::alarm(&format!("warning: {warning}"));
     }
@@ -40,9 +37,7 @@ fn show(config: &Config, warnings: &[String]) {
         timing.period,
         timing.multiplier
     ));
-    output::line(&format!(
-        "  between nodes: UDP {HEARTBEAT_PORT} heartbeats, TCP {PEER_PORT} replication"
-    ));
+    output::line(&format!("  between nodes: UDP {HEARTBEAT_PORT} heartbeats, TCP {PEER_PORT} replication"));
     output::line(&format!(
         "  interface {}, run folder {}",
         config.local.interface,
@@ -70,12 +65,7 @@ fn nodes(config: &Config) -> Table {
     let mut table = Table::new(&columns);
     for node in &config.cluster.nodes {
         let (priority, weight) = (node.priority.to_string(), node.weight.to_string());
-        table.row(vec![
-            node.name.clone(),
-            priority,
-            node.address.to_string(),
-            weight,
-        ]);
+        table.row(vec![node.name.clone(), priority, node.address.to_string(), weight]);
     }
     table
 }
@@ -88,17 +78,9 @@ fn rules(config: &Config) -> Table {
     ]);
     for rule in &config.cluster.rules {
         let affinity = format!("{:?}", rule.affinity).to_lowercase();
-        table.row(vec![
-            rule.to_string(),
-            filtering(rule.filtering).to_owned(),
-            affinity,
-        ]);
+        table.row(vec![rule.to_string(), filtering(rule.filtering).to_owned(), affinity]);
     }
-    table.row(vec![
-        "all others".into(),
-        unmatched(config.cluster.unmatched).into(),
-        "-".into(),
-    ]);
+    table.row(vec!["all others".into(), unmatched(config.cluster.unmatched).into(), "-".into()]);
     table
 }
 
@@ -134,10 +116,7 @@ fn servers(farms: &[Farm]) -> Table {
 
 fn as_json(config: &Config, warnings: &[String]) -> Value {
     let cluster = &config.cluster;
-    let ips = cluster
-        .cluster_ips
-        .iter()
-        .map(|ip| format!("{}/{}", ip.address, ip.prefix));
+    let ips = cluster.cluster_ips.iter().map(|ip| format!("{}/{}", ip.address, ip.prefix));
     let nodes = cluster.nodes.iter().map(|node| {
         json!({ "name": node.name, "priority": node.priority, "address": node.address, "weight": node.weight })
     });

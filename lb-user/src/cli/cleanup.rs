@@ -27,16 +27,10 @@ pub(super) fn run(cluster_file: &Path, node_file: Option<&Path>) -> anyhow::Resu
     // The interface may be gone; what its agent left elsewhere is not.
     let interface = Interface::inspect(&local.interface).ok();
     let lock = interface.as_ref().map(Lock::take).transpose()?;
-    let keys: BTreeSet<String> = interface
-        .iter()
-        .map(Interface::key)
-        .chain(link::recorded(&local.run_dir))
-        .collect();
-    let pins: Vec<PathBuf> = keys
-        .iter()
-        .map(|key| Path::new(PINS).join(key))
-        .filter(|folder| folder.exists())
-        .collect();
+    let keys: BTreeSet<String> =
+        interface.iter().map(Interface::key).chain(link::recorded(&local.run_dir)).collect();
+    let pins: Vec<PathBuf> =
+        keys.iter().map(|key| Path::new(PINS).join(key)).filter(|folder| folder.exists()).collect();
     let proxy = supervisor::end_left(&local.run_dir)?;
     let left = proxy || !pins.is_empty() || local.run_dir.join("host-state.json").exists();
 
@@ -48,11 +42,7 @@ pub(super) fn run(cluster_file: &Path, node_file: Option<&Path>) -> anyhow::Resu
     server::remove_left(&local.run_dir).context("cannot remove the control socket")?;
     drop(lock);
     remove_if_empty(&local.run_dir)?;
-    output::line(if left {
-        "this host is as it was before the agent"
-    } else {
-        "nothing was left"
-    });
+    output::line(if left { "this host is as it was before the agent" } else { "nothing was left" });
     Ok(())
 }
 

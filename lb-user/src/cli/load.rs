@@ -41,9 +41,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let pins = suffixed(&pins);
     let mut dataplane = Dataplane::attach(&plan, &args.interface, config.local.xdp, &pins)?;
     let watched = own_everything(&mut dataplane, plan.tables.len()).and_then(|()| watch(&dataplane));
-    let detached = dataplane
-        .detach()
-        .context("could not take the program away again");
+    let detached = dataplane.detach().context("could not take the program away again");
     watched.and(detached)
 }
 
@@ -64,9 +62,7 @@ fn watch(dataplane: &Dataplane) -> anyhow::Result<()> {
     let status = dataplane.status();
     let why = status.why.map(|why| format!(" ({why})")).unwrap_or_default();
     output::line(&format!("attached to {}, {} XDP{why}", status.name, status.xdp));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(print_until_stopped(&dataplane.counters()))
 }
 

@@ -114,11 +114,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(files) => run_agent(&files.config, files.node_file.as_deref()),
-        Command::Check {
-            config,
-            node_file,
-            json,
-        } => check::run(&config, node_file.as_deref(), json),
+        Command::Check { config, node_file, json } => check::run(&config, node_file.as_deref(), json),
         Command::Status { json, place } => status::run(&place.run_dir, json),
         Command::Drain { node, place } => ask::run(&place.run_dir, &Request::Drain { node }),
         Command::Resume { node, place } => ask::run(&place.run_dir, &Request::Resume { node }),
@@ -143,9 +139,7 @@ fn status_of(error: &anyhow::Error) -> u8 {
     let configuration = error.chain().any(|cause| {
         cause.is::<ConfigErrors>()
             || cause.is::<SecretError>()
-            || cause
-                .downcast_ref()
-                .is_some_and(PreflightErrors::is_configuration)
+            || cause.downcast_ref().is_some_and(PreflightErrors::is_configuration)
             || cause.downcast_ref().is_some_and(InspectError::is_configuration)
             || cause.downcast_ref().is_some_and(SpawnError::is_configuration)
     });

@@ -37,10 +37,7 @@ pub(super) fn error(error: &anyhow::Error) {
     let text = if let Some(ConfigErrors(errors)) = error.downcast_ref() {
         errors.iter().map(|error| format!("error: {error}\n")).collect()
     } else if let Some(PreflightErrors(errors)) = error.downcast_ref() {
-        errors
-            .iter()
-            .map(|error| one_error(&[error.to_string()]))
-            .collect()
+        errors.iter().map(|error| one_error(&[error.to_string()])).collect()
     } else {
         let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
         one_error(&causes)
@@ -75,17 +72,12 @@ fn one_error(causes: &[String]) -> String {
     let parts: Vec<(&str, Option<&str>)> = causes
         .iter()
         .map(|cause| {
-            cause
-                .split_once("; hint: ")
-                .map_or((cause.as_str(), None), |(what, hint)| (what, Some(hint)))
+            cause.split_once("; hint: ").map_or((cause.as_str(), None), |(what, hint)| (what, Some(hint)))
         })
         .collect();
     let what: Vec<&str> = parts.iter().map(|(what, _)| *what).collect();
-    let hints: String = parts
-        .iter()
-        .filter_map(|(_, hint)| *hint)
-        .map(|hint| format!("hint: {hint}\n"))
-        .collect();
+    let hints: String =
+        parts.iter().filter_map(|(_, hint)| *hint).map(|hint| format!("hint: {hint}\n")).collect();
     format!("error: {}\n{hints}", what.join(": "))
 }
 
@@ -105,66 +97,37 @@ pub(crate) struct Column {
 
 impl Column {
     pub(crate) const fn text(title: &'static str, limit: usize) -> Self {
-        Self {
-            title,
-            limit,
-            number: false,
-        }
+        Self { title, limit, number: false }
     }
 
     pub(crate) const fn number(title: &'static str) -> Self {
-        Self {
-            title,
-            limit: 20,
-            number: true,
-        }
+        Self { title, limit: 20, number: true }
     }
 }
 
 impl Table {
     pub(crate) fn new(columns: &[Column]) -> Self {
-        Self {
-            columns: columns.to_vec(),
-            rows: Vec::new(),
-        }
+        Self { columns: columns.to_vec(), rows: Vec::new() }
     }
 
     pub(crate) fn row(&mut self, cells: Vec<String>) {
         let cut = |(cell, column): (String, &Column)| shorten(&cell, column.limit);
-        self.rows
-            .push(cells.into_iter().zip(&self.columns).map(cut).collect());
+        self.rows.push(cells.into_iter().zip(&self.columns).map(cut).collect());
     }
 
     pub(crate) fn print(&self) {
-        let titles: Vec<String> = self
-            .columns
-            .iter()
-            .map(|column| column.title.to_owned())
-            .collect();
+        let titles: Vec<String> = self.columns.iter().map(|column| column.title.to_owned()).collect();
         for row in std::iter::once(&titles).chain(&self.rows) {
             line(&self.format(row));
         }
     }
 
     fn format(&self, row: &[String]) -> String {
-        let cells = row
-            .iter()
-            .zip(&self.columns)
-            .enumerate()
-            .map(|(index, (cell, column))| {
-                let widest = self
-                    .rows
-                    .iter()
-                    .map(|row| row[index].chars().count())
-                    .max()
-                    .unwrap_or(0);
-                let width = widest.max(column.title.chars().count());
-                if column.number {
-                    format!("{cell:>width$}")
-                } else {
-                    format!("{cell:<width$}")
-                }
-            });
+        let cells = row.iter().zip(&self.columns).enumerate().map(|(index, (cell, column))| {
+            let widest = self.rows.iter().map(|row| row[index].chars().count()).max().unwrap_or(0);
+            let width = widest.max(column.title.chars().count());
+            if column.number { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        });
         let cells: Vec<String> = cells.collect();
         format!("  {}", cells.join("  ")).trim_end().to_owned()
     }
@@ -185,10 +148,7 @@ mod tests {
     #[test]
     fn an_error_names_its_causes_in_one_line_and_hints_below() {
         let causes = ["cannot start; hint: try again".to_owned(), "no route".to_owned()];
-        assert_eq!(
-            one_error(&causes),
-            "error: cannot start: no route\nhint: try again\n"
-        );
+        assert_eq!(one_error(&causes), "error: cannot start: no route\nhint: try again\n");
     }
 
     #[test]

@@ -33,16 +33,9 @@ fn show(status: &Status) {
         None => output::line("nothing is wrong"),
     }
     output::heading(&format!("{}: {}", status.node, status.state));
-    let lease = if status.lease {
-        "alive"
-    } else {
-        "lapsed: no new connection is accepted"
-    };
+    let lease = if status.lease { "alive" } else { "lapsed: no new connection is accepted" };
     let default_host = status.default_host.as_deref().unwrap_or("unknown");
-    output::line(&format!(
-        "  lease {lease}; default host {default_host}; epoch {}",
-        status.epoch
-    ));
+    output::line(&format!("  lease {lease}; default host {default_host}; epoch {}", status.epoch));
     let interface = &status.interface;
     let (name, xdp, mac) = (&interface.name, &interface.xdp, &interface.cluster_mac);
     output::line(&format!("  interface {name}, XDP {xdp}, cluster MAC {mac}"));
@@ -101,12 +94,7 @@ fn tables(status: &Status) -> Table {
     ]);
     for row in &status.tables {
         let counts = [row.mine, row.arriving, row.departing].map(|count| count.to_string());
-        table.row(
-            [row.ports.clone(), row.filtering.clone()]
-                .into_iter()
-                .chain(counts)
-                .collect(),
-        );
+        table.row([row.ports.clone(), row.filtering.clone()].into_iter().chain(counts).collect());
     }
     table
 }
@@ -129,36 +117,20 @@ fn show_proxy(proxy: &ProxyStatus) {
     let mut table = Table::new(&columns);
     for server in &proxy.servers {
         let healthy = if server.healthy { "yes" } else { "no" };
-        table.row(vec![
-            server.farm.clone(),
-            server.name.clone(),
-            server.address.clone(),
-            healthy.to_owned(),
-        ]);
+        table.row(vec![server.farm.clone(), server.name.clone(), server.address.clone(), healthy.to_owned()]);
     }
     table.print();
 }
 
 fn show_counters(status: &Status) {
-    let mut table = Table::new(&[
-        Column::text("reason", 30),
-        Column::number("packets"),
-        Column::number("bytes"),
-    ]);
-    let counted: Vec<_> = status
-        .counters
-        .iter()
-        .filter(|(_, count)| count.packets > 0)
-        .collect();
+    let mut table =
+        Table::new(&[Column::text("reason", 30), Column::number("packets"), Column::number("bytes")]);
+    let counted: Vec<_> = status.counters.iter().filter(|(_, count)| count.packets > 0).collect();
     if counted.is_empty() {
         return;
     }
     for (reason, count) in counted {
-        table.row(vec![
-            reason.clone(),
-            count.packets.to_string(),
-            count.bytes.to_string(),
-        ]);
+        table.row(vec![reason.clone(), count.packets.to_string(), count.bytes.to_string()]);
     }
     output::heading("verdicts");
     table.print();
@@ -169,11 +141,7 @@ fn show_events(status: &Status) {
         return;
     }
     output::heading("latest events");
-    for event in status
-        .events
-        .iter()
-        .skip(status.events.len().saturating_sub(EVENTS))
-    {
+    for event in status.events.iter().skip(status.events.len().saturating_sub(EVENTS)) {
         output::line(&format!("  {event}"));
     }
 }

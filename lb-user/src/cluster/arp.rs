@@ -39,13 +39,7 @@ pub(crate) enum Operation {
 impl Arp {
     /// The question who has `address`, from a host with `own` addresses, sent to the MAC address `to`.
     pub(crate) fn question(address: Ipv4Addr, to: [u8; 6], own: (Ipv4Addr, [u8; 6])) -> Self {
-        Self {
-            to,
-            from: own.1,
-            operation: Operation::Request,
-            sender: own,
-            target: (address, [0; 6]),
-        }
+        Self { to, from: own.1, operation: Operation::Request, sender: own, target: (address, [0; 6]) }
     }
 
     /// The frame, padded to Ethernet's least length.

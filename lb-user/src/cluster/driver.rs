@@ -152,23 +152,13 @@ impl Cluster {
             sent: true,
             end: None,
         };
-        let thread = std::thread::Builder::new()
-            .name("cluster".to_owned())
-            .spawn(move || {
-                // The receiver waits for exactly this message.
-                let _ = priority.send(take_precedence().err().map(|error| error.to_string()));
-                driver.run();
-            })?;
+        let thread = std::thread::Builder::new().name("cluster".to_owned()).spawn(move || {
+            // The receiver waits for exactly this message.
+            let _ = priority.send(take_precedence().err().map(|error| error.to_string()));
+            driver.run();
+        })?;
         let ordinary_priority = told.recv().unwrap_or_default();
-        Ok(Self {
-            handle: Handle {
-                inputs: sender,
-                wake,
-                snapshot,
-            },
-            thread,
-            ordinary_priority,
-        })
+        Ok(Self { handle: Handle { inputs: sender, wake, snapshot }, thread, ordinary_priority })
     }
 
     /// A handle that outlives no thread, but does no harm after it.
@@ -258,9 +248,7 @@ impl<D: DataPath> Driver<D> {
 
     fn open(&mut self, datagram: &[u8], now: Time) {
         match self.link.open(datagram) {
-            Ok(heard) => self
-                .node
-                .handle_message(heard.from, heard.new_session, heard.message, now),
+            Ok(heard) => self.node.handle_message(heard.from, heard.new_session, heard.message, now),
             Err(Refused::Unproven(from)) => self.node.handle_unproven(from),
             Err(Refused::OwnPriority) => self.tell_of_refusal(0, Event::OwnPriority, now),
             Err(Refused::Forged(from)) => self.tell_of_refusal(from.number(), Event::OtherSecret(from), now),
@@ -273,10 +261,7 @@ impl<D: DataPath> Driver<D> {
 
     /// Once a minute for each kind: whoever can send us datagrams must not fill the log.
     fn tell_of_refusal(&mut self, kind: u8, event: Event, now: Time) {
-        let told = self
-            .refused
-            .get(&kind)
-            .is_some_and(|told| now.since(*told) < Duration::from_secs(60));
+        let told = self.refused.get(&kind).is_some_and(|told| now.since(*told) < Duration::from_secs(60));
         if !told {
             self.refused.insert(kind, now);
             let _ = self.outputs.send(Output::Event(event));

@@ -95,26 +95,13 @@ impl Link {
     ) -> Self {
         let key = key(&secret, me, &session);
         let peers = peers.into_iter().map(|peer| (peer, Peer::default())).collect();
-        Self {
-            me,
-            secret,
-            session,
-            seq: 0,
-            key,
-            peers,
-        }
+        Self { me, secret, session, seq: 0, key, peers }
     }
 
     /// The datagram that carries `message` to `receiver`.
     pub(crate) fn seal(&mut self, receiver: Priority, message: &Message) -> Vec<u8> {
         self.seq += 1;
-        let header = Header {
-            sender: self.me,
-            receiver,
-            session: self.session,
-            seq: self.seq,
-        }
-        .encode();
+        let header = Header { sender: self.me, receiver, session: self.session, seq: self.seq }.encode();
         let echo = self.peers.get(&receiver).and_then(Peer::echo);
         let (session, seq) = echo.unwrap_or(([0; 16], 0));
         let mut sealed = Vec::with_capacity(1400);
@@ -137,21 +124,13 @@ impl Link {
         if header.receiver != self.me {
             return Err(Refused::Stranger);
         }
-        if let Some(session) = peer
-            .proven
-            .as_mut()
-            .filter(|session| session.id == header.session)
-        {
+        if let Some(session) = peer.proven.as_mut().filter(|session| session.id == header.session) {
             let (echo, message) = open(&session.key, &header, datagram)?;
             session.admit(header.seq, &message)?;
             if echo.0 == self.session && echo.1 <= self.seq {
                 peer.echoed = peer.echoed.max(echo.1);
             }
-            return Ok(Heard {
-                from: header.sender,
-                new_session: false,
-                message,
-            });
+            return Ok(Heard { from: header.sender, new_session: false, message });
         }
         peer.consider(&self.secret, &header, datagram, (self.session, self.seq))
     }
@@ -166,10 +145,7 @@ impl Link {
 impl Peer {
     /// What to tell this peer that we last heard of it: an unproven session first, because it needs the echo.
     fn echo(&self) -> Option<([u8; 16], u64)> {
-        self.candidate
-            .as_ref()
-            .or(self.proven.as_ref())
-            .map(|session| (session.id, session.seq))
+        self.candidate.as_ref().or(self.proven.as_ref()).map(|session| (session.id, session.seq))
     }
 
     /// A datagram of a session that is not the proven one; `ours` is our own session and last number.
@@ -185,11 +161,8 @@ impl Peer {
             Some(_) | None => Some(key(secret, header.sender, &header.session)),
         };
         let known = self.candidate.as_ref().map(|session| &session.key);
-        let (echo, message) = open(
-            session_key.as_ref().or(known).ok_or(Refused::Stranger)?,
-            header,
-            datagram,
-        )?;
+        let (echo, message) =
+            open(session_key.as_ref().or(known).ok_or(Refused::Stranger)?, header, datagram)?;
         let session_key = session_key.or_else(|| self.candidate.take().map(|session| session.key));
         let mut session = Session {
             id: header.session,
@@ -203,11 +176,7 @@ impl Peer {
             self.echoed = echo.1;
             self.proven = Some(session);
             self.candidate = None;
-            return Ok(Heard {
-                from: header.sender,
-                new_session: true,
-                message,
-            });
+            return Ok(Heard { from: header.sender, new_session: true, message });
         }
         self.candidate = Some(session);
         Err(Refused::Unproven(header.sender))
@@ -223,10 +192,7 @@ impl Session {
             self.seq = seq;
         } else {
             let back = u32::try_from(self.seq - seq).unwrap_or(u32::MAX);
-            let bit = 1u128
-                .checked_shl(back)
-                .filter(|bit| self.window & bit == 0)
-                .ok_or(Refused::Replay)?;
+            let bit = 1u128.checked_shl(back).filter(|bit| self.window & bit == 0).ok_or(Refused::Replay)?;
             self.window |= bit;
         }
         match message {

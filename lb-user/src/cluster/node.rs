@@ -156,18 +156,8 @@ impl Node {
     /// A node that holds nothing. Where connections of an earlier agent may live, `departing` is the safe first table, so
     /// every bucket starts there until a scan finds it empty.
     pub fn new(settings: Settings, now: Time) -> Self {
-        let holdings = vec![
-            Holdings {
-                departing: BucketSet::FULL,
-                ..Holdings::NONE
-            };
-            settings.tables.len()
-        ];
-        let peers = settings
-            .peers
-            .iter()
-            .map(|&peer| (peer, Peer::new(peer, now)))
-            .collect();
+        let holdings = vec![Holdings { departing: BucketSet::FULL, ..Holdings::NONE }; settings.tables.len()];
+        let peers = settings.peers.iter().map(|&peer| (peer, Peer::new(peer, now))).collect();
         let mut node = Self {
             phase: Phase::Starting,
             since: now,
@@ -179,10 +169,7 @@ impl Node {
             next_gateway: now,
             lease: None,
             peers,
-            announced: State {
-                holdings: holdings.clone(),
-                published: None,
-            },
+            announced: State { holdings: holdings.clone(), published: None },
             holdings,
             release_id: 0,
             table: None,
@@ -257,9 +244,7 @@ impl Node {
     /// An ARP answer from a peer's host.
     pub fn handle_answer(&mut self, answer: Answer, now: Time) {
         self.notice(now);
-        self.peers
-            .values_mut()
-            .for_each(|peer| peer.answered(answer, now));
+        self.peers.values_mut().for_each(|peer| peer.answered(answer, now));
     }
 
     /// The gateway, or a neighbour that is no node, has answered ARP.
@@ -275,11 +260,7 @@ impl Node {
             return;
         }
         self.carrier = up;
-        self.report(if up {
-            Event::CarrierFound
-        } else {
-            Event::CarrierLost
-        });
+        self.report(if up { Event::CarrierFound } else { Event::CarrierLost });
         // Without a carrier others take over at once; with it this node begins as at a start.
         self.begin_again(now);
     }
@@ -318,10 +299,7 @@ impl Node {
     /// False if no such node is alive.
     pub fn handle_wish(&mut self, node: Priority, drain: bool, now: Time) -> bool {
         self.notice(now);
-        let alive = self
-            .peers
-            .get(&node)
-            .is_some_and(|peer| peer.standing == Standing::Alive);
+        let alive = self.peers.get(&node).is_some_and(|peer| peer.standing == Standing::Alive);
         if alive {
             self.wishes.insert(node, (drain, now + WISH));
             self.urgent = true;
@@ -353,13 +331,7 @@ impl Node {
         self.advance(now);
         self.ask(now);
         if self.has_departing() && self.scan.is_due(now) {
-            self.scan.begin(
-                now,
-                self.holdings
-                    .iter()
-                    .map(|holdings| holdings.departing.clone())
-                    .collect(),
-            );
+            self.scan.begin(now, self.holdings.iter().map(|holdings| holdings.departing.clone()).collect());
             self.commands.push_back(Command::Scan);
         }
         if self.next_beat() <= now {
@@ -377,13 +349,9 @@ impl Node {
         // Without a carrier nobody is judged or asked.
         let peers = || self.peers.values().filter(|_| self.carrier);
         let judgements = peers().filter_map(|peer| peer.next_judgement(timing, reached));
-        let probes = peers()
-            .filter(|peer| peer.standing != Standing::Stopped)
-            .map(|peer| peer.next_probe(timing));
-        judgements
-            .chain(probes)
-            .chain(self.lease)
-            .fold(self.next_beat(), Time::min)
+        let probes =
+            peers().filter(|peer| peer.standing != Standing::Stopped).map(|peer| peer.next_probe(timing));
+        judgements.chain(probes).chain(self.lease).fold(self.next_beat(), Time::min)
     }
 
     /// The next thing to be done.
@@ -416,10 +384,7 @@ impl Node {
             let missing = peer.silence(now) >= MISSING && peer.standing != Standing::Stopped;
             if !peer.told.missing && missing {
                 peer.told.missing = true;
-                events.push(Event::NoHeartbeat {
-                    node: peer.node,
-                    host_answers: peer.kernel_answered(),
-                });
+                events.push(Event::NoHeartbeat { node: peer.node, host_answers: peer.kernel_answered() });
             }
         }
         self.urgent |= changed;
@@ -429,14 +394,8 @@ impl Node {
 
     /// When another host last answered this node.
     fn reached(&self) -> Option<Time> {
-        let alive = self
-            .peers
-            .values()
-            .filter(|peer| peer.standing == Standing::Alive);
-        alive
-            .filter_map(Peer::last_heard)
-            .chain(self.gateway_answered)
-            .max()
+        let alive = self.peers.values().filter(|peer| peer.standing == Standing::Alive);
+        alive.filter_map(Peer::last_heard).chain(self.gateway_answered).max()
     }
 
     /// From `Starting` to `Serving`, once it is known of every configured node whether it lives.
@@ -488,9 +447,7 @@ impl Node {
 
     /// Whether a peer runs with other cluster facts. Then the one that serves goes on, or of two the lower priority number.
     fn differs(&self, peer: &Peer) -> bool {
-        peer.heartbeat
-            .as_ref()
-            .is_some_and(|heartbeat| heartbeat.facts != self.settings.facts)
+        peer.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.facts != self.settings.facts)
     }
 
     fn ask(&mut self, now: Time) {
@@ -499,21 +456,14 @@ impl Node {
         }
         for peer in self.peers.values_mut() {
             for probe in peer.probes_due(&self.settings.timing, now) {
-                self.commands.push_back(Command::Ask {
-                    node: peer.node,
-                    probe,
-                });
+                self.commands.push_back(Command::Ask { node: peer.node, probe });
             }
         }
         // A node that starts alone, or is alone with a suspect, has to know whether it reaches anyone.
         let suspects = self.peers.values().any(|peer| peer.standing == Standing::Suspect);
         let starts = self.phase == Phase::Starting && self.gateway_answered.is_none();
         if (starts || suspects) && self.next_gateway <= now {
-            let pace = if starts {
-                self.settings.timing.period * 2
-            } else {
-                Duration::from_millis(500)
-            };
+            let pace = if starts { self.settings.timing.period * 2 } else { Duration::from_millis(500) };
             self.next_gateway = now + pace;
             self.commands.push_back(Command::AskGateway);
         }
@@ -534,19 +484,11 @@ impl Node {
         let heartbeat = Message::Heartbeat(Box::new(self.heartbeat()));
         let mut parts = None;
         for peer in self.peers.values() {
-            self.commands.push_back(Command::Send {
-                to: peer.node,
-                message: heartbeat.clone(),
-            });
-            let known = peer
-                .report_on(self.settings.me)
-                .map_or(0, |report| report.state_version);
+            self.commands.push_back(Command::Send { to: peer.node, message: heartbeat.clone() });
+            let known = peer.report_on(self.settings.me).map_or(0, |report| report.state_version);
             if peer.standing == Standing::Alive && known < self.state_version {
                 let parts = parts.get_or_insert_with(|| self.announced.parts(self.state_version));
-                let send = |part| Command::Send {
-                    to: peer.node,
-                    message: Message::Part(part),
-                };
+                let send = |part| Command::Send { to: peer.node, message: Message::Part(part) };
                 self.commands.extend(parts.iter().cloned().map(send));
             }
         }
@@ -604,9 +546,7 @@ impl Node {
             self.peers.values_mut().for_each(|peer| peer.excuse(now));
         }
         if let Some(until) = self.lease.filter(|until| *until <= now) {
-            self.report(Event::LeaseLapsed {
-                late: now.since(until),
-            });
+            self.report(Event::LeaseLapsed { late: now.since(until) });
             self.begin_again(now);
         }
     }
@@ -713,10 +653,7 @@ impl Node {
             node: peer.node,
             standing: peer.standing,
             phase: peer.phase(),
-            draining: peer
-                .heartbeat
-                .as_ref()
-                .is_some_and(|heartbeat| heartbeat.draining),
+            draining: peer.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.draining),
             ready: peer.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.ready),
             holds: self.counts_of(peer),
             last_heard: peer.last_heard(),
@@ -737,12 +674,8 @@ impl Node {
     fn counts_of(&self, peer: &Peer) -> Vec<u32> {
         let held = |index: usize| {
             let state = peer.state.as_ref().filter(|_| peer.standing == Standing::Alive);
-            state
-                .and_then(|(_, state)| state.holdings.get(index))
-                .map_or(0, |holdings| holdings.holds.len())
+            state.and_then(|(_, state)| state.holdings.get(index)).map_or(0, |holdings| holdings.holds.len())
         };
-        (0..self.holdings.len())
-            .map(|index| u32::try_from(held(index)).unwrap_or(BUCKETS as u32))
-            .collect()
+        (0..self.holdings.len()).map(|index| u32::try_from(held(index)).unwrap_or(BUCKETS as u32)).collect()
     }
 }

@@ -59,18 +59,11 @@ fn quotas(claims: &[Claim]) -> Vec<usize> {
         return vec![0; claims.len()];
     }
     let exact = |claim: &Claim| BUCKETS as u64 * u64::from(claim.weight);
-    let mut quotas: Vec<usize> = claims
-        .iter()
-        .map(|claim| (exact(claim) / total) as usize)
-        .collect();
+    let mut quotas: Vec<usize> = claims.iter().map(|claim| (exact(claim) / total) as usize).collect();
     let mut order: Vec<usize> = (0..claims.len()).collect();
     order.sort_by_key(|&index| {
         let claim = &claims[index];
-        (
-            std::cmp::Reverse(exact(claim) % total),
-            std::cmp::Reverse(claim.holds.len()),
-            claim.node,
-        )
+        (std::cmp::Reverse(exact(claim) % total), std::cmp::Reverse(claim.holds.len()), claim.node)
     });
     let left = BUCKETS - quotas.iter().sum::<usize>();
     for index in order.into_iter().take(left) {
@@ -86,18 +79,11 @@ mod tests {
     use super::*;
 
     fn claim(node: u8, weight: u32, holds: BucketSet) -> Claim {
-        Claim {
-            node: Priority::new(node).unwrap(),
-            weight,
-            holds,
-        }
+        Claim { node: Priority::new(node).unwrap(), weight, holds }
     }
 
     fn count(owners: &[Option<Priority>], node: u8) -> usize {
-        owners
-            .iter()
-            .filter(|owner| **owner == Priority::new(node))
-            .count()
+        owners.iter().filter(|owner| **owner == Priority::new(node)).count()
     }
 
     #[test]
@@ -110,11 +96,7 @@ mod tests {
     fn a_node_without_weight_owns_nothing() {
         let owners = assign(&[claim(1, 0, BucketSet::FULL), claim(2, 1, BucketSet::EMPTY)]);
         assert_eq!(count(&owners, 2), BUCKETS);
-        assert!(
-            assign(&[claim(1, 0, BucketSet::FULL)])
-                .iter()
-                .all(Option::is_none)
-        );
+        assert!(assign(&[claim(1, 0, BucketSet::FULL)]).iter().all(Option::is_none));
     }
 
     proptest! {

@@ -182,40 +182,21 @@ impl Peer {
 
     /// Takes a part of its state in; true once the state is whole and new.
     pub(crate) fn assemble(&mut self, part: Part, tables: usize) -> bool {
-        if self
-            .state
-            .as_ref()
-            .is_some_and(|(version, _)| *version >= part.version)
-        {
+        if self.state.as_ref().is_some_and(|(version, _)| *version >= part.version) {
             return false;
         }
-        if self
-            .assembly
-            .as_ref()
-            .is_none_or(|assembly| assembly.version < part.version)
-        {
+        if self.assembly.as_ref().is_none_or(|assembly| assembly.version < part.version) {
             let parts = vec![None; usize::from(part.total).min(MAX_PARTS)];
-            self.assembly = Some(Assembly {
-                version: part.version,
-                parts,
-            });
+            self.assembly = Some(Assembly { version: part.version, parts });
         }
-        let Some(assembly) = self
-            .assembly
-            .as_mut()
-            .filter(|assembly| assembly.version == part.version)
+        let Some(assembly) = self.assembly.as_mut().filter(|assembly| assembly.version == part.version)
         else {
             return false;
         };
         if let Some(slot) = assembly.parts.get_mut(usize::from(part.index)) {
             *slot = Some(part.bytes);
         }
-        let Some(parts) = assembly
-            .parts
-            .iter()
-            .map(Option::as_deref)
-            .collect::<Option<Vec<_>>>()
-        else {
+        let Some(parts) = assembly.parts.iter().map(Option::as_deref).collect::<Option<Vec<_>>>() else {
             return false;
         };
         debug_assert!(parts.iter().all(|part| part.len() <= PART));
@@ -306,21 +287,13 @@ impl Peer {
 
     /// The last sign of its host's life.
     fn last_sign(&self) -> Time {
-        self.last_kernel_answer
-            .map_or(self.suspect_since, |answer| answer.max(self.suspect_since))
+        self.last_kernel_answer.map_or(self.suspect_since, |answer| answer.max(self.suspect_since))
     }
 
     /// When silence can count, because `rounds` were asked and the first had time for an answer.
     fn asked_enough(&self, ours: &Timing, rounds: u32) -> Time {
-        let answered = self
-            .probes
-            .first
-            .map_or(self.since, |first| first + self.period(ours));
-        if self.probes.sent < rounds {
-            self.next_probe(ours).max(answered)
-        } else {
-            answered
-        }
+        let answered = self.probes.first.map_or(self.since, |first| first + self.period(ours));
+        if self.probes.sent < rounds { self.next_probe(ours).max(answered) } else { answered }
     }
 
     /// The probes to send now: from two missed periods on four rounds a period, so that it takes many lost frames to miss a
@@ -379,10 +352,8 @@ impl Peer {
             (Standing::Dead | Standing::Stopped, _) => BucketSet::EMPTY,
             (Standing::Unknown | Standing::Alive | Standing::Suspect, None) => BucketSet::FULL,
             (Standing::Unknown | Standing::Alive | Standing::Suspect, Some((_, state))) => {
-                let told = state
-                    .holdings
-                    .get(index)
-                    .map(|holdings| holdings.holds.union(&holdings.departing));
+                let told =
+                    state.holdings.get(index).map(|holdings| holdings.holds.union(&holdings.departing));
                 let more = self.may_have.as_ref().and_then(|tables| tables.get(index));
                 let told = told.unwrap_or(BucketSet::FULL);
                 more.map_or_else(|| told.clone(), |more| told.union(more))
@@ -397,9 +368,7 @@ impl Peer {
 
     /// Its incarnation, as last heard.
     pub(crate) fn incarnation(&self) -> u32 {
-        self.heartbeat
-            .as_ref()
-            .map_or(0, |heartbeat| heartbeat.incarnation)
+        self.heartbeat.as_ref().map_or(0, |heartbeat| heartbeat.incarnation)
     }
 
     /// Between start and stop, and alive.
@@ -414,11 +383,7 @@ impl Peer {
 
     /// What it says of `node`.
     pub(crate) fn report_on(&self, node: Priority) -> Option<&PeerReport> {
-        self.heartbeat
-            .as_ref()?
-            .peers
-            .iter()
-            .find(|report| report.node == node)
+        self.heartbeat.as_ref()?.peers.iter().find(|report| report.node == node)
     }
 
     fn alive_at(&self) -> Time {
@@ -432,9 +397,7 @@ impl Peer {
     }
 
     fn period(&self, ours: &Timing) -> Duration {
-        self.heartbeat
-            .as_ref()
-            .map_or(ours.period, |heartbeat| heartbeat.period)
+        self.heartbeat.as_ref().map_or(ours.period, |heartbeat| heartbeat.period)
     }
 
     fn suspect_time(&self, ours: &Timing) -> Duration {

@@ -52,9 +52,7 @@ fn for_each_connection(mut see: impl FnMut(SocketAddrV4, SocketAddrV4)) -> io::R
                 payload => return Err(io::Error::other(format!("unknown netlink message {payload:?}"))),
             }
             // Messages are aligned to four bytes; one never has length 0, or deserialize had failed.
-            let length = usize::try_from(message.header.length)
-                .unwrap_or(rest.len())
-                .next_multiple_of(4);
+            let length = usize::try_from(message.header.length).unwrap_or(rest.len()).next_multiple_of(4);
             rest = rest.get(length.max(4)..).unwrap_or_default();
         }
     }
@@ -63,10 +61,7 @@ fn for_each_connection(mut see: impl FnMut(SocketAddrV4, SocketAddrV4)) -> io::R
 fn note(response: &InetResponse, see: &mut impl FnMut(SocketAddrV4, SocketAddrV4)) {
     let id = &response.header.socket_id;
     if let (IpAddr::V4(local), IpAddr::V4(remote)) = (id.source_address, id.destination_address) {
-        see(
-            SocketAddrV4::new(local, id.source_port),
-            SocketAddrV4::new(remote, id.destination_port),
-        );
+        see(SocketAddrV4::new(local, id.source_port), SocketAddrV4::new(remote, id.destination_port));
     }
 }
 

@@ -68,21 +68,13 @@ impl Transport {
         links.bind(&NetlinkAddr::new(0, 0))?;
         links.add_membership(RTNLGRP_LINK)?;
         links.set_non_blocking(true)?;
-        Ok(Self {
-            network,
-            udp,
-            arp,
-            links,
-        })
+        Ok(Self { network, udp, arp, links })
     }
 
     /// Waits until something may be received, `wake` is readable, or `timeout` is over.
     pub(crate) fn wait(&self, wake: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
         let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
-        let timeout = Timespec {
-            tv_sec: seconds,
-            tv_nsec: timeout.subsec_nanos().into(),
-        };
+        let timeout = Timespec { tv_sec: seconds, tv_nsec: timeout.subsec_nanos().into() };
         let fds = [self.udp.as_fd(), self.arp.as_fd(), self.links.as_fd(), wake];
         let mut fds = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         match poll(&mut fds, Some(&timeout)) {
@@ -96,9 +88,7 @@ impl Transport {
         let Some(&address) = self.network.peers.get(&to) else {
             return Ok(());
         };
-        self.udp
-            .send_to(datagram, SocketAddrV4::new(address, HEARTBEAT_PORT))
-            .map(drop)
+        self.udp.send_to(datagram, SocketAddrV4::new(address, HEARTBEAT_PORT)).map(drop)
     }
 
     /// Asks a peer's host by ARP.
@@ -118,8 +108,7 @@ impl Transport {
         let Some(gateway) = self.network.gateway else {
             return Ok(());
         };
-        self.arp
-            .send(&Arp::question(gateway, BROADCAST, self.network.own).encode())
+        self.arp.send(&Arp::question(gateway, BROADCAST, self.network.own).encode())
     }
 
     /// The next thing that arrived; `None` once every queue is empty. What makes no sense is passed over.
@@ -167,16 +156,11 @@ impl Transport {
         if arp.operation == Operation::Reply && arp.sender.0 == self.network.cluster_ip {
             return Some(Arrival::Answer(Answer::Lease { mac: arp.from }));
         }
-        let peer = self
-            .network
-            .peers
-            .iter()
-            .find(|(_, address)| **address == arp.sender.0);
+        let peer = self.network.peers.iter().find(|(_, address)| **address == arp.sender.0);
         match peer {
-            Some((node, _)) if arp.operation == Operation::Reply => Some(Arrival::Answer(Answer::Kernel {
-                node: *node,
-                mac: arp.sender.1,
-            })),
+            Some((node, _)) if arp.operation == Operation::Reply => {
+                Some(Arrival::Answer(Answer::Kernel { node: *node, mac: arp.sender.1 }))
+            }
             Some(_) => None,
             None => {
                 let speaks = self.network.gateway.is_none_or(|gateway| gateway == arp.sender.0);

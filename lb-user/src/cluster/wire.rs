@@ -72,12 +72,7 @@ impl Header {
         }
         let (sender, receiver) = (reader.priority()?, reader.priority()?);
         reader.u8()?;
-        Ok(Self {
-            sender,
-            receiver,
-            session: reader.array()?,
-            seq: u64::from_be_bytes(reader.array()?),
-        })
+        Ok(Self { sender, receiver, session: reader.array()?, seq: u64::from_be_bytes(reader.array()?) })
     }
 }
 
@@ -206,11 +201,8 @@ pub struct Release {
 
 impl Holdings {
     /// Holds nothing, has no connections.
-    pub const NONE: Self = Self {
-        holds: BucketSet::EMPTY,
-        departing: BucketSet::EMPTY,
-        released: Vec::new(),
-    };
+    pub const NONE: Self =
+        Self { holds: BucketSet::EMPTY, departing: BucketSet::EMPTY, released: Vec::new() };
 }
 
 /// An owner table: who should own what.
@@ -295,11 +287,7 @@ impl Message {
 
 impl Heartbeat {
     fn encode(&self, out: &mut Vec<u8>) {
-        out.extend(
-            u16::try_from(self.period.as_millis())
-                .unwrap_or(u16::MAX)
-                .to_le_bytes(),
-        );
+        out.extend(u16::try_from(self.period.as_millis()).unwrap_or(u16::MAX).to_le_bytes());
         out.push(self.multiplier);
         out.extend(self.incarnation.to_le_bytes());
         out.push(self.phase as u8);
@@ -341,10 +329,7 @@ impl Heartbeat {
             weight: reader.u8()?,
             mac: reader.array()?,
             facts: reader.u64()?,
-            table: TableId {
-                epoch: reader.u64()?,
-                author: reader.u8()?,
-            },
+            table: TableId { epoch: reader.u64()?, author: reader.u8()? },
             state_version: reader.u64()?,
             peers: Self::decode_peers(reader)?,
         })
@@ -398,11 +383,7 @@ impl State {
                 out.push(u8::try_from(published.members.len()).unwrap_or(u8::MAX));
                 out.extend(published.epoch.to_le_bytes());
                 out.extend(published.members.iter().map(|member| member.number()));
-                published
-                    .shares
-                    .iter()
-                    .flatten()
-                    .for_each(|set| put_set(&mut out, set));
+                published.shares.iter().flatten().for_each(|set| put_set(&mut out, set));
             }
         }
         out
@@ -414,9 +395,7 @@ impl State {
         if usize::from(reader.u8()?) != tables || tables > TABLES {
             return Err(Malformed::Field("tables"));
         }
-        let holdings = (0..tables)
-            .map(|_| Holdings::decode(&mut reader))
-            .collect::<Result<_, _>>()?;
+        let holdings = (0..tables).map(|_| Holdings::decode(&mut reader)).collect::<Result<_, _>>()?;
         let published = match reader.u8()? {
             0 => None,
             count => Some(Published::decode(&mut reader, count, tables)?),
@@ -430,12 +409,7 @@ impl State {
         let bytes = self.encode();
         let chunks: Vec<&[u8]> = bytes.chunks(PART).collect();
         let total = u8::try_from(chunks.len()).unwrap_or(u8::MAX);
-        let part = |(index, bytes): (u8, &&[u8])| Part {
-            version,
-            index,
-            total,
-            bytes: bytes.to_vec(),
-        };
+        let part = |(index, bytes): (u8, &&[u8])| Part { version, index, total, bytes: bytes.to_vec() };
         (0..total).zip(&chunks).map(part).collect()
     }
 }
@@ -456,11 +430,7 @@ impl Holdings {
             })
         };
         let released = (0..count).map(release).collect::<Result<_, Malformed>>()?;
-        Ok(Self {
-            holds,
-            departing,
-            released,
-        })
+        Ok(Self { holds, departing, released })
     }
 }
 
@@ -473,11 +443,7 @@ impl Published {
         }
         let share = |reader: &mut Reader<'_>| (0..count).map(|_| reader.set()).collect::<Result<Vec<_>, _>>();
         let shares = (0..tables).map(|_| share(reader)).collect::<Result<_, _>>()?;
-        Ok(Self {
-            epoch,
-            members,
-            shares,
-        })
+        Ok(Self { epoch, members, shares })
     }
 }
 
@@ -522,19 +488,13 @@ impl Reader<'_> {
         match self.u8()? {
             0 => Ok(BucketSet::EMPTY),
             1 => Ok(BucketSet::FULL),
-            2 => self
-                .array::<{ BUCKETS / 8 }>()
-                .map(|bytes| BucketSet::from_bytes(&bytes)),
+            2 => self.array::<{ BUCKETS / 8 }>().map(|bytes| BucketSet::from_bytes(&bytes)),
             _ => Err(Malformed::Field("set")),
         }
     }
 
     fn end(&self) -> Result<(), Malformed> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(Malformed::Trailing)
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(Malformed::Trailing) }
     }
 }
 

@@ -66,10 +66,7 @@ impl Problems {
         let within = range.contains(&value).then_some(value);
         self.require(within, || {
             let (low, high) = range.into_inner();
-            Problem::at(
-                raw.span(),
-                format!("`{what}` is {value}, outside {low} to {high}"),
-            )
+            Problem::at(raw.span(), format!("`{what}` is {value}, outside {low} to {high}"))
         })
     }
 
@@ -81,12 +78,7 @@ impl Problems {
             let (low, high) = range.into_inner();
             Problem::at(
                 raw.span(),
-                format!(
-                    "`{what}` is {}, outside {} to {}",
-                    words(value),
-                    words(low),
-                    words(high)
-                ),
+                format!("`{what}` is {}, outside {} to {}", words(value), words(low), words(high)),
             )
         })
     }
@@ -116,11 +108,8 @@ impl Problems {
     ) {
         if let Some(other) = seen.get(&key) {
             self.add(
-                Problem::at(
-                    place.span,
-                    format!("{} {key} belongs to {other} already", place.what),
-                )
-                .hint("each must have its own"),
+                Problem::at(place.span, format!("{} {key} belongs to {other} already", place.what))
+                    .hint("each must have its own"),
             );
         } else {
             seen.insert(key, owner.to_owned());
@@ -155,18 +144,12 @@ fn cluster_of(raw: &ClusterFile, problems: &mut Problems) -> Option<Cluster> {
     let unmatched = problems.choice(
         "unmatched",
         &table.unmatched,
-        &[
-            ("drop", Unmatched::Drop),
-            ("default-host", Unmatched::DefaultHost),
-        ],
+        &[("drop", Unmatched::Drop), ("default-host", Unmatched::DefaultHost)],
     );
     let timing = timing(table, problems);
     let gateway = gateway(table, cluster_ips.as_deref(), nodes.as_deref(), problems);
-    let drain_timeout = problems.time(
-        "drain_timeout",
-        &table.drain_timeout,
-        Duration::ZERO..=Duration::from_secs(3600),
-    );
+    let drain_timeout =
+        problems.time("drain_timeout", &table.drain_timeout, Duration::ZERO..=Duration::from_secs(3600));
     let service = service::service(raw, cluster_ips.as_deref(), rules.as_deref(), problems);
     let (sites, farms) = service?;
     Some(Cluster {
@@ -191,10 +174,7 @@ fn cluster_ips(table: &ClusterTable, problems: &mut Problems) -> Option<Vec<Clus
         problems.add(problem.hint("ip = \"192.168.50.8/24\", with the prefix length of its network"));
     }
     if let Some(extra) = written.get(CLUSTER_IPS) {
-        problems.add(Problem::at(
-            extra.span(),
-            format!("more than {CLUSTER_IPS} cluster IPs"),
-        ));
+        problems.add(Problem::at(extra.span(), format!("more than {CLUSTER_IPS} cluster IPs")));
     }
     let mut ips: Vec<ClusterIp> = Vec::new();
     for raw in &written {
@@ -202,10 +182,7 @@ fn cluster_ips(table: &ClusterTable, problems: &mut Problems) -> Option<Vec<Clus
             continue;
         };
         if ips.iter().any(|other| other.address == ip.address) {
-            problems.add(Problem::at(
-                raw.span(),
-                format!("cluster IP {} is given twice", ip.address),
-            ));
+            problems.add(Problem::at(raw.span(), format!("cluster IP {} is given twice", ip.address)));
         }
         ips.push(ip);
     }
@@ -214,10 +191,7 @@ fn cluster_ips(table: &ClusterTable, problems: &mut Problems) -> Option<Vec<Clus
 
 fn cluster_ip(text: &str) -> Option<ClusterIp> {
     let (address, prefix) = text.split_once('/')?;
-    let ip = ClusterIp {
-        address: address.parse().ok()?,
-        prefix: prefix.parse().ok()?,
-    };
+    let ip = ClusterIp { address: address.parse().ok()?, prefix: prefix.parse().ok()? };
     // 30 is the longest prefix with room for a cluster IP, a node and the router.
     let fits = (8..=30).contains(&ip.prefix);
     (fits && is_host(ip.address) && !ip.is_edge()).then_some(ip)
@@ -268,9 +242,7 @@ fn not_a_cluster_ip(raw: &Spanned<String>) -> Problem {
             raw.span(),
             format!("cluster IP {address} lacks the prefix length of its network"),
         )
-        .hint(format!(
-            "\"{address}/24\", if the network's mask is 255.255.255.0"
-        ));
+        .hint(format!("\"{address}/24\", if the network's mask is 255.255.255.0"));
     }
     Problem::at(
         raw.span(),
@@ -282,15 +254,9 @@ fn not_a_cluster_ip(raw: &Spanned<String>) -> Problem {
 fn not_ipv4(raw: &Spanned<String>, example: &str) -> Problem {
     let text = raw.get_ref();
     if text.contains(':') {
-        return Problem::at(
-            raw.span(),
-            format!("\"{text}\" is IPv6, which is not supported yet"),
-        );
+        return Problem::at(raw.span(), format!("\"{text}\" is IPv6, which is not supported yet"));
     }
-    Problem::at(
-        raw.span(),
-        format!("\"{text}\" is not an IPv4 address such as \"{example}\""),
-    )
+    Problem::at(raw.span(), format!("\"{text}\" is not an IPv4 address such as \"{example}\""))
 }
 
 fn mode(table: &ClusterTable, problems: &mut Problems) -> Option<Mode> {
@@ -324,18 +290,8 @@ fn nodes(raw: &[Spanned<NodeTable>], problems: &mut Problems) -> Option<Vec<Node
             continue;
         };
         let place = |what, span| Place { what, span };
-        problems.unique(
-            &mut names,
-            name.clone(),
-            "another node",
-            place("the name", node.name.span()),
-        );
-        problems.unique(
-            &mut addresses,
-            checked.address,
-            name,
-            place("address", node.address.span()),
-        );
+        problems.unique(&mut names, name.clone(), "another node", place("the name", node.name.span()));
+        problems.unique(&mut addresses, checked.address, name, place("address", node.address.span()));
         problems.unique(
             &mut priorities,
             checked.priority,
@@ -390,10 +346,7 @@ fn networks(
             continue;
         }
         for node in nodes {
-            let written = raw
-                .iter()
-                .map(Spanned::get_ref)
-                .find(|raw| *raw.name.get_ref() == node.name);
+            let written = raw.iter().map(Spanned::get_ref).find(|raw| *raw.name.get_ref() == node.name);
             let span = written.map_or(0..0, |raw| raw.address.span());
             let (address, vip) = (node.address, ip.address);
             if address == vip {
@@ -429,12 +382,7 @@ fn rules(raw: &ClusterFile, problems: &mut Problems) -> Option<Vec<PortRule>> {
         let port = *exchange.get_ref().port.get_ref();
         if sound && port > 0 && !rules.iter().any(|rule| rule.covers(port)) {
             let (filtering, affinity) = (Filtering::Multiple, Affinity::None);
-            rules.push(PortRule {
-                first_port: port,
-                last_port: port,
-                filtering,
-                affinity,
-            });
+            rules.push(PortRule { first_port: port, last_port: port, filtering, affinity });
         }
     }
     // Rule 0 stands for all other ports.
@@ -446,11 +394,8 @@ fn rules(raw: &ClusterFile, problems: &mut Problems) -> Option<Vec<PortRule>> {
 }
 
 fn rule(raw: &RuleTable, problems: &mut Problems) -> Option<PortRule> {
-    let filterings = [
-        ("multiple", Filtering::Multiple),
-        ("single", Filtering::Single),
-        ("disabled", Filtering::Disabled),
-    ];
+    let filterings =
+        [("multiple", Filtering::Multiple), ("single", Filtering::Single), ("disabled", Filtering::Disabled)];
     let filtering = problems.choice("filtering", &raw.filtering, &filterings);
     let affinities = [("none", Affinity::None), ("single", Affinity::Single)];
     let affinity = problems.choice("affinity", &raw.affinity, &affinities);
@@ -488,15 +433,10 @@ fn gateway(
     };
     let address = problems.address(raw)?;
     let (ips, nodes) = (ips.unwrap_or_default(), nodes.unwrap_or_default());
-    let ours = ips
-        .iter()
-        .map(|ip| ip.address)
-        .chain(nodes.iter().map(|node| node.address));
+    let ours = ips.iter().map(|ip| ip.address).chain(nodes.iter().map(|node| node.address));
     if ours.into_iter().any(|own| own == address) {
-        problems.add(Problem::at(
-            raw.span(),
-            format!("gateway {address} is an address of the cluster itself"),
-        ));
+        problems
+            .add(Problem::at(raw.span(), format!("gateway {address} is an address of the cluster itself")));
     } else if !ips.is_empty() && !ips.iter().any(|ip| ip.covers(address)) {
         let text = format!("gateway {address} is not in the cluster IP's network {}", ips[0]);
         problems.add(Problem::at(raw.span(), text));
@@ -515,19 +455,13 @@ fn local_of(raw: &NodeFile, nodes: &[Node], problems: &mut Problems) -> Option<L
         let text = format!("\"{}\" cannot be an interface's name", raw.interface.get_ref());
         Problem::at(raw.interface.span(), text).hint("`ip -br link` lists them")
     });
-    let choices = [
-        ("auto", XdpChoice::Auto),
-        ("native", XdpChoice::Native),
-        ("generic", XdpChoice::Generic),
-    ];
+    let choices = [("auto", XdpChoice::Auto), ("native", XdpChoice::Native), ("generic", XdpChoice::Generic)];
     let xdp = problems.choice("xdp", &raw.xdp, &choices);
     let secret_file = absolute("secret_file", &raw.secret_file, problems);
     let run_dir = absolute("run_dir", &raw.run_dir, problems);
     if raw.proxy_user.get_ref() == "root" || raw.proxy_user.get_ref() == "0" {
-        let problem = Problem::at(
-            raw.proxy_user.span(),
-            "the proxy cannot run as root: it reads bytes of strangers",
-        );
+        let problem =
+            Problem::at(raw.proxy_user.span(), "the proxy cannot run as root: it reads bytes of strangers");
         problems.add(problem.hint("useradd --system --shell /usr/sbin/nologin rollcall-proxy"));
     }
     Some(Local {
@@ -551,10 +485,7 @@ fn interface(text: &str) -> Option<String> {
 fn absolute(what: &str, raw: &Spanned<PathBuf>, problems: &mut Problems) -> Option<PathBuf> {
     let path = raw.get_ref();
     problems.require(path.is_absolute().then(|| path.clone()), || {
-        Problem::at(
-            raw.span(),
-            format!("`{what}` is \"{}\", not a path from the root", path.display()),
-        )
-        .hint("write it with a leading /")
+        Problem::at(raw.span(), format!("`{what}` is \"{}\", not a path from the root", path.display()))
+            .hint("write it with a leading /")
     })
 }

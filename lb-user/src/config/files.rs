@@ -53,10 +53,8 @@ fn pair(site: &Site) -> Result<CertifiedKey, ConfigError> {
     })?;
     let pair = CertifiedKey::new(chain, key);
     pair.keys_match().map_err(|_| {
-        let text = format!(
-            "the private key does not belong to the certificate {}",
-            site.certificate.display()
-        );
+        let text =
+            format!("the private key does not belong to the certificate {}", site.certificate.display());
         of(
             &site.key,
             text,
@@ -73,13 +71,8 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError
     let Some(first) = chain.first() else {
         return Err(of(path, "no certificate in this file".to_owned(), PEM));
     };
-    ParsedCertificate::try_from(first).map_err(|error| {
-        of(
-            path,
-            format!("the first certificate cannot be read: {error}"),
-            PEM,
-        )
-    })?;
+    ParsedCertificate::try_from(first)
+        .map_err(|error| of(path, format!("the first certificate cannot be read: {error}"), PEM))?;
     Ok(chain)
 }
 
@@ -96,11 +89,7 @@ const KEY: &str = "a PEM file without password is needed: \
 
 fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
     super::read(path).map_err(|error| {
-        of(
-            path,
-            format!("cannot be read: {error}"),
-            "give the right path; the agent reads it as root",
-        )
+        of(path, format!("cannot be read: {error}"), "give the right path; the agent reads it as root")
     })
 }
 
@@ -124,9 +113,7 @@ fn doubts(site: &Site, pair: &CertifiedKey) -> Vec<String> {
     let missing = site.names.iter().filter(|name| !covered(name));
     let missing =
         missing.map(|name| format!("the certificate {path} is not for {name}: clients will warn or refuse"));
-    let end = not_after(der)
-        .and_then(ending)
-        .map(|end| format!("the certificate {path} {end}"));
+    let end = not_after(der).and_then(ending).map(|end| format!("the certificate {path} {end}"));
     missing.chain(end).collect()
 }
 

@@ -31,11 +31,7 @@ pub const NODE_FILE: &str = "node.toml";
 pub fn load(cluster_file: &Path, node_file: Option<&Path>) -> Result<Config, ConfigErrors> {
     let config = load_unexamined(cluster_file, node_file)?;
     let findings = files::examine(&config.cluster);
-    if findings.errors.is_empty() {
-        Ok(config)
-    } else {
-        Err(ConfigErrors(findings.errors))
-    }
+    if findings.errors.is_empty() { Ok(config) } else { Err(ConfigErrors(findings.errors)) }
 }
 
 /// The same without a look at certificates and keys: for `cleanup`, which must work when they are gone.
@@ -51,10 +47,7 @@ pub fn load_for(cluster_file: &Path, node: Option<&str>) -> Result<Config, Confi
     let cluster = cluster(cluster_file)?;
     let first = &cluster.nodes[0].name;
     let raw = raw::NodeFile::without_file(node.unwrap_or(first).to_owned());
-    let source = Source {
-        path: cluster_file,
-        text: "",
-    };
+    let source = Source { path: cluster_file, text: "" };
     let local = check::local(&raw, &cluster.nodes).map_err(|problems| source.errors(problems))?;
     Ok(Config { cluster, local })
 }
@@ -112,9 +105,7 @@ where
 /// At most one byte more than a configuration may have, so that a device or a wrong file costs little.
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?
-        .take(parse::MAX_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)?;
+    File::open(path)?.take(parse::MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

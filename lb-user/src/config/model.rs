@@ -19,11 +19,7 @@ impl Priority {
 
     /// The priority `number`, or `None` outside 1..=64.
     pub const fn new(number: u8) -> Option<Self> {
-        if number >= 1 && number <= Self::MAX {
-            Some(Self(number))
-        } else {
-            None
-        }
+        if number >= 1 && number <= Self::MAX { Some(Self(number)) } else { None }
     }
 
     /// The number, 1..=64.
@@ -50,11 +46,7 @@ pub struct Config {
 impl Config {
     /// This node's entry among the cluster's.
     pub fn me(&self) -> &Node {
-        let me = self
-            .cluster
-            .nodes
-            .iter()
-            .find(|node| node.name == self.local.name);
+        let me = self.cluster.nodes.iter().find(|node| node.name == self.local.name);
         me.expect("check.rs refuses a node file whose name is not in the cluster")
     }
 }

@@ -18,11 +18,7 @@ pub(crate) struct Problem {
 impl Problem {
     /// About a place in the file.
     pub(crate) fn at(span: Range<usize>, text: impl Into<String>) -> Self {
-        Self {
-            span,
-            text: text.into(),
-            hint: None,
-        }
+        Self { span, text: text.into(), hint: None }
     }
 
     /// About the file as a whole.

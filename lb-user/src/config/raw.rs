@@ -386,10 +386,7 @@ impl Visitor<'_> for PortsVisitor {
         let unexpected = de::Unexpected::Signed(port);
         let port = u16::try_from(port).ok().filter(|&port| port > 0);
         let port = port.ok_or_else(|| E::invalid_value(unexpected, &self))?;
-        Ok(Ports {
-            first: port,
-            last: port,
-        })
+        Ok(Ports { first: port, last: port })
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Ports, E> {
@@ -428,17 +425,11 @@ impl<'de> Visitor<'de> for ServerVisitor {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<ServerEntry, E> {
-        Ok(ServerEntry {
-            name: None,
-            address: text.to_owned(),
-        })
+        Ok(ServerEntry { name: None, address: text.to_owned() })
     }
 
     fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<ServerEntry, A::Error> {
         let table = ServerTable::deserialize(de::value::MapAccessDeserializer::new(map))?;
-        Ok(ServerEntry {
-            name: table.name,
-            address: table.address,
-        })
+        Ok(ServerEntry { name: table.name, address: table.address })
     }
 }

@@ -17,26 +17,15 @@ pub struct ClusterSecret(Prk);
 impl ClusterSecret {
     /// Reads the secret from its file: 64 hexadecimal digits, readable by its owner alone.
     pub fn read(path: &Path) -> Result<Self, SecretError> {
-        let cannot = |source| SecretError::Read {
-            path: path.to_owned(),
-            source,
-        };
+        let cannot = |source| SecretError::Read { path: path.to_owned(), source };
         let mut file = File::open(path).map_err(cannot)?;
         let mode = file.metadata().map_err(cannot)?.mode();
         if mode & 0o077 != 0 {
-            return Err(SecretError::Exposed {
-                path: path.to_owned(),
-                mode: mode & 0o777,
-            });
+            return Err(SecretError::Exposed { path: path.to_owned(), mode: mode & 0o777 });
         }
         let mut text = String::new();
-        file.by_ref()
-            .take(1024)
-            .read_to_string(&mut text)
-            .map_err(cannot)?;
-        Self::parse(&text).ok_or_else(|| SecretError::Malformed {
-            path: path.to_owned(),
-        })
+        file.by_ref().take(1024).read_to_string(&mut text).map_err(cannot)?;
+        Self::parse(&text).ok_or_else(|| SecretError::Malformed { path: path.to_owned() })
     }
 
     /// The secret that `text` spells, or `None` unless it is 64 hexadecimal digits.
@@ -49,20 +38,14 @@ impl ClusterSecret {
         for (index, byte) in bytes.iter_mut().enumerate() {
             *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
         }
-        Some(Self(
-            Salt::new(HKDF_SHA256, b"rollcall cluster secret v1").extract(&bytes),
-        ))
+        Some(Self(Salt::new(HKDF_SHA256, b"rollcall cluster secret v1").extract(&bytes)))
     }
 
     /// The key of the flow hash: equal on all nodes.
     pub fn hash_seed(&self) -> [u64; 2] {
         let bytes = self.derive(&[b"flow hash"]);
-        let word = |at: usize| {
-            bytes[at..at + 8]
-                .iter()
-                .rev()
-                .fold(0, |word, byte| word << 8 | u64::from(*byte))
-        };
+        let word =
+            |at: usize| bytes[at..at + 8].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
         [word(0), word(8)]
     }
 
@@ -73,12 +56,8 @@ impl ClusterSecret {
 
     fn derive(&self, info: &[&[u8]]) -> [u8; 32] {
         let mut key = [0; 32];
-        let okm = self
-            .0
-            .expand(info, Bytes32)
-            .expect("32 bytes are within HKDF-SHA256's limit of 8160");
-        okm.fill(&mut key)
-            .expect("the output length is the one asked for");
+        let okm = self.0.expand(info, Bytes32).expect("32 bytes are within HKDF-SHA256's limit of 8160");
+        okm.fill(&mut key).expect("the output length is the one asked for");
         key
     }
 }
@@ -142,14 +121,9 @@ mod tests {
     #[test]
     fn only_64_hexadecimal_digits_are_a_secret() {
         assert!(ClusterSecret::parse(&format!("{SECRET}\n")).is_some());
-        for bad in [
-            "",
-            "00",
-            &SECRET[1..],
-            &SECRET.replace('f', "g"),
-            &format!("{SECRET}00"),
-            &"é".repeat(32),
-        ] {
+        for bad in
+            ["", "00", &SECRET[1..], &SECRET.replace('f', "g"), &format!("{SECRET}00"), &"é".repeat(32)]
+        {
             assert!(ClusterSecret::parse(bad).is_none(), "{bad}");
         }
     }

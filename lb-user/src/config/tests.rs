@@ -67,10 +67,7 @@ fn byte_order_mark_and_crlf_are_read() {
 #[test]
 fn utf16_is_named() {
     let utf16 = |bom: &[u8], bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
-        bom.iter()
-            .copied()
-            .chain(REFERENCE.encode_utf16().flat_map(bytes))
-            .collect()
+        bom.iter().copied().chain(REFERENCE.encode_utf16().flat_map(bytes)).collect()
     };
     for bytes in [
         utf16(b"\xff\xfe", u16::to_le_bytes),
@@ -80,10 +77,7 @@ fn utf16_is_named() {
         let folder = Folder::new();
         let path = folder.write("cluster.toml", &bytes);
         let error = cluster(&path).unwrap_err().to_string();
-        assert!(
-            error.contains("UTF-16") && error.contains("hint: save it as UTF-8"),
-            "{error}"
-        );
+        assert!(error.contains("UTF-16") && error.contains("hint: save it as UTF-8"), "{error}");
     }
 }
 
@@ -241,20 +235,10 @@ fn a_wrong_value_is_told_with_its_place_and_the_cure() {
             Ok(_) => panic!("accepted: {to}"),
             Err(errors) => errors.0[0].clone(),
         };
-        let error = ConfigError {
-            path: path.to_owned(),
-            ..error
-        }
-        .to_string();
-        let expected = if expected.starts_with(':') {
-            format!("FILE{expected}")
-        } else {
-            format!("FILE:{expected}")
-        };
-        assert_eq!(
-            error, expected,
-            "\n--- got ---\n{error}\n--- expected ---\n{expected}\n"
-        );
+        let error = ConfigError { path: path.to_owned(), ..error }.to_string();
+        let expected =
+            if expected.starts_with(':') { format!("FILE{expected}") } else { format!("FILE:{expected}") };
+        assert_eq!(error, expected, "\n--- got ---\n{error}\n--- expected ---\n{expected}\n");
     }
 }
 
@@ -285,21 +269,14 @@ fn a_missing_node_file_is_told_with_the_lines_to_write() {
 
 #[test]
 fn a_node_file_names_a_node_of_the_cluster() {
-    let error = local_from("name = \"arr3\"\ninterface = \"eth0\"\n")
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("1:8: the cluster has no node named \"arr3\""),
-        "{error}"
-    );
+    let error = local_from("name = \"arr3\"\ninterface = \"eth0\"\n").unwrap_err().to_string();
+    assert!(error.contains("1:8: the cluster has no node named \"arr3\""), "{error}");
     assert!(error.ends_with("hint: its nodes: arr1, arr2"), "{error}");
 }
 
 #[test]
 fn the_proxy_does_not_run_as_root() {
-    let error = local_from(&format!("{NODE}proxy_user = \"root\"\n"))
-        .unwrap_err()
-        .to_string();
+    let error = local_from(&format!("{NODE}proxy_user = \"root\"\n")).unwrap_err().to_string();
     assert!(error.contains("the proxy cannot run as root"), "{error}");
 }
 
@@ -351,24 +328,13 @@ fn a_key_belongs_to_its_certificate_and_the_certificate_to_its_names() {
     let good = load(&folder.config(&pem, &key), None).unwrap();
     let warnings = warnings(&good);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(
-        warnings[0].contains("is not for autodiscover.example.test"),
-        "{warnings:?}"
-    );
+    assert!(warnings[0].contains("is not for autodiscover.example.test"), "{warnings:?}");
 
     for (pem, key, expected) in [
-        (
-            &pem,
-            &foreign,
-            "other.key: the private key does not belong to the certificate",
-        ),
+        (&pem, &foreign, "other.key: the private key does not belong to the certificate"),
         (&key, &key, "mail.key: no certificate in this file"),
         (&pem, &pem, "mail.pem: no usable private key in this file"),
-        (
-            &pem,
-            &folder.0.join("none"),
-            "none: cannot be read: No such file or directory",
-        ),
+        (&pem, &folder.0.join("none"), "none: cannot be read: No such file or directory"),
     ] {
         let error = load(&folder.config(pem, key), None).unwrap_err().to_string();
         assert!(error.contains(expected) && error.contains("\nhint: "), "{error}");
@@ -378,10 +344,7 @@ fn a_key_belongs_to_its_certificate_and_the_certificate_to_its_names() {
 #[test]
 fn an_expired_certificate_is_a_warning() {
     let folder = Folder::new();
-    let names = [
-        "mail.example.test".to_owned(),
-        "autodiscover.example.test".to_owned(),
-    ];
+    let names = ["mail.example.test".to_owned(), "autodiscover.example.test".to_owned()];
     let mut parameters = rcgen::CertificateParams::new(names).unwrap();
     parameters.not_after = rcgen::date_time_ymd(2020, 1, 1);
     let key = rcgen::KeyPair::generate().unwrap();
@@ -391,17 +354,12 @@ fn an_expired_certificate_is_a_warning() {
     let warnings = warnings(&load(&folder.config(&pem, &key), None).unwrap());
 
     assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(
-        warnings[0].ends_with("has expired: clients will warn or refuse"),
-        "{warnings:?}"
-    );
+    assert!(warnings[0].ends_with("has expired: clients will warn or refuse"), "{warnings:?}");
 }
 
 #[test]
 fn a_file_cannot_steer_the_terminal() {
-    let error = cluster_from("[cluster]\n\"a\u{1b}[2J\" = 1\n")
-        .unwrap_err()
-        .to_string();
+    let error = cluster_from("[cluster]\n\"a\u{1b}[2J\" = 1\n").unwrap_err().to_string();
     assert!(error.chars().all(|c| c == '\n' || !c.is_control()), "{error:?}");
 }
 
@@ -434,10 +392,7 @@ fn reference() -> Cluster {
     };
     let vip = Ipv4Addr::new(192, 168, 50, 8);
     Cluster {
-        cluster_ips: vec![ClusterIp {
-            address: vip,
-            prefix: 24,
-        }],
+        cluster_ips: vec![ClusterIp { address: vip, prefix: 24 }],
         mode: Mode::Multicast,
         nodes: vec![node("arr1", 1, 6), node("arr2", 2, 7)],
         rules: vec![PortRule {
@@ -447,10 +402,7 @@ fn reference() -> Cluster {
             affinity: Affinity::None,
         }],
         unmatched: Unmatched::Drop,
-        timing: Timing {
-            period: Duration::from_millis(20),
-            multiplier: 5,
-        },
+        timing: Timing { period: Duration::from_millis(20), multiplier: 5 },
         gateway: None,
         observe: false,
         sites: vec![Site {
@@ -481,10 +433,7 @@ fn reference() -> Cluster {
 }
 
 fn cluster_text(text: &str) -> Result<Cluster, ConfigErrors> {
-    let source = Source {
-        path: Path::new("cluster.toml"),
-        text,
-    };
+    let source = Source { path: Path::new("cluster.toml"), text };
     let raw = parse::parse::<raw::ClusterFile>(text).map_err(|problem| source.errors(vec![problem]))?;
     check::cluster(&raw).map_err(|problems| source.errors(problems))
 }

@@ -27,21 +27,16 @@ fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     if length < 0x80 {
         return rest.split_at_checked(length.into());
     }
-    let (bytes, rest) = rest
-        .split_at_checked((length & 0x7f).into())
-        .filter(|(bytes, _)| bytes.len() <= 4)?;
-    let length = bytes
-        .iter()
-        .fold(0_u64, |length, byte| length << 8 | u64::from(*byte));
+    let (bytes, rest) =
+        rest.split_at_checked((length & 0x7f).into()).filter(|(bytes, _)| bytes.len() <= 4)?;
+    let length = bytes.iter().fold(0_u64, |length, byte| length << 8 | u64::from(*byte));
     rest.split_at_checked(usize::try_from(length).ok()?)
 }
 
 /// `YYMMDDhhmmssZ` or `YYYYMMDDhhmmssZ`.
 fn seconds(text: &[u8], year_digits: usize) -> Option<u64> {
     let text = text.strip_suffix(b"Z")?;
-    let (year, rest) = text
-        .split_at_checked(year_digits)
-        .filter(|(_, rest)| rest.len() == 10)?;
+    let (year, rest) = text.split_at_checked(year_digits).filter(|(_, rest)| rest.len() == 10)?;
     let number = |digits: &[u8]| std::str::from_utf8(digits).ok()?.parse::<u64>().ok();
     let written = number(year)?;
     // RFC 5280 4.1.2.5.1: two digits below 50 are of this century.
@@ -61,11 +56,7 @@ fn seconds(text: &[u8], year_digits: usize) -> Option<u64> {
 
 /// Days from 1970-01-01 to a day of the Gregorian calendar. Years that begin in March have their leap day last.
 fn days(year: u64, month: u64, day: u64) -> u64 {
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let leap_days = year / 4 - year / 100 + year / 400;
     let before_month = (153 * month + 2) / 5;
     // 719,468 days lie between 0000-03-01 and 1970-01-01.
@@ -86,28 +77,17 @@ mod tests {
 
     #[test]
     fn the_end_of_a_certificate_is_read_in_both_notations() {
-        for (year, month, day, expected) in [
-            (2026, 2, 28, 1_772_236_800),
-            (2028, 2, 29, 1_835_395_200),
-            (2050, 1, 1, 2_524_608_000),
-        ] {
-            assert_eq!(
-                not_after(&certificate(year, month, day)),
-                Some(expected),
-                "{year}-{month}-{day}"
-            );
+        for (year, month, day, expected) in
+            [(2026, 2, 28, 1_772_236_800), (2028, 2, 29, 1_835_395_200), (2050, 1, 1, 2_524_608_000)]
+        {
+            assert_eq!(not_after(&certificate(year, month, day)), Some(expected), "{year}-{month}-{day}");
         }
     }
 
     #[test]
     fn what_is_no_certificate_has_no_end() {
         let good = certificate(2030, 1, 1);
-        for bad in [
-            &[][..],
-            &good[..40],
-            &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff],
-            &[0x30, 0xff],
-        ] {
+        for bad in [&[][..], &good[..40], &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff], &[0x30, 0xff]] {
             assert_eq!(not_after(bad), None);
         }
     }

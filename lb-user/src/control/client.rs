@@ -19,18 +19,13 @@ const MAX_SILENCE: Duration = Duration::from_secs(10);
 /// Asks the agent with this run folder, and waits for its answer.
 pub fn ask(run_dir: &Path, request: &Request) -> Result<Answer, AskError> {
     let mut stream = connect(run_dir, request.needs())?;
-    let failed = |source| AskError::Broken {
-        run_dir: run_dir.to_owned(),
-        source,
-    };
+    let failed = |source| AskError::Broken { run_dir: run_dir.to_owned(), source };
     let line = serde_json::to_string(request).map_err(|error| failed(error.into()))?;
     stream.set_read_timeout(Some(MAX_SILENCE)).map_err(failed)?;
     stream.set_write_timeout(Some(MAX_SILENCE)).map_err(failed)?;
     writeln!(stream, "{line}").map_err(failed)?;
     let mut answer = Vec::new();
-    BufReader::new(stream.take(MAX_ANSWER))
-        .read_until(b'\n', &mut answer)
-        .map_err(failed)?;
+    BufReader::new(stream.take(MAX_ANSWER)).read_until(b'\n', &mut answer).map_err(failed)?;
     if answer.is_empty() {
         return Err(failed(io::ErrorKind::UnexpectedEof.into()));
     }

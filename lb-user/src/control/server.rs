@@ -43,14 +43,9 @@ impl Sockets {
     /// Makes them, in `run_dir` (made too, where it is missing). Within a tokio runtime. What a killed agent left is replaced;
     /// where an agent still listens, nothing is changed.
     pub fn bind(run_dir: &Path) -> Result<Self, ControlError> {
-        let failed = |source| ControlError::Bind {
-            run_dir: run_dir.to_owned(),
-            source,
-        };
+        let failed = |source| ControlError::Bind { run_dir: run_dir.to_owned(), source };
         if super::client::answers(run_dir) {
-            return Err(ControlError::Running {
-                run_dir: run_dir.to_owned(),
-            });
+            return Err(ControlError::Running { run_dir: run_dir.to_owned() });
         }
         fs::create_dir_all(run_dir).map_err(failed)?;
         let control = Door::make(run_dir.join(CONTROL_SOCKET), group("rollcall")).map_err(failed)?;
@@ -146,12 +141,7 @@ where
     let answer = match request(reader, permission).await? {
         Ok(request) => {
             if request.needs() == Permission::Change {
-                tracing::info!(
-                    uid = peer.uid(),
-                    pid = peer.pid(),
-                    ?request,
-                    "an operator asks for a change"
-                );
+                tracing::info!(uid = peer.uid(), pid = peer.pid(), ?request, "an operator asks for a change");
             }
             handler(request).await
         }
@@ -179,9 +169,7 @@ async fn request(
         Err(error) => return Ok(Err(format!("not a request of this version: {error}"))),
     };
     if request.needs() > permission {
-        return Ok(Err(
-            "members of rollcall-view may only look; hint: ask a member of rollcall".to_owned(),
-        ));
+        return Ok(Err("members of rollcall-view may only look; hint: ask a member of rollcall".to_owned()));
     }
     Ok(Ok(request))
 }

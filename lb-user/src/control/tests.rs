@@ -14,19 +14,8 @@ use super::*;
 #[test]
 fn a_request_reaches_the_handler_and_its_answer_the_client() {
     with_server(|run_dir| {
-        let drained = ask(
-            run_dir,
-            &Request::Drain {
-                node: Some("arr2".into()),
-            },
-        )
-        .unwrap();
-        assert_eq!(
-            drained,
-            Answer::Done {
-                text: "Drain { node: Some(\"arr2\") }".into()
-            }
-        );
+        let drained = ask(run_dir, &Request::Drain { node: Some("arr2".into()) }).unwrap();
+        assert_eq!(drained, Answer::Done { text: "Drain { node: Some(\"arr2\") }".into() });
         let status = ask(run_dir, &Request::Status).unwrap();
         assert_eq!(status, Answer::Status(Box::default()));
     });
@@ -56,9 +45,8 @@ fn hostile_lines_are_answered_and_harm_nobody() {
 #[test]
 fn silent_clients_do_not_keep_others_out() {
     with_server(|run_dir| {
-        let silent: Vec<_> = (0..20)
-            .map(|_| UnixStream::connect(run_dir.join(CONTROL_SOCKET)).unwrap())
-            .collect();
+        let silent: Vec<_> =
+            (0..20).map(|_| UnixStream::connect(run_dir.join(CONTROL_SOCKET)).unwrap()).collect();
         assert!(ask(run_dir, &Request::Status).is_ok());
         drop(silent);
     });
@@ -69,10 +57,7 @@ fn no_agent_is_told_with_the_cure() {
     let folder = Folder::new();
     let error = ask(&folder.0, &Request::Status).unwrap_err();
     assert!(matches!(error, AskError::NoAgent { .. }), "{error}");
-    assert!(
-        error.to_string().contains("start it: rollcall run --config"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("start it: rollcall run --config"), "{error}");
 }
 
 #[test]
@@ -85,19 +70,13 @@ fn a_second_agent_is_refused_and_a_killed_ones_socket_replaced() {
     let folder = Folder::new();
     drop(std::os::unix::net::UnixListener::bind(folder.0.join(CONTROL_SOCKET)).unwrap());
     runtime().block_on(async { Sockets::bind(&folder.0).unwrap() });
-    assert!(
-        !folder.0.join(CONTROL_SOCKET).exists(),
-        "a clean end leaves no socket"
-    );
+    assert!(!folder.0.join(CONTROL_SOCKET).exists(), "a clean end leaves no socket");
 }
 
 #[test]
 fn the_socket_is_closed_to_the_world() {
     with_server(|run_dir| {
-        let mode = std::fs::metadata(run_dir.join(CONTROL_SOCKET))
-            .unwrap()
-            .permissions()
-            .mode();
+        let mode = std::fs::metadata(run_dir.join(CONTROL_SOCKET)).unwrap().permissions().mode();
         assert_eq!(mode & 0o007, 0, "{mode:o}");
     });
 }
@@ -124,18 +103,12 @@ fn with_server(test: impl FnOnce(&Path)) {
 async fn handle(request: Request) -> Answer {
     match request {
         Request::Status => Answer::Status(Box::<Status>::default()),
-        Request::Drain { .. } | Request::Resume { .. } => Answer::Done {
-            text: format!("{request:?}"),
-        },
+        Request::Drain { .. } | Request::Resume { .. } => Answer::Done { text: format!("{request:?}") },
     }
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap()
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
 struct Folder(PathBuf);

@@ -35,10 +35,7 @@ pub fn field_offset(btf: &[u8], structure: &str, field: &str) -> Result<u32, Err
         }
         at = kind.end;
     }
-    Err(Error::NoField {
-        structure: structure.to_owned(),
-        field: field.to_owned(),
-    })
+    Err(Error::NoField { structure: structure.to_owned(), field: field.to_owned() })
 }
 
 struct Btf<'a> {

@@ -19,9 +19,7 @@ impl Grace {
     pub(crate) fn start() -> io::Result<Self> {
         let (retired, to_wait_for) = channel();
         let (done, clean) = channel();
-        thread::Builder::new()
-            .name("grace".to_owned())
-            .spawn(move || wait_for_each(&to_wait_for, &done))?;
+        thread::Builder::new().name("grace".to_owned()).spawn(move || wait_for_each(&to_wait_for, &done))?;
         Ok(Self { retired, clean })
     }
 

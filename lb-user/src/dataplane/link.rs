@@ -41,10 +41,7 @@ impl Link {
     /// After an error, `teardown` of the run folder puts back what was changed.
     pub fn setup(config: &Config, interface: &Interface, cluster_mac: [u8; 6]) -> Result<Self, LinkError> {
         let run_dir = config.local.run_dir.clone();
-        let link = Self {
-            run_dir,
-            warnings: host::warnings(&interface.name),
-        };
+        let link = Self { run_dir, warnings: host::warnings(&interface.name) };
         if config.cluster.observe {
             // An agent that did more than observe may have left something.
             teardown(&link.run_dir)?;
@@ -55,13 +52,9 @@ impl Link {
         plan(&mut record, &mut netlink, config, interface, cluster_mac)?;
         record.write(&link.run_dir).map_err(link.record_error())?;
         record.apply_settings()?;
-        netlink
-            .hear(interface.index, cluster_mac)
-            .map_err(change("letting the cluster MAC in"))?;
+        netlink.hear(interface.index, cluster_mac).map_err(change("letting the cluster MAC in"))?;
         for address in &record.addresses {
-            netlink
-                .add_to_loopback(*address)
-                .map_err(change("adding the cluster IP to lo"))?;
+            netlink.add_to_loopback(*address).map_err(change("adding the cluster IP to lo"))?;
         }
         Ok(link)
     }
@@ -73,11 +66,7 @@ impl Link {
 
     /// The record to go on with: the earlier agent's if it is of this very interface, else a fresh one.
     fn record(&self, interface: &Interface) -> Result<Record, LinkError> {
-        let fresh = Record {
-            netns: interface.netns,
-            index: interface.index,
-            ..Record::default()
-        };
+        let fresh = Record { netns: interface.netns, index: interface.index, ..Record::default() };
         match Record::read(&self.run_dir).map_err(self.record_error())? {
             Some(record) if (record.netns, record.index) == (fresh.netns, fresh.index) => Ok(record),
             Some(_) => {
@@ -90,20 +79,14 @@ impl Link {
 
     fn record_error(&self) -> impl Fn(io::Error) -> LinkError {
         let run_dir = self.run_dir.clone();
-        move |source| LinkError::Record {
-            run_dir: run_dir.clone(),
-            source,
-        }
+        move |source| LinkError::Record { run_dir: run_dir.clone(), source }
     }
 }
 
 /// Puts back what agents with this run folder changed and left; nothing to do is success. The cluster IPs go first: without
 /// them nobody can be answered. Goes on after a failure, keeps the record then, and reports the first.
 pub fn teardown(run_dir: &Path) -> Result<(), LinkError> {
-    let record_error = |source| LinkError::Record {
-        run_dir: run_dir.to_owned(),
-        source,
-    };
+    let record_error = |source| LinkError::Record { run_dir: run_dir.to_owned(), source };
     let Some(record) = Record::read(run_dir).map_err(record_error)? else {
         return Ok(());
     };
@@ -136,10 +119,7 @@ impl Lock {
 
     fn take_in(folder: &Path, key: &str, interface: &str) -> Result<Self, LinkError> {
         let path = folder.join(format!("lock-{key}"));
-        let failed = |source| LinkError::Lock {
-            path: path.clone(),
-            source,
-        };
+        let failed = |source| LinkError::Lock { path: path.clone(), source };
         loop {
             fs::create_dir_all(folder).map_err(failed)?;
             let mut options = File::options();
@@ -186,10 +166,7 @@ pub struct RunDir {
 impl RunDir {
     /// Takes it, unless another agent has it: two would undo each other's settings.
     pub fn take(path: &Path) -> Result<Self, LinkError> {
-        let failed = |source| LinkError::RunDir {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| LinkError::RunDir { path: path.to_owned(), source };
         loop {
             let made = !path.exists();
             let opened = fs::create_dir_all(path).and_then(|()| File::open(path));
@@ -197,20 +174,14 @@ impl RunDir {
             match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => {
-                    return Err(LinkError::RunDirTaken {
-                        path: path.to_owned(),
-                    });
+                    return Err(LinkError::RunDirTaken { path: path.to_owned() });
                 }
                 Err(error) => return Err(failed(error.into())),
             }
             // The former holder may have removed it between the two calls.
             let current = fs::metadata(path).map(|now| now.ino());
             if current.ok() == Some(folder.metadata().map_err(failed)?.ino()) {
-                return Ok(Self {
-                    path: path.to_owned(),
-                    made,
-                    _folder: folder,
-                });
+                return Ok(Self { path: path.to_owned(), made, _folder: folder });
             }
         }
     }
@@ -321,13 +292,9 @@ fn plan(
     }
     if record.mac != Some(cluster_mac) {
         if let Some(former) = record.mac.take() {
-            netlink
-                .unhear(record.index, former)
-                .map_err(change("forgetting the former cluster MAC"))?;
+            netlink.unhear(record.index, former).map_err(change("forgetting the former cluster MAC"))?;
         }
-        let hears = netlink
-            .hears(interface.index, cluster_mac)
-            .map_err(change("telling its MAC filter"))?;
+        let hears = netlink.hears(interface.index, cluster_mac).map_err(change("telling its MAC filter"))?;
         record.mac = (!hears).then_some(cluster_mac);
     }
     Ok(record.plan_settings(foreign)?)
@@ -344,18 +311,12 @@ fn ordinary(found: &HostAddress, netlink: &mut Netlink) -> LinkError {
 /// Takes the addresses and the filter entry away.
 fn remove(record: &Record) -> Result<(), LinkError> {
     let mut netlink = Netlink::open().map_err(change("opening a netlink socket"))?;
-    let addresses: Vec<io::Result<()>> = record
-        .addresses
-        .iter()
-        .map(|address| netlink.remove_from_loopback(*address))
-        .collect();
+    let addresses: Vec<io::Result<()>> =
+        record.addresses.iter().map(|address| netlink.remove_from_loopback(*address)).collect();
     let mac = record.mac.map_or(Ok(()), |mac| netlink.unhear(record.index, mac));
     let gone =
         |error: &io::Error| error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(19);
-    addresses
-        .into_iter()
-        .collect::<io::Result<()>>()
-        .map_err(change("removing the cluster IP from lo"))?;
+    addresses.into_iter().collect::<io::Result<()>>().map_err(change("removing the cluster IP from lo"))?;
     match mac {
         // The interface went, and its filter with it (ENODEV).
         Err(error) if gone(&error) => Ok(()),
@@ -371,8 +332,5 @@ fn taken(interface: &str, file: &mut File) -> LinkError {
         "" => "still unknown".to_owned(),
         pid => pid.to_owned(),
     };
-    LinkError::Locked {
-        interface: interface.to_owned(),
-        pid,
-    }
+    LinkError::Locked { interface: interface.to_owned(), pid }
 }

@@ -296,10 +296,7 @@ fn attach(
         lease: Lease::new(take(&mut ebpf, "LEASE")?),
     };
     // The tables of an agent before this may mean something else under this plan: they accept nothing more.
-    writers
-        .lease
-        .end()
-        .map_err(|source| refused("end the lease", source))?;
+    writers.lease.end().map_err(|source| refused("end the lease", source))?;
     let (native, why) = match old {
         Some(old) => {
             let native = old.native;
@@ -341,9 +338,7 @@ fn load(plan: &Plan, interface: &Nic, pins: &Path) -> Result<Ebpf, Error> {
     }
     let loaded = loader.load(OBJECT);
     let mut ebpf = loaded.map_err(|source| refused("create the BPF maps", source))?;
-    let rules = ebpf
-        .map_mut("PORT_RULES")
-        .expect("invariant: lb-ebpf has this map");
+    let rules = ebpf.map_mut("PORT_RULES").expect("invariant: lb-ebpf has this map");
     Array::<_, PortRules>::try_from(rules)
         .and_then(|mut rules| rules.set(0, plan.port_rules.as_ref(), 0))
         .map_err(|source| refused("write the port rules", source))?;
@@ -389,10 +384,7 @@ impl OldLink {
             let program = link.info().map(|info| info.program_id()).unwrap_or_default();
             let attached = interface.xdp.filter(|xdp| xdp.program == program);
             if let Some(xdp) = attached.filter(|xdp| suits(choice, xdp.native)) {
-                return Ok(Some(Self {
-                    link,
-                    native: xdp.native,
-                }));
+                return Ok(Some(Self { link, native: xdp.native }));
             }
         }
         cleanup(pins)?;
@@ -404,9 +396,7 @@ impl OldLink {
     fn replace(self, ebpf: &mut Ebpf) -> Result<(), Error> {
         let link = XdpLink::try_from(self.link).map_err(|source| refused("open the pinned link", source))?;
         let replaced = xdp_program(ebpf).attach_to_link(link);
-        replaced
-            .map(drop)
-            .map_err(|source| refused("replace the XDP program", source))
+        replaced.map(drop).map_err(|source| refused("replace the XDP program", source))
     }
 }
 
@@ -462,14 +452,10 @@ fn attach_fresh(ebpf: &mut Ebpf, interface: &Nic, mode: XdpMode, pins: &Path) ->
         let _ = program.detach(id);
         return Err(Error::NoLink(interface.name.clone()));
     }
-    let link = program
-        .take_link(id)
-        .map_err(|source| refused("attach the XDP program", source))?;
+    let link = program.take_link(id).map_err(|source| refused("attach the XDP program", source))?;
     let link = FdLink::try_from(link).map_err(|_| Error::NoLink(interface.name.clone()))?;
     let pinned = link.pin(pins.join(XDP_PIN));
-    pinned
-        .map(drop)
-        .map_err(|source| refused("pin the attachment", source))
+    pinned.map(drop).map_err(|source| refused("pin the attachment", source))
 }
 
 const fn needs_companion(interface: &Nic, native: bool) -> bool {
@@ -503,16 +489,12 @@ fn attach_companion(ebpf: &mut Ebpf, interface: &Nic, native: bool, pins: &Path)
 }
 
 fn xdp_program(ebpf: &mut Ebpf) -> &mut Xdp {
-    let program = ebpf
-        .program_mut("rollcall")
-        .and_then(|program| program.try_into().ok());
+    let program = ebpf.program_mut("rollcall").and_then(|program| program.try_into().ok());
     program.expect("invariant: lb-ebpf has this XDP program")
 }
 
 fn tc_program(ebpf: &mut Ebpf) -> &mut SchedClassifier {
-    let program = ebpf
-        .program_mut("companion")
-        .and_then(|program| program.try_into().ok());
+    let program = ebpf.program_mut("companion").and_then(|program| program.try_into().ok());
     program.expect("invariant: lb-ebpf has this tc program")
 }
 
@@ -521,8 +503,7 @@ fn take<V: Pod>(ebpf: &mut Ebpf, name: &'static str) -> Result<Array<MapData, V>
 }
 
 fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Map {
-    ebpf.take_map(name)
-        .expect("invariant: lb-ebpf has this map, and it is taken once")
+    ebpf.take_map(name).expect("invariant: lb-ebpf has this map, and it is taken once")
 }
 
 fn attach_error(error: ProgramError, interface: &Nic) -> Error {
@@ -530,10 +511,9 @@ fn attach_error(error: ProgramError, interface: &Nic) -> Error {
     const EBUSY: i32 = 16;
     match errno(&error) {
         // In the same mode, in the other mode.
-        Some(EBUSY | EEXIST) => Error::Occupied {
-            interface: interface.name.clone(),
-            program: other_program(&interface.name),
-        },
+        Some(EBUSY | EEXIST) => {
+            Error::Occupied { interface: interface.name.clone(), program: other_program(&interface.name) }
+        }
         _ => refused("attach the XDP program", error),
     }
 }
@@ -545,10 +525,7 @@ fn other_program(interface: &str) -> String {
         return "of another agent or tool".to_owned();
     };
     let info = loaded_programs().flatten().find(|program| program.id() == id);
-    let name = info
-        .as_ref()
-        .and_then(|info| info.name_as_str())
-        .unwrap_or("without name");
+    let name = info.as_ref().and_then(|info| info.name_as_str()).unwrap_or("without name");
     format!("`{name}` (number {id})")
 }
 
@@ -565,11 +542,7 @@ fn refused(what: &'static str, source: impl StdError + Send + Sync + 'static) ->
 }
 
 fn file_error(what: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Error {
-    Error::File {
-        what,
-        path: path.into(),
-        source,
-    }
+    Error::File { what, path: path.into(), source }
 }
 
 fn remove_file(path: &Path) -> Result<(), Error> {

@@ -26,13 +26,7 @@ impl OwnerTables {
         for generation in (0..GENERATIONS as u32).filter(|&generation| generation != active_generation) {
             grace.retire(generation);
         }
-        Ok(Self {
-            tables,
-            active,
-            grace,
-            active_generation,
-            filled: [TABLES; GENERATIONS],
-        })
+        Ok(Self { tables, active, grace, active_generation, filled: [TABLES; GENERATIONS] })
     }
 
     /// Puts `tables` in force, all at one moment; buckets of tables that are not given become `Other`.

@@ -45,11 +45,7 @@ impl Nic {
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         };
         let error = error.to_io();
-        if is_no_device(&error) {
-            Ok(None)
-        } else {
-            Err(error)
-        }
+        if is_no_device(&error) { Ok(None) } else { Err(error) }
     }
 
     fn of(name: &str, link: &LinkMessage) -> Self {
@@ -113,8 +109,5 @@ fn xdp_of(attribute: &LinkAttribute) -> Option<AttachedXdp> {
         };
         Some(*id)
     })?;
-    Some(AttachedXdp {
-        native: xdp.contains(&LinkXdp::Attached(XdpAttached::Driver)),
-        program,
-    })
+    Some(AttachedXdp { native: xdp.contains(&LinkXdp::Attached(XdpAttached::Driver)), program })
 }

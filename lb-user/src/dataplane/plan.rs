@@ -76,16 +76,10 @@ fn plan_tables(rules: &[PortRule]) -> Vec<TablePlan> {
         let of_mode = rules.iter().filter(|rule| rule.filtering == filtering);
         of_mode.map(|rule| (rule.first_port, rule.last_port)).collect()
     };
-    let mut tables = vec![TablePlan {
-        filtering: Filtering::Single,
-        ports: ports(Filtering::Single),
-    }];
+    let mut tables = vec![TablePlan { filtering: Filtering::Single, ports: ports(Filtering::Single) }];
     let multiple = ports(Filtering::Multiple);
     if !multiple.is_empty() {
-        tables.push(TablePlan {
-            filtering: Filtering::Multiple,
-            ports: multiple,
-        });
+        tables.push(TablePlan { filtering: Filtering::Multiple, ports: multiple });
     }
     tables
 }
@@ -118,12 +112,7 @@ const fn data_path_rule(filtering: Filtering, affinity: Affinity) -> Rule {
         Filtering::Single => 0,
         Filtering::Multiple => 1,
     };
-    Rule {
-        table,
-        affinity: affinity as u8,
-        enabled: 1,
-        reserved: 0,
-    }
+    Rule { table, affinity: affinity as u8, enabled: 1, reserved: 0 }
 }
 
 #[cfg(test)]
@@ -178,11 +167,6 @@ mod tests {
     }
 
     fn rule(first_port: u16, last_port: u16, filtering: Filtering, affinity: Affinity) -> PortRule {
-        PortRule {
-            first_port,
-            last_port,
-            filtering,
-            affinity,
-        }
+        PortRule { first_port, last_port, filtering, affinity }
     }
 }

@@ -19,14 +19,8 @@ fn only_an_arp_reply_for_the_address_counts() {
 
 #[test]
 fn a_wrong_interface_is_the_configurations_fault_and_a_foreign_answer_the_networks() {
-    let missing = InspectError::Missing {
-        name: "eth7".into(),
-        known: "eth0".into(),
-    };
+    let missing = InspectError::Missing { name: "eth7".into(), known: "eth0".into() };
     assert!(PreflightErrors(vec![missing.into()]).is_configuration());
-    let answered = PreflightError::Answered {
-        address: Ipv4Addr::LOCALHOST,
-        mac: "02:00:00:00:00:01".into(),
-    };
+    let answered = PreflightError::Answered { address: Ipv4Addr::LOCALHOST, mac: "02:00:00:00:00:01".into() };
     assert!(!PreflightErrors(vec![answered]).is_configuration());
 }

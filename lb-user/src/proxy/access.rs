@@ -63,11 +63,7 @@ impl fmt::Display for Plain<'_> {
                 plain => f.write_char(char::from(plain))?,
             }
         }
-        if self.0.len() > LONGEST {
-            f.write_str("...")
-        } else {
-            Ok(())
-        }
+        if self.0.len() > LONGEST { f.write_str("...") } else { Ok(()) }
     }
 }
 
@@ -128,10 +124,7 @@ fn write_lines(queue: &Receiver<Line>, lost: &AtomicU64, mut output: impl Write)
         }
         match lost.swap(0, Ordering::Relaxed) {
             0 => {}
-            lines => drop(writeln!(
-                text,
-                "access lost={lines} (the reader of this log was too slow)"
-            )),
+            lines => drop(writeln!(text, "access lost={lines} (the reader of this log was too slow)")),
         }
         drop(output.write_all(text.as_bytes()).and_then(|()| output.flush()));
         for done in flushed {
@@ -175,12 +168,7 @@ mod tests {
             entry("/owa/").to_string(),
             "access client=203.0.113.5 method=GET host=mail.example.test path=/owa/ status=200 bytes=12 server=sbex1 ms=3"
         );
-        let own = Entry {
-            server: None,
-            host: String::new(),
-            whole: false,
-            ..entry("/\u{1b}[2J a\\")
-        };
+        let own = Entry { server: None, host: String::new(), whole: false, ..entry("/\u{1b}[2J a\\") };
         assert_eq!(
             own.to_string(),
             "access client=203.0.113.5 method=GET host=- path=/\\x1b[2J\\x20a\\x5c status=200 bytes=12 server=- ms=3 cut"

@@ -33,11 +33,7 @@ mod tests {
     use super::*;
 
     fn farm() -> impl Strategy<Value = Vec<Health>> {
-        let health = prop_oneof![
-            Just(Health::Untested),
-            Just(Health::Healthy),
-            Just(Health::Unhealthy)
-        ];
+        let health = prop_oneof![Just(Health::Untested), Just(Health::Healthy), Just(Health::Unhealthy)];
         vec(health, 0..12)
     }
 

@@ -45,10 +45,7 @@ impl Upload {
     /// A body that keeps its connection `busy` until it ended.
     pub fn new(body: Incoming, busy: Busy) -> Self {
         let now = Time::now().as_nanos();
-        Self {
-            body: Some((body, busy)),
-            progress: Progress(Arc::new(AtomicU64::new(now))),
-        }
+        Self { body: Some((body, busy)), progress: Progress(Arc::new(AtomicU64::new(now))) }
     }
 
     /// Tells when the body last moved, also after it was handed on.
@@ -85,9 +82,7 @@ impl Body for Upload {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), |(body, _)| body.size_hint())
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), |(body, _)| body.size_hint())
     }
 }
 
@@ -189,9 +184,7 @@ impl Body for Download {
             Poll::Ready(None) => entry.whole = true,
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, Bytes::remaining);
-                entry.bytes = entry
-                    .bytes
-                    .saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
+                entry.bytes = entry.bytes.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
                 entry.whole |= ended;
             }
         }

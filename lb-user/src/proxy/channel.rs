@@ -63,16 +63,10 @@ impl Record {
     /// The record as bytes: magic, kind, flag, two little-endian numbers, zeros.
     pub fn encode(self) -> [u8; RECORD_LEN] {
         let (kind, flag, a, b) = match self {
-            Self::Alive {
-                accepting,
-                connections,
-                requests,
-            } => (ALIVE, accepting, connections, requests),
-            Self::ServerHealth {
-                farm,
-                server,
-                healthy,
-            } => (SERVER_HEALTH, healthy, u32::from(farm), u32::from(server)),
+            Self::Alive { accepting, connections, requests } => (ALIVE, accepting, connections, requests),
+            Self::ServerHealth { farm, server, healthy } => {
+                (SERVER_HEALTH, healthy, u32::from(farm), u32::from(server))
+            }
             Self::Drained => (DRAINED, false, 0, 0),
         };
         let mut bytes = [0; RECORD_LEN];
@@ -98,11 +92,7 @@ impl Record {
         let a = u32::from_le_bytes([a0, a1, a2, a3]);
         let b = u32::from_le_bytes([b0, b1, b2, b3]);
         let record = match kind {
-            ALIVE => Self::Alive {
-                accepting: flag,
-                connections: a,
-                requests: b,
-            },
+            ALIVE => Self::Alive { accepting: flag, connections: a, requests: b },
             SERVER_HEALTH => Self::ServerHealth {
                 farm: u16::try_from(a).map_err(|_| RecordError::Field { kind })?,
                 server: u16::try_from(b).map_err(|_| RecordError::Field { kind })?,
@@ -255,9 +245,6 @@ mod tests {
     #[test]
     fn a_frame_over_the_limit_is_refused_before_it_is_read() {
         let mut bytes = u32::MAX.to_le_bytes().to_vec();
-        assert!(matches!(
-            decode_frame(&mut bytes),
-            Err(FrameError::TooLong { .. })
-        ));
+        assert!(matches!(decode_frame(&mut bytes), Err(FrameError::TooLong { .. })));
     }
 }

@@ -200,9 +200,7 @@ impl Client {
             Err(answer) => answer.response(record),
         };
         if self.shared.phase.borrow().is_ending() {
-            response
-                .headers_mut()
-                .insert(CONNECTION, HeaderValue::from_static("close"));
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
@@ -300,11 +298,7 @@ async fn connect_to_one(
             }
         }
     }
-    let none = if tried.is_empty() {
-        Answer::NoServer
-    } else {
-        Answer::CannotConnect
-    };
+    let none = if tried.is_empty() { Answer::NoServer } else { Answer::CannotConnect };
     Err(none)
 }
 
@@ -363,13 +357,7 @@ impl ServerConnection {
                 tracing::debug!(%error, "a server connection ended");
             }
         });
-        Ok(Self {
-            server,
-            sender,
-            driver,
-            broken,
-            used: Time::now(),
-        })
+        Ok(Self { server, sender, driver, broken, used: Time::now() })
     }
 
     /// Sends a request and waits for the response head. A server is silent while neither it nor the upload moves.

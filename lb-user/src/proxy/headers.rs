@@ -87,11 +87,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 fn remove_if(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
-    let names: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| unwanted(name.as_str()))
-        .cloned()
-        .collect();
+    let names: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
     for name in names {
         headers.remove(name);
     }
@@ -136,22 +132,12 @@ mod tests {
         let host_line = ("host", "mail.example.test");
         for (lines, wanted) in [
             (&[host_line][..], Ok("mail.example.test")),
-            (
-                &[host_line, ("transfer-encoding", "Chunked")],
-                Ok("mail.example.test"),
-            ),
+            (&[host_line, ("transfer-encoding", "Chunked")], Ok("mail.example.test")),
             (&[], Err(Refused::Ambiguous)),
             (&[host_line, host_line], Err(Refused::Ambiguous)),
+            (&[host_line, ("transfer-encoding", "gzip, chunked")], Err(Refused::Ambiguous)),
             (
-                &[host_line, ("transfer-encoding", "gzip, chunked")],
-                Err(Refused::Ambiguous),
-            ),
-            (
-                &[
-                    host_line,
-                    ("transfer-encoding", "chunked"),
-                    ("transfer-encoding", "chunked"),
-                ],
+                &[host_line, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
                 Err(Refused::Ambiguous),
             ),
             (&[host_line, ("upgrade", "websocket")], Err(Refused::Unsupported)),
@@ -183,18 +169,12 @@ mod tests {
         .headers()
         .clone();
         to_server(&mut headers, "203.0.113.5".parse().unwrap());
-        let mut seen: Vec<_> = headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
-            .collect();
+        let mut seen: Vec<_> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         seen.sort_unstable();
         assert_eq!(
             seen,
-            [
-                ("x-forwarded-for", "203.0.113.5"),
-                ("x-forwarded-proto", "https"),
-                ("x_harmless", "kept")
-            ]
+            [("x-forwarded-for", "203.0.113.5"), ("x-forwarded-proto", "https"), ("x_harmless", "kept")]
         );
     }
 

@@ -24,10 +24,7 @@ pub struct Tally {
 
 impl Default for Tally {
     fn default() -> Self {
-        Self {
-            health: Health::Untested,
-            failures: 0,
-        }
+        Self { health: Health::Untested, failures: 0 }
     }
 }
 
@@ -35,10 +32,7 @@ impl Tally {
     /// What a test's outcome makes of the server: one success heals, `limit` failures in a row make unhealthy.
     pub fn record(&mut self, success: bool, limit: u8) -> Health {
         if success {
-            *self = Self {
-                health: Health::Healthy,
-                failures: 0,
-            };
+            *self = Self { health: Health::Healthy, failures: 0 };
         } else {
             self.failures = self.failures.saturating_add(1);
             if self.failures >= limit {
@@ -97,11 +91,7 @@ async fn ask(farm: &Farm, server: usize) -> Result<(), Failure> {
         }
         let body = Limited::new(response.into_body(), LONGEST_BODY).collect().await;
         let body = body.map_err(|_| Failure::Body)?.to_bytes();
-        if contains(&body, test.body.as_bytes()) {
-            Ok(())
-        } else {
-            Err(Failure::Body)
-        }
+        if contains(&body, test.body.as_bytes()) { Ok(()) } else { Err(Failure::Body) }
     };
     // Why the connection ended shows in the exchange, which may still have to read what came before the end.
     let driver = async {

@@ -130,18 +130,8 @@ pub async fn accept(listener: Listener, gate: Arc<Gate>) {
 
 /// Waits for `Stopping`; whether what waits to be accepted is ours.
 async fn stopping(phase: &mut watch::Receiver<Phase>) -> bool {
-    let stopping = phase
-        .wait_for(|phase| matches!(phase, Phase::Stopping { .. }))
-        .await;
-    stopping.is_ok_and(|phase| {
-        matches!(
-            *phase,
-            Phase::Stopping {
-                serve_waiting: true,
-                ..
-            }
-        )
-    })
+    let stopping = phase.wait_for(|phase| matches!(phase, Phase::Stopping { .. })).await;
+    stopping.is_ok_and(|phase| matches!(*phase, Phase::Stopping { serve_waiting: true, .. }))
 }
 
 /// Accepts what is in the queue already: these clients were promised a connection.
@@ -152,9 +142,7 @@ fn serve_waiting(listener: Listener, gate: &Arc<Gate>) {
     while let Ok(slot) = Arc::clone(&gate.slots).try_acquire_owned()
         && let Ok((stream, peer)) = socket.accept()
     {
-        let stream = stream
-            .set_nonblocking(true)
-            .and_then(|()| TcpStream::from_std(stream));
+        let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
         if let Ok(stream) = stream {
             open(gate, &listener.tls, &listener.routes, stream, peer, slot);
         }
@@ -188,11 +176,7 @@ impl Open {
     fn new(gate: &Gate, slot: OwnedSemaphorePermit) -> Self {
         gate.connections.fetch_add(1, Ordering::Relaxed);
         let generation = gate.generation.lock().unwrap_or_else(PoisonError::into_inner);
-        Self {
-            connections: Arc::clone(&gate.connections),
-            _slot: slot,
-            _generation: generation.subscribe(),
-        }
+        Self { connections: Arc::clone(&gate.connections), _slot: slot, _generation: generation.subscribe() }
     }
 }
 
@@ -221,10 +205,7 @@ async fn serve(gate: &Gate, tls: &TlsAcceptor, routes: Arc<Routes>, stream: TcpS
         let served = Arc::clone(&served);
         async move { Ok::<_, Infallible>(served.answer(request).await) }
     });
-    let watched = Watched {
-        stream,
-        activity: Arc::clone(&activity),
-    };
+    let watched = Watched { stream, activity: Arc::clone(&activity) };
     let mut connection = pin!(http().serve_connection(TokioIo::new(watched), service));
     let mut patience = Patience::new(gate, activity, opened);
     tokio::select! {
@@ -284,12 +265,7 @@ struct Patience<'a> {
 impl<'a> Patience<'a> {
     fn new(gate: &'a Gate, activity: Arc<Activity>, opened: Time) -> Self {
         let phase = gate.shared.phase.clone();
-        Self {
-            gate,
-            activity,
-            opened,
-            phase,
-        }
+        Self { gate, activity, opened, phase }
     }
 
     /// Returns when the connection is to be closed.

@@ -121,11 +121,9 @@ mod tests {
     #[test]
     fn a_handshake_without_a_known_name_gets_the_first_certificate() {
         let routes = routes();
-        for (sni, site) in [
-            (Some("www.example.test"), Some(1)),
-            (Some("unknown.example.test"), Some(0)),
-            (None, Some(0)),
-        ] {
+        for (sni, site) in
+            [(Some("www.example.test"), Some(1)), (Some("unknown.example.test"), Some(0)), (None, Some(0))]
+        {
             assert_eq!(routes.certificate(sni), site, "{sni:?}");
         }
         assert_eq!(Routes::default().certificate(None), None);

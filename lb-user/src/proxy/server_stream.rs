@@ -23,10 +23,7 @@ impl<S> ServerStream<S> {
     /// Wraps `stream`; also what tells whether a write has failed, so that no further request goes there.
     pub fn new(stream: S) -> (Self, Arc<AtomicBool>) {
         let broken = Arc::new(AtomicBool::new(false));
-        let stream = Self {
-            stream,
-            broken: Arc::clone(&broken),
-        };
+        let stream = Self { stream, broken: Arc::clone(&broken) };
         (stream, broken)
     }
 

@@ -94,11 +94,7 @@ impl Proxy {
             }
             Phase::Draining { .. } | Phase::Stopping { .. } => false,
         });
-        let mut generation = self
-            .gate
-            .generation
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut generation = self.gate.generation.lock().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *generation, watch::Sender::new(()));
         async move { old.closed().await }
     }
@@ -155,10 +151,7 @@ fn keys(snapshot: &Snapshot) -> Result<Arc<[Arc<CertifiedKey>]>, StartError> {
 
 fn sites(snapshot: &Snapshot, keys: &[Arc<CertifiedKey>]) -> Result<Vec<Site>, StartError> {
     let site = |(site, key): (&snapshot::Site, &Arc<CertifiedKey>)| {
-        let farm = snapshot
-            .farms
-            .get(site.farm)
-            .ok_or(StartError::NoFarm { farm: site.farm })?;
+        let farm = snapshot.farms.get(site.farm).ok_or(StartError::NoFarm { farm: site.farm })?;
         let config = tls::client_config(&farm.verify, vec![key.cert[0].clone().into_owned()]);
         Ok(Site {
             farm: site.farm,
@@ -176,35 +169,21 @@ fn farms(
     changed: &watch::Sender<()>,
 ) -> Result<Vec<Arc<Farm>>, StartError> {
     let farm = |(index, farm): (usize, &snapshot::Farm)| {
-        let mut sites = snapshot
-            .sites
-            .iter()
-            .zip(keys)
-            .filter(|(site, _)| site.farm == index)
-            .peekable();
+        let mut sites = snapshot.sites.iter().zip(keys).filter(|(site, _)| site.farm == index).peekable();
         let (first, _) = sites.peek().ok_or(StartError::UnusedFarm { farm: index })?;
         let name = tls::server_name(first_name(first)).map_err(|error| of(first, error))?;
         let first = *first;
         let leaves = sites.map(|(_, key)| key.cert[0].clone().into_owned()).collect();
         let config = tls::client_config(&farm.verify, leaves).map_err(|error| of(first, error))?;
-        Ok(Arc::new(Farm::new(
-            farm,
-            TlsConnector::from(config),
-            name,
-            changed.clone(),
-        )))
+        Ok(Arc::new(Farm::new(farm, TlsConnector::from(config), name, changed.clone())))
     };
     snapshot.farms.iter().enumerate().map(farm).collect()
 }
 
 fn tests(shared: &Shared) -> JoinSet<()> {
-    let servers = shared
-        .farms
-        .iter()
-        .flat_map(|farm| (0..farm.servers.len()).map(move |server| (farm, server)));
-    servers
-        .map(|(farm, server)| health::watch(Arc::clone(farm), server))
-        .collect()
+    let servers =
+        shared.farms.iter().flat_map(|farm| (0..farm.servers.len()).map(move |server| (farm, server)));
+    servers.map(|(farm, server)| health::watch(Arc::clone(farm), server)).collect()
 }
 
 fn listeners(
@@ -213,10 +192,7 @@ fn listeners(
     keys: &Arc<[Arc<CertifiedKey>]>,
 ) -> Result<Vec<Listener>, StartError> {
     if sockets.len() != snapshot.listen.len() {
-        return Err(StartError::Sockets {
-            sockets: sockets.len(),
-            addresses: snapshot.listen.len(),
-        });
+        return Err(StartError::Sockets { sockets: sockets.len(), addresses: snapshot.listen.len() });
     }
     let listener = |(address, socket): (&SocketAddrV4, StdListener)| {
         let routes = Arc::new(Routes::at(snapshot, *address));
@@ -236,10 +212,7 @@ fn first_name(site: &snapshot::Site) -> &str {
 }
 
 fn of(site: &snapshot::Site, source: TlsError) -> StartError {
-    StartError::Site {
-        site: first_name(site).to_owned(),
-        source,
-    }
+    StartError::Site { site: first_name(site).to_owned(), source }
 }
 
 /// Why a snapshot cannot be served. Nothing is.

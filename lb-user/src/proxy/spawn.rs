@@ -92,10 +92,7 @@ impl Program {
             .process_group(0)
             .stdin(Stdio::from(channel))
             .stdout(log.map_or_else(Stdio::inherit, Stdio::from));
-        command.spawn().map_err(|source| SpawnError::Start {
-            path: self.path.clone(),
-            source,
-        })
+        command.spawn().map_err(|source| SpawnError::Start { path: self.path.clone(), source })
     }
 }
 

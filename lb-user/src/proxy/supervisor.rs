@@ -93,12 +93,7 @@ impl Supervisor {
             drained: drained_publish,
         };
         let task = tokio::spawn(keeper.run());
-        Ok(Self {
-            wanted,
-            status,
-            drained,
-            task,
-        })
+        Ok(Self { wanted, status, drained, task })
     }
 
     /// How the proxy does; changes with every heartbeat that says something new.
@@ -136,8 +131,7 @@ impl Supervisor {
     }
 
     fn want(&self, wanted: Wanted) {
-        self.wanted
-            .send_if_modified(|now| std::mem::replace(now, wanted) != wanted);
+        self.wanted.send_if_modified(|now| std::mem::replace(now, wanted) != wanted);
     }
 }
 
@@ -168,10 +162,7 @@ impl Sockets {
         }
         let copies: io::Result<Vec<_>> = spec.listeners.iter().map(OwnedFd::try_clone).collect();
         let handover_path = spec.run_dir.join(HANDOVER);
-        let cannot = |source| SupervisorError::Handover {
-            path: handover_path.clone(),
-            source,
-        };
+        let cannot = |source| SupervisorError::Handover { path: handover_path.clone(), source };
         match std::fs::remove_file(&handover_path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot(error)),
             Ok(()) | Err(_) => {}
@@ -269,21 +260,13 @@ impl Keeper {
 
     async fn start_child(&mut self) -> Result<(Child, UnixStream), Fault> {
         let (ours, theirs) = StdUnixStream::pair().map_err(Fault::System)?;
-        let log = self
-            .log
-            .as_ref()
-            .map(OwnedFd::try_clone)
-            .transpose()
-            .map_err(Fault::System)?;
+        let log = self.log.as_ref().map(OwnedFd::try_clone).transpose().map_err(Fault::System)?;
         let mut child = self.program.start("proxy", self.account, theirs.into(), log)?;
         self.book.started(child.id());
         let sockets = Arc::clone(&self.sockets);
         // Up to megabytes to a process that may not read: not on the runtime's threads.
         let sent = tokio::task::spawn_blocking(move || sockets.send(&ours).map(|()| ours)).await;
-        let sent = sent
-            .map_err(io::Error::other)
-            .flatten()
-            .and_then(UnixStream::from_std);
+        let sent = sent.map_err(io::Error::other).flatten().and_then(UnixStream::from_std);
         match sent {
             Ok(channel) => Ok((child, channel)),
             Err(error) => {
@@ -363,11 +346,7 @@ fn tell(channel: &UnixStream, wanted: Wanted) -> io::Result<()> {
         Wanted::Stop | Wanted::Kill => Order::Stop,
     };
     let frame = encode_frame(&order).map_err(io::Error::other)?;
-    if channel.try_write(&frame)? == frame.len() {
-        Ok(())
-    } else {
-        Err(io::ErrorKind::WriteZero.into())
-    }
+    if channel.try_write(&frame)? == frame.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
 fn ticks() -> Interval {
@@ -446,15 +425,10 @@ impl Book {
             address: server.address.to_string(),
             healthy: false,
         };
-        let servers = snapshot
-            .farms
-            .iter()
-            .flat_map(|farm| farm.servers.iter().map(move |it| server(farm, it)));
+        let servers =
+            snapshot.farms.iter().flat_map(|farm| farm.servers.iter().map(move |it| server(farm, it)));
         Self {
-            status: ProxyStatus {
-                servers: servers.collect(),
-                ..ProxyStatus::default()
-            },
+            status: ProxyStatus { servers: servers.collect(), ..ProxyStatus::default() },
             farms: snapshot.farms.iter().map(|farm| farm.servers.len()).collect(),
             accepting: false,
             silent: 0,
@@ -488,31 +462,19 @@ impl Book {
         self.greeted = true;
         self.heard += 1;
         match record {
-            Record::Alive {
-                accepting,
-                connections,
-                requests,
-            } => {
+            Record::Alive { accepting, connections, requests } => {
                 self.accepting = accepting;
                 self.status.alive = true;
                 (self.status.connections, self.status.requests) = (connections, requests);
             }
-            Record::ServerHealth {
-                farm,
-                server,
-                healthy,
-            } => {
+            Record::ServerHealth { farm, server, healthy } => {
                 let server = self.server(usize::from(farm), usize::from(server));
                 server.ok_or(Fault::NoSuchServer)?.healthy = healthy;
             }
             Record::Drained => {}
         }
         self.status.ready = self.status.alive && self.accepting && self.every_farm_has_a_server();
-        if self.heard > MOST_RECORDS {
-            Err(Fault::Flood)
-        } else {
-            Ok(())
-        }
+        if self.heard > MOST_RECORDS { Err(Fault::Flood) } else { Ok(()) }
     }
 
     /// A quarter of a second went by.
@@ -520,11 +482,7 @@ impl Book {
         self.heard = 0;
         self.silent += 1;
         let patience = if self.greeted { SILENT_TICKS } else { FIRST_TICKS };
-        if self.silent > patience {
-            Err(Fault::Silent)
-        } else {
-            Ok(())
-        }
+        if self.silent > patience { Err(Fault::Silent) } else { Ok(()) }
     }
 
     fn server(&mut self, farm: usize, server: usize) -> Option<&mut ServerStatus> {
@@ -559,10 +517,7 @@ pub fn adopt_listeners(run_dir: &Path) -> Result<Vec<(SocketAddrV4, OwnedFd)>, S
 pub fn end_left(run_dir: &Path) -> Result<bool, SupervisorError> {
     let path = run_dir.join(HANDOVER);
     let stream = connect(&path)?;
-    let failed = |source| SupervisorError::Adopt {
-        path: path.clone(),
-        source,
-    };
+    let failed = |source| SupervisorError::Adopt { path: path.clone(), source };
     if let Some(stream) = &stream {
         adopt(stream, worker::END).map_err(failed)?;
         // The end of its process closes the connection.
@@ -582,10 +537,7 @@ fn connect(path: &Path) -> Result<Option<StdUnixStream>, SupervisorError> {
     match StdUnixStream::connect(path) {
         Ok(stream) => Ok(Some(stream)),
         Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => Ok(None),
-        Err(source) => Err(SupervisorError::Handover {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(SupervisorError::Handover { path: path.to_owned(), source }),
     }
 }
 
@@ -646,36 +598,19 @@ fn listen(address: SocketAddrV4) -> io::Result<OwnedFd> {
 /// are left out.
 pub fn snapshot(config: &model::Config) -> Result<Snapshot, SupervisorError> {
     let cluster = &config.cluster;
-    let used: Vec<&model::Farm> = cluster
-        .farms
-        .iter()
-        .filter(|farm| cluster.sites.iter().any(|site| site.farm == farm.name))
-        .collect();
-    let farms = used
-        .iter()
-        .map(|farm| farm_snapshot(farm))
-        .collect::<Result<_, _>>()?;
+    let used: Vec<&model::Farm> =
+        cluster.farms.iter().filter(|farm| cluster.sites.iter().any(|site| site.farm == farm.name)).collect();
+    let farms = used.iter().map(|farm| farm_snapshot(farm)).collect::<Result<_, _>>()?;
     let site = |site: &model::Site| {
         let farm = used.iter().position(|farm| farm.name == site.farm);
-        let farm = farm.ok_or_else(|| SupervisorError::NoFarm {
-            farm: site.farm.clone(),
-        })?;
+        let farm = farm.ok_or_else(|| SupervisorError::NoFarm { farm: site.farm.clone() })?;
         site_snapshot(site, farm)
     };
     let sites = cluster.sites.iter().map(site).collect::<Result<_, _>>()?;
-    let mut listen: Vec<SocketAddrV4> = cluster
-        .sites
-        .iter()
-        .flat_map(|site| site.listen.clone())
-        .collect();
+    let mut listen: Vec<SocketAddrV4> = cluster.sites.iter().flat_map(|site| site.listen.clone()).collect();
     listen.sort_unstable();
     listen.dedup();
-    Ok(Snapshot {
-        listen,
-        sites,
-        farms,
-        drain_timeout: cluster.drain_timeout,
-    })
+    Ok(Snapshot { listen, sites, farms, drain_timeout: cluster.drain_timeout })
 }
 
 fn site_snapshot(site: &model::Site, farm: usize) -> Result<snapshot::Site, SupervisorError> {
@@ -705,10 +640,8 @@ fn farm_snapshot(farm: &model::Farm) -> Result<snapshot::Farm, SupervisorError> 
         model::Verify::Nothing => Verify::Nothing,
         model::Verify::Ca(path) => {
             let verify = Verify::Ca(read_pem(path)?);
-            tls::client_config(&verify, Vec::new()).map_err(|source| SupervisorError::Pem {
-                path: path.clone(),
-                source,
-            })?;
+            tls::client_config(&verify, Vec::new())
+                .map_err(|source| SupervisorError::Pem { path: path.clone(), source })?;
             verify
         }
     };
@@ -723,10 +656,7 @@ fn farm_snapshot(farm: &model::Farm) -> Result<snapshot::Farm, SupervisorError> 
 }
 
 fn read_pem(path: &Path) -> Result<String, SupervisorError> {
-    let cannot = |source| SupervisorError::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let cannot = |source| SupervisorError::Read { path: path.to_owned(), source };
     let length = std::fs::metadata(path).map_err(cannot)?.len();
     if length > LONGEST_PEM {
         return Err(cannot(io::ErrorKind::FileTooLarge.into()));
@@ -906,18 +836,10 @@ mod tests {
         })
     }
 
-    const ALIVE: Record = Record::Alive {
-        accepting: true,
-        connections: 3,
-        requests: 2,
-    };
+    const ALIVE: Record = Record::Alive { accepting: true, connections: 3, requests: 2 };
 
     fn health(farm: u16, server: u16, healthy: bool) -> Record {
-        Record::ServerHealth {
-            farm,
-            server,
-            healthy,
-        }
+        Record::ServerHealth { farm, server, healthy }
     }
 
     #[test]
@@ -932,14 +854,7 @@ mod tests {
             (health(0, 0, false), false),
             (health(0, 0, true), true),
             (Record::Drained, true),
-            (
-                Record::Alive {
-                    accepting: false,
-                    connections: 0,
-                    requests: 0,
-                },
-                false,
-            ),
+            (Record::Alive { accepting: false, connections: 0, requests: 0 }, false),
             (ALIVE, true),
         ] {
             book.record(record).unwrap();
@@ -1001,10 +916,7 @@ mod tests {
         std::fs::create_dir(&folder).unwrap();
         let pair = |name: &str| {
             let made = rcgen::generate_simple_self_signed(["mail.example.test".to_owned()]).unwrap();
-            let (certificate, key) = (
-                folder.join(format!("{name}.crt")),
-                folder.join(format!("{name}.key")),
-            );
+            let (certificate, key) = (folder.join(format!("{name}.crt")), folder.join(format!("{name}.key")));
             std::fs::write(&certificate, made.cert.pem()).unwrap();
             std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
             (certificate, key)
@@ -1018,21 +930,13 @@ mod tests {
                 key: key.to_owned(),
                 farm: "exchange".to_owned(),
             };
-            site_snapshot(&site, 0)
-                .map(drop)
-                .map_err(|error| error.to_string())
+            site_snapshot(&site, 0).map(drop).map_err(|error| error.to_string())
         };
         assert_eq!(site(&certificate, &key), Ok(()));
         assert_eq!(site(&other, &key), Err(format!("cannot use {}", other.display())));
-        assert_eq!(
-            site(&certificate, &certificate),
-            Err(format!("cannot use {}", certificate.display()))
-        );
+        assert_eq!(site(&certificate, &certificate), Err(format!("cannot use {}", certificate.display())));
         let missing = folder.join("missing");
-        assert_eq!(
-            site(&certificate, &missing),
-            Err(format!("cannot read {}", missing.display()))
-        );
+        assert_eq!(site(&certificate, &missing), Err(format!("cannot read {}", missing.display())));
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

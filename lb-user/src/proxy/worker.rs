@@ -58,10 +58,7 @@ fn run() -> Result<(), WorkerError> {
         .map_err(WorkerError::System)?;
     // On the threads that serve clients: were they stuck, so would be the heartbeat.
     let served = runtime.spawn(serve(work));
-    runtime
-        .block_on(served)
-        .map_err(io::Error::other)
-        .map_err(WorkerError::System)?
+    runtime.block_on(served).map_err(io::Error::other).map_err(WorkerError::System)?
 }
 
 /// What a worker holds once it is locked in: all it will ever get.
@@ -83,10 +80,7 @@ pub struct Work {
 /// Everything before the first byte from the network: hides the process, takes the snapshot and the sockets, locks itself in.
 pub fn prepare() -> Result<Work, WorkerError> {
     sandbox::hide()?;
-    let channel = io::stdin()
-        .as_fd()
-        .try_clone_to_owned()
-        .map_err(WorkerError::System)?;
+    let channel = io::stdin().as_fd().try_clone_to_owned().map_err(WorkerError::System)?;
     let channel = StdUnixStream::from(channel);
     let (snapshot, mut fds) = receive_start(&channel)?;
     let handover = fds.pop().ok_or(WorkerError::Sockets)?;
@@ -96,11 +90,7 @@ pub fn prepare() -> Result<Work, WorkerError> {
     // These look at the file system, which is out of reach from here on.
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let limit = connection_limit();
-    let ports = snapshot
-        .farms
-        .iter()
-        .flat_map(|farm| &farm.servers)
-        .map(|server| server.address.port());
+    let ports = snapshot.farms.iter().flat_map(|farm| &farm.servers).map(|server| server.address.port());
     let confined = sandbox::confine(&ports.collect())?;
     tracing::info!(%confined, limit, "proxy worker is locked in");
     Ok(Work {
@@ -146,20 +136,13 @@ fn missing(bytes: &[u8]) -> usize {
 /// A client connection needs a descriptor, and one for its server connection.
 fn connection_limit() -> u32 {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let descriptors = limit
-        .and_then(|limit| u32::try_from(limit).ok())
-        .unwrap_or(1 << 20)
-        .min(1 << 20);
+    let descriptors = limit.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(1 << 20).min(1 << 20);
     (descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2).max(1)
 }
 
 async fn serve(work: Work) -> Result<(), WorkerError> {
     let log = AccessLog::start(io::stdout()).map_err(WorkerError::System)?;
-    let spares = work
-        .listeners
-        .iter()
-        .map(TcpListener::try_clone)
-        .collect::<io::Result<_>>();
+    let spares = work.listeners.iter().map(TcpListener::try_clone).collect::<io::Result<_>>();
     let proxy = Proxy::start(&work.snapshot, work.listeners, log.clone(), work.limit)?;
     work.channel.set_nonblocking(true).map_err(WorkerError::System)?;
     work.handover.set_nonblocking(true).map_err(WorkerError::System)?;
@@ -172,11 +155,7 @@ async fn serve(work: Work) -> Result<(), WorkerError> {
     };
     let worker = Worker {
         agent: Agent::new(UnixStream::from_std(work.channel).map_err(WorkerError::System)?),
-        reported: proxy
-            .health()
-            .iter()
-            .map(|servers| vec![Health::Untested; servers.len()])
-            .collect(),
+        reported: proxy.health().iter().map(|servers| vec![Health::Untested; servers.len()]).collect(),
         drained: mpsc::channel(8),
         terminate: signal(SignalKind::terminate()).map_err(WorkerError::System)?,
         proxy,
@@ -261,11 +240,7 @@ impl Worker {
                     continue;
                 };
                 let healthy = *health == Health::Healthy;
-                let record = Record::ServerHealth {
-                    farm,
-                    server,
-                    healthy,
-                };
+                let record = Record::ServerHealth { farm, server, healthy };
                 if known != health && self.agent.send(record) {
                     *known = *health;
                 }
@@ -318,11 +293,7 @@ impl Worker {
 }
 
 fn alive(accepting: bool, load: &Load) -> Record {
-    Record::Alive {
-        accepting,
-        connections: load.connections(),
-        requests: load.requests(),
-    }
+    Record::Alive { accepting, connections: load.connections(), requests: load.requests() }
 }
 
 /// Where the next agent asks for the listening sockets.

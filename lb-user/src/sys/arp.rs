@@ -30,11 +30,7 @@ impl ArpSocket {
     /// Sends a whole frame, Ethernet header included.
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
         let sent = rustix::net::send(&self.0, frame, SendFlags::empty())?;
-        if sent == frame.len() {
-            Ok(())
-        } else {
-            Err(io::ErrorKind::WriteZero.into())
-        }
+        if sent == frame.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 
     /// Receives a frame, Ethernet header included; what does not fit into `frame` is cut off. Its length.
@@ -84,9 +80,6 @@ impl LinkAddress {
 // has no padding), its family says so, and the pointer handed out is to `self` with exactly that size, alive during the call.
 unsafe impl SocketAddrArg for LinkAddress {
     unsafe fn with_sockaddr<R>(&self, f: impl FnOnce(*const SocketAddrOpaque, SocketAddrLen) -> R) -> R {
-        f(
-            std::ptr::from_ref(self).cast(),
-            size_of::<Self>() as SocketAddrLen,
-        )
+        f(std::ptr::from_ref(self).cast(), size_of::<Self>() as SocketAddrLen)
     }
 }

@@ -107,19 +107,10 @@ async fn answer(request: Request<Incoming>, state: &State, connection: usize) ->
             text("through")
         }
         "/count" => text(&count(request.into_body()).await.to_string()),
-        _ => text(&format!(
-            "{} {}\n{:?}",
-            request.method(),
-            request.uri(),
-            request.headers()
-        )),
+        _ => text(&format!("{} {}\n{:?}", request.method(), request.uri(), request.headers())),
     };
-    response
-        .headers_mut()
-        .insert("x-server", state.name.parse().unwrap());
-    response
-        .headers_mut()
-        .insert("x-connection", connection.to_string().parse().unwrap());
+    response.headers_mut().insert("x-server", state.name.parse().unwrap());
+    response.headers_mut().insert("x-connection", connection.to_string().parse().unwrap());
     Ok(response)
 }
 

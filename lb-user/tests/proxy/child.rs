@@ -34,20 +34,12 @@ impl Place {
         );
         let (socket, address) = listener();
         drop(socket);
-        let run_dir = std::env::temp_dir().join(format!(
-            "rollcall-proxy-{}-{}",
-            std::process::id(),
-            address.port()
-        ));
+        let run_dir =
+            std::env::temp_dir().join(format!("rollcall-proxy-{}-{}", std::process::id(), address.port()));
         std::fs::create_dir(&run_dir).unwrap();
         let identity = Identity::new(&[NAME]);
         let backend = Backend::start("a", &identity).await;
-        Self {
-            run_dir,
-            identity,
-            backend,
-            address,
-        }
+        Self { run_dir, identity, backend, address }
     }
 
     fn spec(&self, listeners: Vec<OwnedFd>) -> Spec {
@@ -57,11 +49,7 @@ impl Place {
             snapshot: snapshot(&self.identity, self.address, &[self.backend.address]),
             listeners,
             run_dir: self.run_dir.clone(),
-            log: Some(
-                std::fs::File::create(self.run_dir.join("access.log"))
-                    .unwrap()
-                    .into(),
-            ),
+            log: Some(std::fs::File::create(self.run_dir.join("access.log")).unwrap().into()),
         }
     }
 
@@ -75,12 +63,7 @@ impl Place {
     }
 
     async fn get(&self) -> u16 {
-        Client::connect(self.address)
-            .await
-            .get("/who")
-            .await
-            .status()
-            .as_u16()
+        Client::connect(self.address).await.get("/who").await.status().as_u16()
     }
 }
 
@@ -92,15 +75,10 @@ impl Drop for Place {
 
 async fn status_becomes(supervisor: &Supervisor, wanted: impl Fn(&ProxyStatus) -> bool) -> ProxyStatus {
     let mut status = supervisor.status();
-    let waited = tokio::time::timeout(
-        std::time::Duration::from_secs(30),
-        status.wait_for(|status| wanted(status)),
-    )
-    .await;
-    waited
-        .expect("the proxy's status never became that")
-        .unwrap()
-        .clone()
+    let waited =
+        tokio::time::timeout(std::time::Duration::from_secs(30), status.wait_for(|status| wanted(status)))
+            .await;
+    waited.expect("the proxy's status never became that").unwrap().clone()
 }
 
 fn kill(status: &ProxyStatus) {
@@ -112,10 +90,7 @@ fn kill(status: &ProxyStatus) {
 fn proc_status(pid: u32, field: &str) -> String {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-    line.trim_start_matches(':')
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
+    line.trim_start_matches(':').split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,21 +113,14 @@ async fn the_child_serves_as_another_user_with_nothing_it_does_not_need() {
         assert_eq!(proc_status(pid, field), wanted, "{field}");
     }
     assert_eq!(std::fs::read(format!("/proc/{pid}/environ")).unwrap(), b"");
-    assert_eq!(
-        std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap(),
-        Path::new("/")
-    );
+    assert_eq!(std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), Path::new("/"));
     let mut foreign = Vec::new();
     for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
         let entry = entry.unwrap();
         let target = std::fs::read_link(entry.path()).unwrap_or_default();
         let number: u32 = entry.file_name().to_str().unwrap().parse().unwrap();
         let target = target.to_str().unwrap().to_owned();
-        if number > 2
-            && !["socket:", "anon_inode:"]
-                .iter()
-                .any(|kind| target.starts_with(kind))
-        {
+        if number > 2 && !["socket:", "anon_inode:"].iter().any(|kind| target.starts_with(kind)) {
             foreign.push(target);
         }
     }
@@ -228,10 +196,7 @@ async fn drain_resume_and_stop_reach_the_child() {
     let address = place.address;
     let in_flight =
         tokio::spawn(async move { text(Client::connect(address).await.get("/gate").await).await });
-    eventually("a request waits", || {
-        place.backend.state.waiting.load(Ordering::SeqCst) == 1
-    })
-    .await;
+    eventually("a request waits", || place.backend.state.waiting.load(Ordering::SeqCst) == 1).await;
     let pid = supervisor.status().borrow().pid.unwrap();
     let stopped = tokio::spawn(supervisor.stop());
     place.backend.state.gate.add_permits(1);
@@ -249,27 +214,16 @@ async fn a_child_outlives_its_agent_and_hands_the_sockets_over() {
     let old = first.status().borrow().pid.unwrap();
     // As when the agent is killed: the channel closes without a word. (A dead agent's own sockets are closed, too.)
     drop(first);
-    assert_eq!(
-        kept.get("/who").await.status(),
-        200,
-        "the old connection serves on"
-    );
+    assert_eq!(kept.get("/who").await.status(), 200, "the old connection serves on");
     assert_eq!(place.get().await, 200, "and so do new ones");
     let second = place.start().await;
     assert_ne!(second.status().borrow().pid.unwrap(), old);
-    assert_eq!(
-        kept.get("/who").await.status(),
-        200,
-        "once more on the old connection"
-    );
+    assert_eq!(kept.get("/who").await.status(), 200, "once more on the old connection");
     for _ in 0..5 {
         assert_eq!(place.get().await, 200);
     }
     drop(kept);
-    eventually("the old child ends", || {
-        !Path::new(&format!("/proc/{old}/fd/0")).exists()
-    })
-    .await;
+    eventually("the old child ends", || !Path::new(&format!("/proc/{old}/fd/0")).exists()).await;
     second.stop().await;
     assert!(adopt_listeners(&place.run_dir).unwrap().is_empty());
 }
@@ -297,10 +251,7 @@ async fn the_program_may_be_where_its_user_cannot_walk() {
     let program = hidden.join("rollcall");
     std::fs::copy(env!("CARGO_BIN_EXE_rollcall"), &program).unwrap();
     let listeners = bind_listeners(&[place.address], Vec::new()).unwrap();
-    let spec = Spec {
-        program,
-        ..place.spec(listeners)
-    };
+    let spec = Spec { program, ..place.spec(listeners) };
     let supervisor = Supervisor::start(spec).unwrap();
     status_becomes(&supervisor, |status| status.ready).await;
     assert_eq!(place.get().await, 200);
@@ -311,8 +262,5 @@ async fn the_program_may_be_where_its_user_cannot_walk() {
 async fn a_port_that_is_taken_is_named() {
     let (_taken, address) = listener();
     let error = bind_listeners(&[address], Vec::new()).unwrap_err().to_string();
-    assert!(
-        error.contains(&address.to_string()) && error.contains("ss -ltnp"),
-        "{error}"
-    );
+    assert!(error.contains(&address.to_string()) && error.contains("ss -ltnp"), "{error}");
 }

@@ -24,10 +24,7 @@ pub(crate) async fn tls(address: SocketAddrV4, name: &str) -> TlsStream<TcpStrea
 
 async fn greet(stream: TcpStream, name: &str) -> TlsStream<TcpStream> {
     let connector = TlsConnector::from(tls::client_config(&Verify::Nothing, Vec::new()).unwrap());
-    connector
-        .connect(tls::server_name(name).unwrap(), stream)
-        .await
-        .unwrap()
+    connector.connect(tls::server_name(name).unwrap(), stream).await.unwrap()
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -72,12 +69,7 @@ where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Sync + 'static,
 {
     let body = http_body_util::BodyExt::map_err(body, Into::into).boxed();
-    Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", NAME)
-        .body(body)
-        .unwrap()
+    Request::builder().method(method).uri(path).header("host", NAME).body(body).unwrap()
 }
 
 pub(crate) async fn text(response: Response<Incoming>) -> String {
@@ -86,10 +78,7 @@ pub(crate) async fn text(response: Response<Incoming>) -> String {
 }
 
 pub(crate) fn header<'a>(response: &'a Response<Incoming>, name: &str) -> &'a str {
-    response
-        .headers()
-        .get(name)
-        .map_or("", |value| value.to_str().unwrap())
+    response.headers().get(name).map_or("", |value| value.to_str().unwrap())
 }
 
 /// Sends bytes as they are, and reads until the proxy closes.

@@ -21,15 +21,9 @@ async fn a_request_in_flight_is_answered_whole_and_told_to_leave() {
     });
     eventually("a request waits", || a.state.waiting.load(Ordering::SeqCst) == 1).await;
     let mut drained = Box::pin(running.proxy.drain());
-    assert!(
-        futures_now(&mut drained).await.is_none(),
-        "a request is in flight"
-    );
+    assert!(futures_now(&mut drained).await.is_none(), "a request is in flight");
     a.state.gate.add_permits(1);
-    assert_eq!(
-        in_flight.await.unwrap(),
-        ("close".to_owned(), "through".to_owned())
-    );
+    assert_eq!(in_flight.await.unwrap(), ("close".to_owned(), "through".to_owned()));
     drained.await;
 }
 
@@ -49,16 +43,9 @@ async fn while_draining_every_connection_is_served_once_more() {
     let mut resting = Client::connect(running.address).await;
     text(resting.get("/who").await).await;
     let drained = running.proxy.drain();
-    for client in [
-        &mut kept,
-        &mut silent,
-        &mut Client::connect(running.address).await,
-    ] {
+    for client in [&mut kept, &mut silent, &mut Client::connect(running.address).await] {
         let response = client.get("/who").await;
-        assert_eq!(
-            (response.status().as_u16(), header(&response, "connection")),
-            (200, "close")
-        );
+        assert_eq!((response.status().as_u16(), header(&response, "connection")), (200, "close"));
         text(response).await;
     }
     drained.await;
@@ -66,10 +53,7 @@ async fn while_draining_every_connection_is_served_once_more() {
     running.proxy.resume();
     let mut client = Client::connect(running.address).await;
     let response = client.get("/who").await;
-    assert_eq!(
-        (response.status().as_u16(), header(&response, "connection")),
-        (200, "")
-    );
+    assert_eq!((response.status().as_u16(), header(&response, "connection")), (200, ""));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,14 +67,7 @@ async fn past_the_drain_timeout_requests_are_cut() {
     let address = running.address;
     let in_flight = tokio::spawn(async move {
         let mut client = Client::connect(address).await;
-        client
-            .send(crate::client::request(
-                "GET",
-                "/hang",
-                http_body_util::Empty::new(),
-            ))
-            .await
-            .is_err()
+        client.send(crate::client::request("GET", "/hang", http_body_util::Empty::new())).await.is_err()
     });
     eventually("a request is in flight", || running.proxy.load().requests() == 1).await;
     running.proxy.stop(true).await;

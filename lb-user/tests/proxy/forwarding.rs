@@ -19,10 +19,7 @@ use crate::setup::{Identity, NAME, Running, Zeros, eventually, listener};
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_go_round_the_servers_and_stay_with_theirs() {
     let identity = Identity::new(&[NAME]);
-    let (a, b) = (
-        Backend::start("a", &identity).await,
-        Backend::start("b", &identity).await,
-    );
+    let (a, b) = (Backend::start("a", &identity).await, Backend::start("b", &identity).await);
     let running = Running::start(&identity, &[a.address, b.address], |_| {}).await;
     let mut by_server: BTreeMap<String, usize> = BTreeMap::new();
     let mut server_connections = Vec::new();
@@ -42,26 +39,16 @@ async fn connections_go_round_the_servers_and_stay_with_theirs() {
         *by_server.entry(seen[0].0.clone()).or_default() += 1;
         server_connections.push(seen[0].clone());
     }
-    assert_eq!(
-        by_server,
-        BTreeMap::from([("a".to_owned(), 3), ("b".to_owned(), 3)])
-    );
+    assert_eq!(by_server, BTreeMap::from([("a".to_owned(), 3), ("b".to_owned(), 3)]));
     server_connections.sort_unstable();
     server_connections.dedup();
-    assert_eq!(
-        server_connections.len(),
-        6,
-        "no two clients share a server connection"
-    );
+    assert_eq!(server_connections.len(), 6, "no two clients share a server connection");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unhealthy_server_gets_nothing_until_it_heals() {
     let identity = Identity::new(&[NAME]);
-    let (a, b) = (
-        Backend::start("a", &identity).await,
-        Backend::start("b", &identity).await,
-    );
+    let (a, b) = (Backend::start("a", &identity).await, Backend::start("b", &identity).await);
     let running = Running::start(&identity, &[a.address, b.address], |_| {}).await;
     let mut kept = Client::connect(running.address).await;
     let first = kept.get("/who").await;
@@ -71,31 +58,20 @@ async fn an_unhealthy_server_gets_nothing_until_it_heals() {
     };
     text(first).await;
     down.state.healthy.store(false, Ordering::SeqCst);
-    running
-        .health_becomes(|health| health[at] == Health::Unhealthy)
-        .await;
-    assert_eq!(
-        header(&kept.get("/who").await, "x-server"),
-        up,
-        "the kept connection moves, too"
-    );
+    running.health_becomes(|health| health[at] == Health::Unhealthy).await;
+    assert_eq!(header(&kept.get("/who").await, "x-server"), up, "the kept connection moves, too");
     for _ in 0..4 {
         let mut client = Client::connect(running.address).await;
         assert_eq!(header(&client.get("/who").await, "x-server"), up);
     }
     down.state.healthy.store(true, Ordering::SeqCst);
-    running
-        .health_becomes(|health| health[at] == Health::Healthy)
-        .await;
+    running.health_becomes(|health| health[at] == Health::Healthy).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_refuses_connections_costs_no_request() {
     let identity = Identity::new(&[NAME]);
-    let (a, b) = (
-        Backend::start("a", &identity).await,
-        Backend::start("b", &identity).await,
-    );
+    let (a, b) = (Backend::start("a", &identity).await, Backend::start("b", &identity).await);
     // Tests that never come again: the proxy does not know.
     let slow = |snapshot: &mut lb_user::proxy::snapshot::Snapshot| {
         snapshot.farms[0].health.interval = Duration::from_secs(3600);
@@ -104,10 +80,7 @@ async fn a_server_that_refuses_connections_costs_no_request() {
     a.refuse_connections().await;
     for _ in 0..4 {
         let mut client = Client::connect(running.address).await;
-        let response = client
-            .send(request("POST", "/echo", Full::from("whole")))
-            .await
-            .unwrap();
+        let response = client.send(request("POST", "/echo", Full::from("whole"))).await.unwrap();
         assert_eq!(header(&response, "x-server"), "b");
         assert_eq!(text(response).await, "whole");
     }
@@ -124,16 +97,10 @@ async fn an_early_answer_reaches_the_client_whose_next_request_is_served_too() {
     let mut client = Client::connect(running.address).await;
     for round in 0..3 {
         // The backend answers before it read the body, and then closes.
-        let response = client
-            .send(request("POST", "/early", Zeros::new(2 << 20)))
-            .await
-            .unwrap();
+        let response = client.send(request("POST", "/early", Zeros::new(2 << 20))).await.unwrap();
         assert_eq!(response.status(), 401, "round {round}");
         assert_eq!(text(response).await, "log on first");
-        let response = client
-            .send(request("POST", "/echo", Full::from("again")))
-            .await
-            .unwrap();
+        let response = client.send(request("POST", "/echo", Full::from("again"))).await.unwrap();
         assert_eq!(text(response).await, "again", "round {round}");
     }
 }
@@ -145,10 +112,7 @@ async fn a_request_is_answered_with_503_without_a_healthy_server() {
     a.state.healthy.store(false, Ordering::SeqCst);
     let running = Running::start(&identity, &[a.address], |_| {}).await;
     let mut client = Client::connect(running.address).await;
-    let response = client
-        .send(request("POST", "/echo", Zeros::new(5 << 20)))
-        .await
-        .unwrap();
+    let response = client.send(request("POST", "/echo", Zeros::new(5 << 20))).await.unwrap();
     assert_eq!(response.status(), 503);
     assert_eq!(text(response).await, "503 service unavailable\n");
     assert_eq!(client.get("/who").await.status(), 503, "the connection lives on");
@@ -197,9 +161,7 @@ impl hyper::body::Body for FromChannel {
         mut self: std::pin::Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        self.0
-            .poll_recv(cx)
-            .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+        self.0.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
 
@@ -207,10 +169,7 @@ impl hyper::body::Body for FromChannel {
 async fn a_server_with_another_certificate_is_no_server() {
     let (ours, theirs) = (Identity::new(&[NAME]), Identity::new(&[NAME]));
     let a = Backend::start("a", &theirs).await;
-    let running = Running::start(&ours, &[a.address], |snapshot| {
-        snapshot.farms[0].health.failures = 1
-    })
-    .await;
+    let running = Running::start(&ours, &[a.address], |snapshot| snapshot.farms[0].health.failures = 1).await;
     assert_eq!(running.proxy.health(), [[Health::Unhealthy]]);
     let mut client = Client::connect(running.address).await;
     assert_eq!(client.get("/who").await.status(), 503);
@@ -262,10 +221,7 @@ async fn the_server_sees_the_clients_request_and_who_sent_it() {
     )
     .await;
     assert_eq!(status(&answer), "200");
-    assert!(
-        answer.contains("RPC_IN_DATA /rpc/rpcproxy.dll?sbex1:6001"),
-        "{answer}"
-    );
+    assert!(answer.contains("RPC_IN_DATA /rpc/rpcproxy.dll?sbex1:6001"), "{answer}");
     for seen in [
         "\"host\": \"mail.example.test\"",
         "\"x-forwarded-for\": \"127.0.0.1\"",
@@ -295,15 +251,9 @@ async fn fifty_megabytes_go_both_ways_frame_by_frame() {
     let response = client.get(&format!("/zeros?{LENGTH}")).await;
     assert_eq!(header(&response, "content-length"), LENGTH.to_string());
     assert_eq!(count(response.into_body()).await, LENGTH);
-    let response = client
-        .send(request("POST", "/count", Zeros::new(LENGTH)))
-        .await
-        .unwrap();
+    let response = client.send(request("POST", "/count", Zeros::new(LENGTH))).await.unwrap();
     assert_eq!(text(response).await, LENGTH.to_string());
-    let response = client
-        .send(request("POST", "/echo", Zeros::new(LENGTH)))
-        .await
-        .unwrap();
+    let response = client.send(request("POST", "/echo", Zeros::new(LENGTH))).await.unwrap();
     assert_eq!(count(response.into_body()).await, LENGTH);
 }
 
@@ -314,10 +264,7 @@ async fn every_piece_arrives_before_the_next_is_sent() {
     let running = Running::start(&identity, &[a.address], |_| {}).await;
     let mut client = Client::connect(running.address).await;
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    let mut response = client
-        .send(request("POST", "/echo", FromChannel(receiver)))
-        .await
-        .unwrap();
+    let mut response = client.send(request("POST", "/echo", FromChannel(receiver))).await.unwrap();
     for piece in ["PROCESSING", "PENDING", "DONE"] {
         sender.send(Bytes::from(piece)).await.unwrap();
         let frame = response.frame().await.unwrap().unwrap();
@@ -372,31 +319,13 @@ async fn what_this_proxy_does_not_do_is_refused_in_a_word() {
     let a = Backend::start("a", &identity).await;
     let running = Running::start(&identity, &[a.address], |_| {}).await;
     for (request, wanted) in [
-        (
-            "CONNECT mail.example.test:443 HTTP/1.1\r\nHost: mail.example.test:443\r\n",
-            "501",
-        ),
-        (
-            "GET / HTTP/1.1\r\nHost: mail.example.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n",
-            "501",
-        ),
-        (
-            "GET / HTTP/1.1\r\nHost: mail.example.test\r\nHost: mail.example.test\r\n",
-            "400",
-        ),
+        ("CONNECT mail.example.test:443 HTTP/1.1\r\nHost: mail.example.test:443\r\n", "501"),
+        ("GET / HTTP/1.1\r\nHost: mail.example.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n", "501"),
+        ("GET / HTTP/1.1\r\nHost: mail.example.test\r\nHost: mail.example.test\r\n", "400"),
         ("GET / HTTP/1.1\r\n", "400"),
-        (
-            "GET https://other.example.test/ HTTP/1.1\r\nHost: mail.example.test\r\n",
-            "400",
-        ),
-        (
-            "POST / HTTP/1.1\r\nHost: mail.example.test\r\nTransfer-Encoding: identity, chunked\r\n",
-            "400",
-        ),
-        (
-            "GET https://mail.example.test/absolute HTTP/1.1\r\nHost: mail.example.test\r\n",
-            "200",
-        ),
+        ("GET https://other.example.test/ HTTP/1.1\r\nHost: mail.example.test\r\n", "400"),
+        ("POST / HTTP/1.1\r\nHost: mail.example.test\r\nTransfer-Encoding: identity, chunked\r\n", "400"),
+        ("GET https://mail.example.test/absolute HTTP/1.1\r\nHost: mail.example.test\r\n", "200"),
     ] {
         let answer = by_hand(
             running.address,
@@ -428,21 +357,11 @@ async fn garbage_harms_nobody_but_its_sender() {
             drop(stream.write_all(&garbage).await);
         } else {
             let mut stream = tls(running.address, NAME).await;
-            drop(
-                stream
-                    .write_all(if round % 3 == 0 {
-                        b"GET / HTTP/9.9\r\n\r\n"
-                    } else {
-                        &garbage
-                    })
-                    .await,
-            );
+            drop(stream.write_all(if round % 3 == 0 { b"GET / HTTP/9.9\r\n\r\n" } else { &garbage }).await);
         }
     }
-    let long = format!(
-        "GET / HTTP/1.1\r\nHost: mail.example.test\r\nX-Long: {}\r\n\r\n",
-        "a".repeat(200 << 10)
-    );
+    let long =
+        format!("GET / HTTP/1.1\r\nHost: mail.example.test\r\nX-Long: {}\r\n\r\n", "a".repeat(200 << 10));
     assert_eq!(status(&by_hand(running.address, long.as_bytes()).await), "431");
     assert_eq!(kept.get("/who").await.status(), 200);
     drop(kept);

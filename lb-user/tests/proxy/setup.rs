@@ -31,10 +31,7 @@ impl Identity {
     pub(crate) fn new(names: &[&str]) -> Self {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let made = rcgen::generate_simple_self_signed(names).unwrap();
-        Self {
-            certificate: made.cert.pem(),
-            key: made.signing_key.serialize_pem(),
-        }
+        Self { certificate: made.cert.pem(), key: made.signing_key.serialize_pem() }
     }
 
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
@@ -48,10 +45,8 @@ impl Identity {
 
 /// One site, one farm, quick tests.
 pub(crate) fn snapshot(identity: &Identity, listen: SocketAddrV4, servers: &[SocketAddrV4]) -> Snapshot {
-    let server = |address: &SocketAddrV4| Server {
-        name: format!("port{}", address.port()),
-        address: *address,
-    };
+    let server =
+        |address: &SocketAddrV4| Server { name: format!("port{}", address.port()), address: *address };
     Snapshot {
         listen: vec![listen],
         sites: vec![Site {
@@ -120,17 +115,10 @@ impl Running {
         let mut snapshot = snapshot(identity, address, servers);
         change(&mut snapshot);
         let log = Lines::default();
-        let proxy = Proxy::start(
-            &snapshot,
-            vec![socket],
-            AccessLog::start(log.clone()).unwrap(),
-            1000,
-        )
-        .unwrap();
+        let proxy =
+            Proxy::start(&snapshot, vec![socket], AccessLog::start(log.clone()).unwrap(), 1000).unwrap();
         let running = Self { proxy, address, log };
-        running
-            .health_becomes(|health| !health.contains(&Health::Untested))
-            .await;
+        running.health_becomes(|health| !health.contains(&Health::Untested)).await;
         running
     }
 
@@ -140,13 +128,7 @@ impl Running {
 
     /// The access log's line about `part`, once it is there.
     pub(crate) async fn logged(&self, part: &str) -> String {
-        let line = || {
-            self.log
-                .text()
-                .lines()
-                .find(|line| line.contains(part))
-                .map(str::to_owned)
-        };
+        let line = || self.log.text().lines().find(|line| line.contains(part)).map(str::to_owned);
         eventually(part, || line().is_some()).await;
         line().unwrap()
     }
@@ -204,9 +186,7 @@ impl Body for Zeros {
         }
         self.left -= length;
         self.made.fetch_add(length, Ordering::SeqCst);
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(
-            &CHUNK[..length as usize],
-        )))))
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&CHUNK[..length as usize])))))
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -53,11 +53,7 @@ impl Subject {
 /// Measures, prints and writes `target/bench/failover.json`.
 pub fn run(quick: bool) -> Result<()> {
     let rounds = if quick { 1 } else { 5 };
-    let subjects = [
-        Subject::Rollcall,
-        Subject::Keepalived(1000),
-        Subject::Keepalived(100),
-    ];
+    let subjects = [Subject::Rollcall, Subject::Keepalived(1000), Subject::Keepalived(100)];
     let progress = Progress::new();
     progress.step("raising the lab");
     let mut cluster = Cluster::raise(&Plan::nodes(2))?;
@@ -69,11 +65,8 @@ pub fn run(quick: bool) -> Result<()> {
         }
     }
     drop(progress);
-    let rows: Vec<_> = subjects
-        .iter()
-        .zip(&found)
-        .flat_map(|(subject, found)| rows(*subject, found))
-        .collect();
+    let rows: Vec<_> =
+        subjects.iter().zip(&found).flat_map(|(subject, found)| rows(*subject, found)).collect();
     let left = cluster.tear_down();
     publish("failover", &rows)?;
     if !left.is_empty() {
@@ -135,11 +128,8 @@ fn rollcall(cluster: &mut Cluster, https: &Https, subject: Subject) -> Result<Fo
 
 fn keepalived(lab: &Lab, https: &Https, subject: Subject, advert: u32) -> Result<Found> {
     let listeners: Vec<_> = lab.places.iter().map(Listener::start).collect::<Result<_>>()?;
-    let mut daemons: Vec<_> = lab
-        .places
-        .iter()
-        .map(|place| start_keepalived(lab, place, advert))
-        .collect::<Result<_>>()?;
+    let mut daemons: Vec<_> =
+        lab.places.iter().map(|place| start_keepalived(lab, place, advert)).collect::<Result<_>>()?;
     wait_for_master(&lab.places[0], &daemons[0])?;
     let watch = Watch::start(lab, https)?;
     let fault = Time::now();
@@ -150,9 +140,7 @@ fn keepalived(lab: &Lab, https: &Https, subject: Subject, advert: u32) -> Result
     daemons.truncate(2);
     daemons[1].terminate(PATIENCE)?;
     // A killed daemon leaves the address where it was.
-    let _ = lab.places[0]
-        .namespace
-        .ip(&format!("addr del {CLUSTER_IP}/24 dev {NODE_DMZ}"));
+    let _ = lab.places[0].namespace.ip(&format!("addr del {CLUSTER_IP}/24 dev {NODE_DMZ}"));
     lab.plug_cable(&lab.places[0])?;
     drop(listeners);
     Ok(found)
@@ -166,10 +154,7 @@ struct Watch {
 
 impl Watch {
     fn start(lab: &Lab, https: &Https) -> Result<Self> {
-        let watch = Self {
-            prober: Prober::start(lab)?,
-            connects: Connects::start(https),
-        };
+        let watch = Self { prober: Prober::start(lab)?, connects: Connects::start(https) };
         thread::sleep(Duration::from_secs(1));
         Ok(watch)
     }
@@ -187,9 +172,8 @@ impl Watch {
             );
         }
         let outage = Outage::of(&attempts, fault, held);
-        let length = outage
-            .length
-            .with_context(|| format!("{} did not come back: {outage:?}", subject.name()))?;
+        let length =
+            outage.length.with_context(|| format!("{} did not come back: {outage:?}", subject.name()))?;
         Ok((length.as_secs_f64() * 1000.0, longest.as_secs_f64() * 1000.0))
     }
 }
@@ -218,10 +202,7 @@ impl Listener {
                 }
             }
         });
-        Ok(Self {
-            stop,
-            thread: Some(thread),
-        })
+        Ok(Self { stop, thread: Some(thread) })
     }
 }
 
@@ -278,11 +259,7 @@ fn wait_for_master(place: &Place, daemon: &Process) -> Result<()> {
         }
         thread::sleep(Duration::from_millis(20));
     }
-    bail!(
-        "keepalived on {} did not become master\n{}",
-        place.name,
-        daemon.log_tail()
-    )
+    bail!("keepalived on {} did not become master\n{}", place.name, daemon.log_tail())
 }
 
 #[cfg(test)]
@@ -298,10 +275,7 @@ mod tests {
         let https = Https::new(&lab.client, CLIENT, certificates.client().unwrap());
         for round in 1..=2 {
             let found = keepalived(&lab, &https, Subject::Keepalived(100), 100).unwrap();
-            println!(
-                "round {round}: outage {} ms, longest connect() {} ms",
-                found.0, found.1
-            );
+            println!("round {round}: outage {} ms, longest connect() {} ms", found.0, found.1);
         }
         assert_eq!(lab.tear_down(), Vec::<String>::new());
     }

@@ -51,19 +51,13 @@ pub fn publish(name: &str, rows: &[Row]) -> Result<()> {
     fs::write(&file, serde_json::to_string_pretty(rows)? + "\n")
         .with_context(|| format!("cannot write {}", file.display()))?;
     let cells: Vec<_> = rows.iter().map(cells).collect();
-    line(table(
-        &["case", "subject", "metric", "value", "unit", "runs"],
-        &cells,
-    ));
+    line(table(&["case", "subject", "metric", "value", "unit", "runs"], &cells));
     Ok(())
 }
 
 fn cells(row: &Row) -> Vec<String> {
-    let value = if row.value.abs() < 100.0 {
-        format!("{:.2}", row.value)
-    } else {
-        format!("{:.0}", row.value)
-    };
+    let value =
+        if row.value.abs() < 100.0 { format!("{:.2}", row.value) } else { format!("{:.0}", row.value) };
     vec![
         row.case.clone(),
         row.subject.clone(),

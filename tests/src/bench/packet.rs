@@ -52,13 +52,7 @@ fn measure() -> Result<Vec<Row>> {
     for case in &cases {
         let nanos = median(&case.nanos);
         rows.push(row(case.name, "rollcall", "time a packet", "ns", nanos));
-        rows.push(row(
-            case.name,
-            "rollcall",
-            "ratio to the empty program",
-            "",
-            nanos / floor,
-        ));
+        rows.push(row(case.name, "rollcall", "ratio to the empty program", "", nanos / floor));
     }
     Ok(rows)
 }
@@ -75,30 +69,16 @@ fn cases() -> Result<Vec<Case>> {
     ]
     .into_iter()
     .map(|(name, state, frame)| {
-        Ok(Case {
-            name,
-            frame,
-            kernel: Kernel::load(&setting(state))?,
-            nanos: Vec::new(),
-        })
+        Ok(Case { name, frame, kernel: Kernel::load(&setting(state))?, nanos: Vec::new() })
     })
     .collect()
 }
 
 fn setting(state: BucketState) -> Setting {
-    let mut config = Config {
-        seed: [1, 2],
-        cluster_ip_count: 1,
-        own_mac: [2, 0, 0, 0, 0, 6],
-        ..Config::EMPTY
-    };
+    let mut config =
+        Config { seed: [1, 2], cluster_ip_count: 1, own_mac: [2, 0, 0, 0, 0, 6], ..Config::EMPTY };
     config.cluster_ips[0] = VIP;
-    config.rules[1] = Rule {
-        table: 1,
-        affinity: Affinity::None as u8,
-        enabled: 1,
-        reserved: 0,
-    };
+    config.rules[1] = Rule { table: 1, affinity: Affinity::None as u8, enabled: 1, reserved: 0 };
     let mut port_rules = Box::new(PortRules([0; 65_536]));
     port_rules.0[443] = 1;
     Setting {
@@ -124,9 +104,7 @@ struct Empty(aya::Ebpf);
 
 impl Empty {
     fn load() -> Result<Self> {
-        let mut ebpf = aya::EbpfLoader::new()
-            .load(OBJECT)
-            .context("the kernel refuses; this needs root")?;
+        let mut ebpf = aya::EbpfLoader::new().load(OBJECT).context("the kernel refuses; this needs root")?;
         let program = ebpf.program_mut("pass").context("no program `pass`")?;
         <&mut Xdp>::try_from(program)?.load()?;
         Ok(Self(ebpf))
@@ -134,11 +112,7 @@ impl Empty {
 
     fn time(&self, frame: &[u8]) -> Result<f64> {
         let program = self.0.program("pass").context("no program `pass`")?;
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            repeat: REPEAT,
-            ..TestRunOptions::default()
-        };
+        let options = TestRunOptions { data_in: Some(frame), repeat: REPEAT, ..TestRunOptions::default() };
         let result = <&Xdp>::try_from(program)?.test_run(options)?;
         Ok(result.duration.as_nanos() as f64)
     }

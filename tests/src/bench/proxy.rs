@@ -23,10 +23,8 @@ const NGINX_PORT: u16 = 8443;
 const HAPROXY_PORT: u16 = 9443;
 
 /// What a client does.
-const CASES: [(&str, &str); 2] = [
-    ("small page, connections kept", ""),
-    ("small page, a connection each", "Connection: close"),
-];
+const CASES: [(&str, &str); 2] =
+    [("small page, connections kept", ""), ("small page, a connection each", "Connection: close")];
 
 /// Measures, prints and writes `target/bench/proxy.json`.
 pub fn run(quick: bool) -> Result<()> {
@@ -38,11 +36,7 @@ pub fn run(quick: bool) -> Result<()> {
     cluster.converge()?;
     let nginx = nginx(&cluster)?;
     let haproxy = haproxy(&cluster)?;
-    let subjects = [
-        ("rollcall", 443),
-        ("nginx", NGINX_PORT),
-        ("haproxy", HAPROXY_PORT),
-    ];
+    let subjects = [("rollcall", 443), ("nginx", NGINX_PORT), ("haproxy", HAPROXY_PORT)];
     let mut found: BTreeMap<(&str, &str), Vec<Found>> = BTreeMap::new();
     for round in 1..=rounds {
         for (case, header) in CASES {
@@ -56,10 +50,7 @@ pub fn run(quick: bool) -> Result<()> {
     }
     drop(progress);
     drop((nginx, haproxy));
-    let rows: Vec<_> = found
-        .iter()
-        .flat_map(|((case, subject), found)| rows(case, subject, found))
-        .collect();
+    let rows: Vec<_> = found.iter().flat_map(|((case, subject), found)| rows(case, subject, found)).collect();
     let left = cluster.tear_down();
     publish("proxy", &rows)?;
     ensure!(left.is_empty(), "the lab left behind: {}", left.join(", "));
@@ -69,10 +60,7 @@ pub fn run(quick: bool) -> Result<()> {
 /// One node, whose peers of ours have public ports of their own.
 fn plan() -> Plan {
     let arr1 = Ipv4Addr::new(192, 168, 50, 6);
-    Plan {
-        ports: vec![(NGINX_PORT, arr1), (HAPROXY_PORT, arr1)],
-        ..Plan::nodes(1)
-    }
+    Plan { ports: vec![(NGINX_PORT, arr1), (HAPROXY_PORT, arr1)], ..Plan::nodes(1) }
 }
 
 /// What one run of wrk said.
@@ -143,12 +131,8 @@ fn haproxy(cluster: &Cluster) -> Result<Process> {
     let place = &cluster.nodes[0].place;
     let mut command = Command::new(find_program("haproxy")?);
     command.arg("-db").arg("-f").arg(&file);
-    let process = Process::start(
-        "haproxy on arr1",
-        &place.namespace,
-        &mut command,
-        &folder.join("haproxy.log"),
-    )?;
+    let process =
+        Process::start("haproxy on arr1", &place.namespace, &mut command, &folder.join("haproxy.log"))?;
     wait_for_port(&place.namespace, place.address, HAPROXY_PORT, &process)?;
     Ok(process)
 }
@@ -163,9 +147,7 @@ fn wrk(cluster: &Cluster, port: u16, header: &str, seconds: u32) -> Result<Found
     // wrk takes the TLS name from the address it is given, so that has to be a name: with a hosts file of its own.
     let mut command = cluster.lab.client.command("unshare");
     command.args(["--mount", "sh", "-c"]);
-    command
-        .arg("mount --bind \"$0\" /etc/hosts && exec \"$@\"")
-        .arg(&hosts);
+    command.arg("mount --bind \"$0\" /etc/hosts && exec \"$@\"").arg(&hosts);
     command.arg(find_program("wrk")?);
     command.args(["--threads", "1", "--connections", "16", "--timeout", "5s"]);
     command.arg("--duration").arg(format!("{seconds}s"));
@@ -196,11 +178,7 @@ fn read_result(text: &str) -> Result<Found> {
     };
     ensure!(requests > 0.0, "no request was answered");
     ensure!(errors == 0.0, "{errors} of {requests} requests failed");
-    Ok(Found {
-        per_second: requests / micros * 1e6,
-        p50_ms: p50 / 1000.0,
-        p99_ms: p99 / 1000.0,
-    })
+    Ok(Found { per_second: requests / micros * 1e6, p50_ms: p50 / 1000.0, p99_ms: p99 / 1000.0 })
 }
 
 #[cfg(test)]

@@ -14,10 +14,7 @@ use rollcall_tests::estate;
 use rollcall_tests::lab::{Lab, Plan};
 
 #[derive(Parser)]
-#[command(
-    name = "rollcall-lab",
-    about = "Rollcall's lab: a whole network between network namespaces"
-)]
+#[command(name = "rollcall-lab", about = "Rollcall's lab: a whole network between network namespaces")]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -78,21 +75,10 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo { keep, json } => return demo::run(Options { keep, json }),
-        Command::Bench {
-            what: Bench::Packet, ..
-        } => bench::publish("packet", &bench::packet::run()?)?,
-        Command::Bench {
-            what: Bench::Failover,
-            quick,
-        } => bench::failover::run(quick)?,
-        Command::Bench {
-            what: Bench::Proxy,
-            quick,
-        } => bench::proxy::run(quick)?,
-        Command::Raise { nodes, light } => raise(&Plan {
-            load: !light,
-            ..Plan::nodes(nodes)
-        })?,
+        Command::Bench { what: Bench::Packet, .. } => bench::publish("packet", &bench::packet::run()?)?,
+        Command::Bench { what: Bench::Failover, quick } => bench::failover::run(quick)?,
+        Command::Bench { what: Bench::Proxy, quick } => bench::proxy::run(quick)?,
+        Command::Raise { nodes, light } => raise(&Plan { load: !light, ..Plan::nodes(nodes) })?,
         Command::Clean => {
             for lab in estate::clean() {
                 eprintln!("removed {lab}");

@@ -11,21 +11,11 @@ fn node(number: u8) -> Priority {
 
 fn link(me: u8, session: u8) -> Link {
     let peers = [1, 2].into_iter().filter(|peer| *peer != me).map(node);
-    Link::new(
-        node(me),
-        peers,
-        ClusterSecret::parse(SECRET).unwrap(),
-        [session; 16],
-    )
+    Link::new(node(me), peers, ClusterSecret::parse(SECRET).unwrap(), [session; 16])
 }
 
 fn message(version: u64) -> Message {
-    Message::Part(Part {
-        version,
-        index: 0,
-        total: 1,
-        bytes: vec![1, 2, 3],
-    })
+    Message::Part(Part { version, index: 0, total: 1, bytes: vec![1, 2, 3] })
 }
 
 /// Both sides believe each other.
@@ -39,19 +29,9 @@ fn introduce(a: &mut Link, b: &mut Link) {
     let (from, to) = (a.me, b.me);
     assert_eq!(b.open(&a.seal(to, &message(1))), Err(Refused::Unproven(from)));
     let reply = a.open(&b.seal(from, &message(2)));
-    assert!(
-        reply.is_ok_and(|heard| heard.new_session),
-        "the reply echoes the new session"
-    );
+    assert!(reply.is_ok_and(|heard| heard.new_session), "the reply echoes the new session");
     let heard = b.open(&a.seal(to, &message(3))).unwrap();
-    assert_eq!(
-        heard,
-        Heard {
-            from,
-            new_session: true,
-            message: message(3)
-        }
-    );
+    assert_eq!(heard, Heard { from, new_session: true, message: message(3) });
 }
 
 #[test]
@@ -64,9 +44,7 @@ fn strangers_prove_themselves_in_one_round_trip() {
 #[test]
 fn a_number_counts_once_and_an_old_one_not_at_all() {
     let (mut a, mut b) = introduced();
-    let sealed: Vec<Vec<u8>> = (0..200)
-        .map(|version| a.seal(node(2), &message(version)))
-        .collect();
+    let sealed: Vec<Vec<u8>> = (0..200).map(|version| a.seal(node(2), &message(version))).collect();
     assert!(b.open(&sealed[199]).is_ok());
     assert!(b.open(&sealed[198]).is_ok(), "overtaken");
     assert_eq!(b.open(&sealed[199]), Err(Refused::Replay));
@@ -84,10 +62,7 @@ fn a_recorded_session_is_not_believed_after_its_sender_started_anew() {
     for datagram in &recorded {
         assert_eq!(b.open(datagram), Err(Refused::Unproven(node(1))));
     }
-    assert!(
-        b.open(&restarted.seal(node(2), &message(9))).is_ok(),
-        "the living session goes on"
-    );
+    assert!(b.open(&restarted.seal(node(2), &message(9))).is_ok(), "the living session goes on");
 }
 
 #[test]
@@ -103,17 +78,10 @@ fn a_recorded_session_is_not_believed_after_its_receiver_started_anew() {
 #[test]
 fn another_key_is_refused_and_changes_nothing() {
     let (mut a, mut b) = introduced();
-    let mut foreign = Link::new(
-        node(1),
-        [node(2)],
-        ClusterSecret::parse(&SECRET.replace('0', "f")).unwrap(),
-        [0xa; 16],
-    );
+    let mut foreign =
+        Link::new(node(1), [node(2)], ClusterSecret::parse(&SECRET.replace('0', "f")).unwrap(), [0xa; 16]);
     foreign.seq = 100;
-    assert_eq!(
-        b.open(&foreign.seal(node(2), &message(1))),
-        Err(Refused::Forged(node(1)))
-    );
+    assert_eq!(b.open(&foreign.seal(node(2), &message(1))), Err(Refused::Forged(node(1))));
     assert!(b.open(&a.seal(node(2), &message(4))).is_ok());
 }
 
@@ -134,10 +102,7 @@ fn a_second_node_with_our_priority_is_named() {
     let (_, mut b) = introduced();
     let mut double = link(2, 0xd);
     double.peers.insert(node(3), Peer::default());
-    assert_eq!(
-        b.open(&double.seal(node(1), &message(1))),
-        Err(Refused::OwnPriority)
-    );
+    assert_eq!(b.open(&double.seal(node(1), &message(1))), Err(Refused::OwnPriority));
 }
 
 #[test]
@@ -146,8 +111,5 @@ fn a_datagram_for_another_node_or_from_none_of_ours_is_a_strangers() {
     assert_eq!(b.open(&a.seal(node(3), &message(1))), Err(Refused::Stranger));
     let mut stranger = link(1, 0xa);
     stranger.me = node(9);
-    assert_eq!(
-        b.open(&stranger.seal(node(2), &message(1))),
-        Err(Refused::Stranger)
-    );
+    assert_eq!(b.open(&stranger.seal(node(2), &message(1))), Err(Refused::Stranger));
 }

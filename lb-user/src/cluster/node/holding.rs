@@ -42,9 +42,7 @@ impl Node {
         self.holdings[index].released.retain(|release| {
             peers.get(&release.heir).is_some_and(|heir| {
                 let can_accept = heir.is_member() && heir.incarnation() == release.incarnation;
-                let accepted = heir
-                    .report_on(me)
-                    .is_some_and(|report| report.accepted >= release.id);
+                let accepted = heir.report_on(me).is_some_and(|report| report.accepted >= release.id);
                 can_accept && !(accepted && heir.is_current())
             })
         });
@@ -53,11 +51,7 @@ impl Node {
     /// A living peer that serves holds what we hold, as after a split: the lower priority number keeps it.
     fn give_way(&mut self, index: usize) {
         let above = self.peers.values().filter(|peer| peer.node < self.settings.me);
-        let theirs = union(
-            above
-                .filter(|peer| self.is_counted(peer))
-                .map(|peer| held(peer, index)),
-        );
+        let theirs = union(above.filter(|peer| self.is_counted(peer)).map(|peer| held(peer, index)));
         let mine = &mut self.holdings[index];
         let lost = mine.holds.intersection(&theirs);
         mine.holds = mine.holds.difference(&lost);
@@ -73,21 +67,14 @@ impl Node {
         let (me, incarnation) = (self.settings.me, self.incarnation);
         let mut offered = vec![BucketSet::EMPTY; self.holdings.len()];
         for peer in self.peers.values_mut() {
-            let Some((_, state)) = peer
-                .state
-                .as_ref()
-                .filter(|_| peer.is_member() && peer.is_current())
+            let Some((_, state)) = peer.state.as_ref().filter(|_| peer.is_member() && peer.is_current())
             else {
                 continue;
             };
             let mut newest = peer.accepted;
             for (holdings, offered) in state.holdings.iter().zip(&mut offered) {
                 let to_us = |release: &&Release| release.heir == me && release.incarnation == incarnation;
-                let new = holdings
-                    .released
-                    .iter()
-                    .filter(to_us)
-                    .filter(|release| release.id > peer.accepted);
+                let new = holdings.released.iter().filter(to_us).filter(|release| release.id > peer.accepted);
                 for release in new {
                     *offered = offered.union(&release.set);
                     newest = newest.max(release.id);
@@ -106,19 +93,12 @@ impl Node {
         let Some(table) = self.table.as_ref().filter(|_| self.serves()) else {
             return;
         };
-        let wanted = table
-            .share(index, self.settings.me)
-            .difference(&self.holdings[index].holds);
+        let wanted = table.share(index, self.settings.me).difference(&self.holdings[index].holds);
         if wanted.is_empty() {
             return;
         }
         let blocked = union(self.peers.values().map(|peer| self.blocked_by(peer, index)));
-        let ours = union(
-            self.holdings[index]
-                .released
-                .iter()
-                .map(|release| release.set.clone()),
-        );
+        let ours = union(self.holdings[index].released.iter().map(|release| release.set.clone()));
         self.hold(index, &wanted.difference(&blocked).difference(&ours));
     }
 
@@ -169,14 +149,10 @@ impl Node {
             return;
         };
         let mut releases = Vec::new();
-        for peer in self
-            .peers
-            .values()
-            .filter(|peer| peer.phase() == Some(Phase::Serving) && self.agrees(peer))
+        for peer in
+            self.peers.values().filter(|peer| peer.phase() == Some(Phase::Serving) && self.agrees(peer))
         {
-            let share = table
-                .share(index, peer.node)
-                .intersection(&self.holdings[index].holds);
+            let share = table.share(index, peer.node).intersection(&self.holdings[index].holds);
             if !share.is_empty() {
                 releases.push((peer.node, peer.incarnation(), share));
             }
@@ -188,12 +164,7 @@ impl Node {
             mine.holds = mine.holds.difference(&share);
             mine.departing = mine.departing.union(&share);
             self.release_id += 1;
-            mine.released.push(Release {
-                heir,
-                incarnation,
-                id: self.release_id,
-                set: share,
-            });
+            mine.released.push(Release { heir, incarnation, id: self.release_id, set: share });
         }
     }
 
@@ -234,10 +205,7 @@ impl Node {
     }
 
     fn announce(&mut self) {
-        let state = State {
-            holdings: self.holdings.clone(),
-            published: self.published.clone(),
-        };
+        let state = State { holdings: self.holdings.clone(), published: self.published.clone() };
         if state != self.announced {
             self.announced = state;
             self.state_version += 1;
@@ -246,31 +214,18 @@ impl Node {
     }
 
     pub(super) fn has_departing(&self) -> bool {
-        self.holdings
-            .iter()
-            .any(|holdings| !holdings.departing.is_empty())
+        self.holdings.iter().any(|holdings| !holdings.departing.is_empty())
     }
 }
 
 fn held(peer: &Peer, index: usize) -> BucketSet {
-    let holdings = peer
-        .state
-        .as_ref()
-        .and_then(|(_, state)| state.holdings.get(index));
+    let holdings = peer.state.as_ref().and_then(|(_, state)| state.holdings.get(index));
     holdings.map_or(BucketSet::EMPTY, |holdings| holdings.holds.clone())
 }
 
 fn released(peer: &Peer, index: usize) -> BucketSet {
-    let holdings = peer
-        .state
-        .as_ref()
-        .and_then(|(_, state)| state.holdings.get(index));
-    union(
-        holdings
-            .into_iter()
-            .flat_map(|holdings| &holdings.released)
-            .map(|release| release.set.clone()),
-    )
+    let holdings = peer.state.as_ref().and_then(|(_, state)| state.holdings.get(index));
+    union(holdings.into_iter().flat_map(|holdings| &holdings.released).map(|release| release.set.clone()))
 }
 
 fn union(sets: impl Iterator<Item = BucketSet>) -> BucketSet {
@@ -307,15 +262,7 @@ impl Scan {
             return Vec::new();
         };
         let before = std::mem::take(&mut self.empty);
-        self.empty = asked
-            .iter()
-            .zip(live)
-            .map(|(asked, live)| asked.difference(live))
-            .collect();
-        before
-            .iter()
-            .zip(&self.empty)
-            .map(|(before, now)| before.intersection(now))
-            .collect()
+        self.empty = asked.iter().zip(live).map(|(asked, live)| asked.difference(live)).collect();
+        before.iter().zip(&self.empty).map(|(before, now)| before.intersection(now)).collect()
     }
 }

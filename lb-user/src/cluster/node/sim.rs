@@ -131,10 +131,7 @@ impl Sim {
         let all: Vec<Priority> = self.hosts.iter().map(|host| host.priority).collect();
         let me = self.hosts[host].priority;
         let peers: Vec<Priority> = all.into_iter().filter(|peer| *peer != me).collect();
-        let timing = Timing {
-            period: MS * 20,
-            multiplier: 5,
-        };
+        let timing = Timing { period: MS * 20, multiplier: 5 };
         let settings = Settings {
             me,
             weight: 50,
@@ -175,9 +172,8 @@ impl Sim {
         let arrival = (0..self.arrivals.len()).min_by_key(|&index| self.arrivals[index].0);
         let due = |host: &Host| host.wake.max(host.paused_until);
         let live = |host: &Host| host.powered && host.agent.is_some();
-        let timer = (0..self.hosts.len())
-            .filter(|&h| live(&self.hosts[h]))
-            .min_by_key(|&h| due(&self.hosts[h]));
+        let timer =
+            (0..self.hosts.len()).filter(|&h| live(&self.hosts[h])).min_by_key(|&h| due(&self.hosts[h]));
         let arrival_at = arrival.map(|index| self.arrivals[index].0);
         let timer_at = timer.map(|host| due(&self.hosts[host]));
         let at = arrival_at.into_iter().chain(timer_at).min().unwrap_or(end);
@@ -213,10 +209,7 @@ impl Sim {
                 if host.powered && host.cable && answers {
                     let mac = [2, 0, 0, 0, 0, host.priority.number()];
                     let answer = match probe {
-                        Probe::Kernel => Answer::Kernel {
-                            node: host.priority,
-                            mac,
-                        },
+                        Probe::Kernel => Answer::Kernel { node: host.priority, mac },
                         Probe::Lease { .. } => Answer::Lease { mac },
                     };
                     let answer = Arrival::Answer { to: from, answer };
@@ -293,11 +286,7 @@ impl Sim {
     }
 
     fn drain_commands(&mut self, host: usize) {
-        while let Some(command) = self.hosts[host]
-            .agent
-            .as_mut()
-            .and_then(|(_, node)| node.next_command())
-        {
+        while let Some(command) = self.hosts[host].agent.as_mut().and_then(|(_, node)| node.next_command()) {
             self.carry_out(host, command);
         }
         if let Some((_, node)) = &self.hosts[host].agent {
@@ -329,29 +318,14 @@ impl Sim {
             Command::EndLease => self.hosts[host].lease = Time::default(),
             Command::Ask { node, probe } => {
                 let at = usize::from(node.number()) - 1;
-                self.send(
-                    host,
-                    at,
-                    Arrival::Question {
-                        from: host,
-                        at,
-                        probe,
-                    },
-                    true,
-                );
+                self.send(host, at, Arrival::Question { from: host, at, probe }, true);
             }
             Command::AskGateway => self.arrivals.push((now + MS, Arrival::Gateway { to: host })),
             Command::Scan => {
                 let set: BucketSet = Bucket::all()
                     .filter(|bucket| self.hosts[host].connections.contains(&bucket.index()))
                     .collect();
-                self.arrivals.push((
-                    now + MS * 5,
-                    Arrival::Scan {
-                        to: host,
-                        live: vec![set.clone(), set],
-                    },
-                ));
+                self.arrivals.push((now + MS * 5, Arrival::Scan { to: host, live: vec![set.clone(), set] }));
             }
             Command::Report(event) => {
                 self.note(host, event.sentence(|node| format!("arr{node}")));
@@ -370,9 +344,7 @@ impl Sim {
                 && (self.ignore_lease || host.lease > self.now)
                 && matches!(state, BucketState::Mine | BucketState::Arriving)
         };
-        (0..self.hosts.len())
-            .filter(|&host| accepts(&self.hosts[host]))
-            .collect()
+        (0..self.hosts.len()).filter(|&host| accepts(&self.hosts[host])).collect()
     }
 
     fn check_single_acceptor(&self) {
@@ -394,12 +366,7 @@ impl Sim {
         if self.now < self.parted_until {
             return;
         }
-        for (index, host) in self
-            .hosts
-            .iter()
-            .enumerate()
-            .filter(|(_, host)| host.powered && host.cable)
-        {
+        for (index, host) in self.hosts.iter().enumerate().filter(|(_, host)| host.powered && host.cable) {
             for &number in &host.connections {
                 let bucket = Bucket::new(number as u16).unwrap();
                 assert_ne!(
@@ -451,17 +418,10 @@ impl Sim {
                 .map(|it| (it.heir, it.id))
                 .collect();
             let owner = node.table.as_ref().and_then(|table_| {
-                table_
-                    .members
-                    .iter()
-                    .find(|member| table_.share(table, **member).contains(bucket))
+                table_.members.iter().find(|member| table_.share(table, **member).contains(bucket))
             });
-            let agrees: Vec<_> = node
-                .peers
-                .values()
-                .filter(|peer| node.agrees(peer))
-                .map(|peer| peer.node)
-                .collect();
+            let agrees: Vec<_> =
+                node.peers.values().filter(|peer| node.agrees(peer)).map(|peer| peer.node).collect();
             Some(format!(
                 "arr{} {:?} table {:?} holds {} departs {} released to {released:?}, owner {owner:?}, agrees {agrees:?}",
                 host.priority,
@@ -475,9 +435,7 @@ impl Sim {
     }
 
     fn count(&self, host: usize, state: BucketState) -> usize {
-        Bucket::all()
-            .filter(|bucket| self.hosts[host].tables[1].state(*bucket) == state)
-            .count()
+        Bucket::all().filter(|bucket| self.hosts[host].tables[1].state(*bucket) == state).count()
     }
 
     fn connect(&mut self, count: u64) {
@@ -553,16 +511,9 @@ fn a_dead_nodes_share_is_taken_over_within_the_suspect_time() {
     let mut sim = Sim::converged(2, 2);
     sim.power_off(1);
     sim.run(MS * 125);
-    assert_eq!(
-        sim.count(0, BucketState::Mine) + sim.count(0, BucketState::Arriving),
-        4096
-    );
+    assert_eq!(sim.count(0, BucketState::Mine) + sim.count(0, BucketState::Arriving), 4096);
     sim.run(Duration::from_secs(2));
-    assert_eq!(
-        sim.count(0, BucketState::Mine),
-        4096,
-        "dead: nothing of it can live on"
-    );
+    assert_eq!(sim.count(0, BucketState::Mine), 4096, "dead: nothing of it can live on");
 }
 
 #[test]
@@ -572,16 +523,10 @@ fn a_silent_agent_loses_its_share_but_not_its_connections() {
     sim.pause(0, Duration::from_secs(5));
     sim.run(MS * 4900);
     sim.check_complete();
-    assert!(
-        sim.count(1, BucketState::Arriving) >= 2048,
-        "its kernel answers: its connections may live"
-    );
+    assert!(sim.count(1, BucketState::Arriving) >= 2048, "its kernel answers: its connections may live");
     sim.run(Duration::from_secs(3));
     sim.check_complete();
-    assert_eq!(
-        sim.count(0, BucketState::Mine) + sim.count(0, BucketState::Arriving),
-        2048
-    );
+    assert_eq!(sim.count(0, BucketState::Mine) + sim.count(0, BucketState::Arriving), 2048);
 }
 
 #[test]
@@ -591,10 +536,7 @@ fn a_drained_node_keeps_its_connections_and_gets_its_share_back() {
     sim.order(1, Order::Drain);
     sim.run(MS * 100);
     sim.check_complete();
-    assert_eq!(
-        sim.count(1, BucketState::Mine) + sim.count(1, BucketState::Arriving),
-        0
-    );
+    assert_eq!(sim.count(1, BucketState::Mine) + sim.count(1, BucketState::Arriving), 0);
     sim.order(1, Order::Resume);
     sim.run(MS * 100);
     sim.check_complete();
@@ -624,16 +566,8 @@ fn a_stopping_node_hands_over_and_says_goodbye() {
     sim.run(MS * 30);
     sim.kill_agent(0);
     sim.run(MS * 30);
-    assert_eq!(
-        sim.count(1, BucketState::Mine),
-        4096,
-        "a node that left has no connections"
-    );
-    assert!(
-        sim.hosts[1]
-            .events
-            .contains(&Event::Left(Priority::new(1).unwrap()))
-    );
+    assert_eq!(sim.count(1, BucketState::Mine), 4096, "a node that left has no connections");
+    assert!(sim.hosts[1].events.contains(&Event::Left(Priority::new(1).unwrap())));
 }
 
 #[test]
@@ -677,9 +611,7 @@ fn without_the_lease_check_a_pause_makes_two_acceptors() {
     sim.pause(0, Duration::from_secs(1));
     sim.run(MS * 500);
     sim.ignore_lease = true;
-    let doubles = sample()
-        .filter(|(table, bucket)| sim.acceptors(*table, *bucket).len() > 1)
-        .count();
+    let doubles = sample().filter(|(table, bucket)| sim.acceptors(*table, *bucket).len() > 1).count();
     assert!(doubles > 0, "the check for two acceptors would not notice");
 }
 
@@ -713,13 +645,8 @@ fn no_fault_makes_two_acceptors_and_all_heal() {
 
 /// Seeds of one test run, or as many as the environment asks for.
 fn seeds() -> std::ops::Range<u64> {
-    let count = std::env::var("ROLLCALL_SIM_SEEDS")
-        .ok()
-        .and_then(|count| count.parse().ok());
-    let first = std::env::var("ROLLCALL_SIM_FIRST")
-        .ok()
-        .and_then(|first| first.parse().ok())
-        .unwrap_or(0);
+    let count = std::env::var("ROLLCALL_SIM_SEEDS").ok().and_then(|count| count.parse().ok());
+    let first = std::env::var("ROLLCALL_SIM_FIRST").ok().and_then(|first| first.parse().ok()).unwrap_or(0);
     first..first + count.unwrap_or(25)
 }
 
@@ -754,9 +681,7 @@ fn random_fault(sim: &mut Sim) {
         _ => {
             // Some of the connections end.
             let random = sim.random.next();
-            sim.hosts[host]
-                .connections
-                .retain(|bucket| (random >> (bucket % 60)) & 1 == 0);
+            sim.hosts[host].connections.retain(|bucket| (random >> (bucket % 60)) & 1 == 0);
         }
     }
 }

@@ -36,10 +36,7 @@ impl Node {
     /// The living node with the lowest priority number, among those that serve and share our facts.
     pub(super) fn default_host(&self) -> Option<Priority> {
         let me = self.serves().then_some(self.settings.me);
-        let peers = self
-            .peers
-            .values()
-            .filter(|peer| peer.is_member() && !self.differs(peer));
+        let peers = self.peers.values().filter(|peer| peer.is_member() && !self.differs(peer));
         peers.map(|peer| peer.node).chain(me).min()
     }
 
@@ -73,16 +70,10 @@ impl Node {
         if self.published.is_some() && self.published_for == members {
             return;
         }
-        let shares = (0..self.holdings.len())
-            .map(|index| self.shares(index, &members))
-            .collect();
+        let shares = (0..self.holdings.len()).map(|index| self.shares(index, &members)).collect();
         let nodes = members.iter().map(|member| member.node).collect();
         self.newest_epoch += 1;
-        let published = Published {
-            epoch: self.newest_epoch,
-            members: nodes,
-            shares,
-        };
+        let published = Published { epoch: self.newest_epoch, members: nodes, shares };
         self.published = Some(published.clone());
         self.published_for = members;
         self.follow(self.settings.me, published);
@@ -99,30 +90,17 @@ impl Node {
         let Some(published) = published.filter(concerns_us) else {
             return;
         };
-        let id = TableId {
-            epoch: published.epoch,
-            author: host.number(),
-        };
+        let id = TableId { epoch: published.epoch, author: host.number() };
         if id != self.table_id() && published.shares.len() == self.holdings.len() {
             self.follow(host, published);
         }
     }
 
     fn follow(&mut self, author: Priority, published: Published) {
-        let Published {
-            epoch,
-            members,
-            shares,
-        } = published;
+        let Published { epoch, members, shares } = published;
         self.newest_epoch = self.newest_epoch.max(epoch);
-        let id = TableId {
-            epoch,
-            author: author.number(),
-        };
-        self.report(Event::Converged {
-            table: id,
-            members: members.len(),
-        });
+        let id = TableId { epoch, author: author.number() };
+        self.report(Event::Converged { table: id, members: members.len() });
         self.table = Some(Table { id, members, shares });
         self.urgent = true;
     }
@@ -136,10 +114,7 @@ impl Node {
             leaving: self.draining || self.phase == Phase::Stopping,
         };
         let member = |peer: &Peer| {
-            let heartbeat = peer
-                .heartbeat
-                .as_ref()
-                .filter(|_| peer.is_member() && !self.differs(peer))?;
+            let heartbeat = peer.heartbeat.as_ref().filter(|_| peer.is_member() && !self.differs(peer))?;
             Some(Member {
                 node: peer.node,
                 incarnation: heartbeat.incarnation,
@@ -177,11 +152,7 @@ impl Node {
     fn claim_of(&self, index: usize, node: Priority) -> BucketSet {
         let ours = std::iter::once(self.holdings.get(index));
         let theirs = self.peers.values().filter(|peer| peer.is_member());
-        let theirs = theirs.map(|peer| {
-            peer.state
-                .as_ref()
-                .and_then(|(_, state)| state.holdings.get(index))
-        });
+        let theirs = theirs.map(|peer| peer.state.as_ref().and_then(|(_, state)| state.holdings.get(index)));
         let mut claim = if node == self.settings.me {
             self.holdings[index].holds.clone()
         } else {
@@ -208,10 +179,7 @@ fn weights(filtering: Filtering, members: &[Member]) -> Vec<u32> {
         |member| !member.leaving,
         |_| true,
     ];
-    let tier = tiers
-        .into_iter()
-        .find(|tier| members.iter().any(tier))
-        .unwrap_or(|_| true);
+    let tier = tiers.into_iter().find(|tier| members.iter().any(tier)).unwrap_or(|_| true);
     let first = members.iter().position(tier);
     let weight = |(index, member): (usize, &Member)| match filtering {
         Filtering::Multiple if tier(member) => u32::from(member.weight.max(1)),

@@ -19,13 +19,7 @@ fn heartbeat() -> Heartbeat {
         facts: 0xfac7,
         table: TableId { epoch: 12, author: 1 },
         state_version: 99,
-        peers: vec![PeerReport {
-            node,
-            alive: true,
-            incarnation: 3,
-            state_version: 41,
-            accepted: 8,
-        }],
+        peers: vec![PeerReport { node, alive: true, incarnation: 3, state_version: 41, accepted: 8 }],
     }
 }
 
@@ -33,9 +27,7 @@ fn set(seed: u16) -> BucketSet {
     match seed % 4 {
         0 => BucketSet::EMPTY,
         1 => BucketSet::FULL,
-        _ => (0..200)
-            .filter_map(|n: u16| Bucket::new(n.wrapping_mul(seed) % 4096))
-            .collect(),
+        _ => (0..200).filter_map(|n: u16| Bucket::new(n.wrapping_mul(seed) % 4096)).collect(),
     }
 }
 
@@ -44,12 +36,7 @@ fn state(seed: u16) -> State {
     let holdings = |seed| Holdings {
         holds: set(seed),
         departing: set(seed + 1),
-        released: vec![Release {
-            heir: node(3),
-            incarnation: 2,
-            id: 9,
-            set: set(seed + 2),
-        }],
+        released: vec![Release { heir: node(3), incarnation: 2, id: 9, set: set(seed + 2) }],
     };
     State {
         holdings: vec![holdings(seed), holdings(seed + 1)],
@@ -68,11 +55,7 @@ fn a_heartbeat_survives_its_bytes() {
     message.encode(&mut bytes);
     assert_eq!(Message::decode(&bytes), Ok(message));
     for end in 0..bytes.len() {
-        assert!(
-            Message::decode(&bytes[..end]).is_err(),
-            "accepted {end} of {} bytes",
-            bytes.len()
-        );
+        assert!(Message::decode(&bytes[..end]).is_err(), "accepted {end} of {} bytes", bytes.len());
     }
     bytes.push(0);
     assert_eq!(Message::decode(&bytes), Err(Malformed::Trailing));
@@ -80,12 +63,8 @@ fn a_heartbeat_survives_its_bytes() {
 
 #[test]
 fn a_heartbeat_to_the_largest_cluster_fits_one_datagram() {
-    let peers = (1..=64)
-        .map(|n| PeerReport {
-            node: Priority::new(n).unwrap(),
-            ..heartbeat().peers[0]
-        })
-        .collect();
+    let peers =
+        (1..=64).map(|n| PeerReport { node: Priority::new(n).unwrap(), ..heartbeat().peers[0] }).collect();
     let mut bytes = Vec::new();
     Message::Heartbeat(Box::new(Heartbeat { peers, ..heartbeat() })).encode(&mut bytes);
     assert!(bytes.len() + HEADER + 24 + 16 <= 1400, "{} bytes", bytes.len());
@@ -94,13 +73,7 @@ fn a_heartbeat_to_the_largest_cluster_fits_one_datagram() {
 #[test]
 fn another_version_is_named() {
     let node = Priority::new(1).unwrap();
-    let mut bytes = Header {
-        sender: node,
-        receiver: node,
-        session: [1; 16],
-        seq: 1,
-    }
-    .encode();
+    let mut bytes = Header { sender: node, receiver: node, session: [1; 16], seq: 1 }.encode();
     assert!(Header::decode(&bytes).is_ok());
     bytes[4] = 9;
     assert_eq!(Header::decode(&bytes), Err(Malformed::Version(9)));

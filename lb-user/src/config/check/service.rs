@@ -25,14 +25,10 @@ pub(super) fn service(
 ) -> Option<(Vec<Site>, Vec<Farm>)> {
     let (exchange_site, exchange_farm) = raw.exchange.iter().map(|table| expand(table.get_ref())).unzip();
     let (exchange_site, exchange_farm): (Vec<SiteTable>, Vec<FarmTable>) = (exchange_site, exchange_farm);
-    let raw_sites: Vec<&SiteTable> = exchange_site
-        .iter()
-        .chain(raw.site.iter().map(Spanned::get_ref))
-        .collect();
-    let raw_farms: Vec<&FarmTable> = exchange_farm
-        .iter()
-        .chain(raw.farm.iter().map(Spanned::get_ref))
-        .collect();
+    let raw_sites: Vec<&SiteTable> =
+        exchange_site.iter().chain(raw.site.iter().map(Spanned::get_ref)).collect();
+    let raw_farms: Vec<&FarmTable> =
+        exchange_farm.iter().chain(raw.farm.iter().map(Spanned::get_ref)).collect();
     let sites = sites(&raw_sites, &raw_farms, ips, rules, problems);
     let farms = farms(&raw_farms, &raw_sites, problems);
     Some((sites?, farms?))
@@ -75,20 +71,9 @@ fn sites(
         }
         for name in &table.names {
             let key = format!("{}:{}", name.get_ref(), table.port.get_ref());
-            problems.unique(
-                &mut taken,
-                key,
-                "another site",
-                Place {
-                    what: "the name",
-                    span: name.span(),
-                },
-            );
+            problems.unique(&mut taken, key, "another site", Place { what: "the name", span: name.span() });
         }
-        if !farms
-            .iter()
-            .any(|farm| farm.name.get_ref() == table.farm.get_ref())
-        {
+        if !farms.iter().any(|farm| farm.name.get_ref() == table.farm.get_ref()) {
             let text = format!("no [[farm]] is named \"{}\"", table.farm.get_ref());
             problems.add(Problem::at(table.farm.span(), text));
         }
@@ -117,11 +102,7 @@ fn admitted(port: u16, site: &SiteTable, rules: &[PortRule], problems: &mut Prob
         Some(_) => format!("the site's port {port} is in a rule with filtering = \"disabled\""),
         None => format!("no rule lets the site's port {port} through"),
     };
-    let span = if site.port.span().is_empty() {
-        site.certificate.span()
-    } else {
-        site.port.span()
-    };
+    let span = if site.port.span().is_empty() { site.certificate.span() } else { site.port.span() };
     problems.add(Problem::at(span, text).hint(format!("[[rule]] with ports = {port}")));
 }
 
@@ -150,10 +131,7 @@ fn host_name(text: &str) -> Option<String> {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    let address = text
-        .rsplit('.')
-        .next()
-        .is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    let address = text.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
     (text.len() <= 253 && text.split('.').all(label) && !address).then(|| text.to_owned())
 }
 
@@ -173,10 +151,7 @@ fn farms(raw: &[&FarmTable], sites: &[&SiteTable], problems: &mut Problems) -> O
     let mut farms = Vec::new();
     for table in raw {
         let name = table.name.get_ref();
-        let place = Place {
-            what: "the name",
-            span: table.name.span(),
-        };
+        let place = Place { what: "the name", span: table.name.span() };
         problems.unique(&mut names, name.clone(), "another farm", place);
         farms.extend(farm(table, sites, problems));
     }
@@ -187,26 +162,15 @@ fn farm(raw: &FarmTable, sites: &[&SiteTable], problems: &mut Problems) -> Optio
     let name = raw.name.get_ref();
     let site = sites.iter().find(|site| site.farm.get_ref() == name);
     if site.is_none() {
-        problems.add(Problem::at(
-            raw.name.span(),
-            format!("no site uses the farm \"{name}\""),
-        ));
+        problems.add(Problem::at(raw.name.span(), format!("no site uses the farm \"{name}\"")));
     }
     let first_name = site.and_then(|site| site.names.first()).map(Spanned::get_ref);
     let servers = servers(raw, problems);
     let verify = verify(raw, problems);
     let health = health(&raw.health, first_name, problems);
     let second = Duration::from_secs(1);
-    let response_timeout = problems.time(
-        "response_timeout",
-        &raw.response_timeout,
-        second..=second * 86_400,
-    );
-    let connect_timeout = problems.time(
-        "connect_timeout",
-        &raw.connect_timeout,
-        second / 10..=second * 300,
-    );
+    let response_timeout = problems.time("response_timeout", &raw.response_timeout, second..=second * 86_400);
+    let connect_timeout = problems.time("connect_timeout", &raw.connect_timeout, second / 10..=second * 300);
     Some(Farm {
         name: name.clone(),
         servers: servers?,
@@ -219,10 +183,7 @@ fn farm(raw: &FarmTable, sites: &[&SiteTable], problems: &mut Problems) -> Optio
 
 fn servers(raw: &FarmTable, problems: &mut Problems) -> Option<Vec<Server>> {
     if raw.servers.is_empty() {
-        let problem = Problem::at(
-            raw.name.span(),
-            "`servers` is empty: a farm needs at least one server",
-        );
+        let problem = Problem::at(raw.name.span(), "`servers` is empty: a farm needs at least one server");
         problems.add(problem.hint("servers = [\"10.0.0.36\", \"10.0.0.37\"]"));
     }
     let (mut names, mut addresses) = (BTreeMap::new(), BTreeMap::new());
@@ -231,16 +192,8 @@ fn servers(raw: &FarmTable, problems: &mut Problems) -> Option<Vec<Server>> {
         let Some(server) = problems.require(server(entry.get_ref()), || not_a_server(entry)) else {
             continue;
         };
-        let place = |what| Place {
-            what,
-            span: entry.span(),
-        };
-        problems.unique(
-            &mut names,
-            server.name.clone(),
-            "another server",
-            place("the name"),
-        );
+        let place = |what| Place { what, span: entry.span() };
+        problems.unique(&mut names, server.name.clone(), "another server", place("the name"));
         problems.unique(&mut addresses, server.address, "another server", place("address"));
         servers.push(server);
     }

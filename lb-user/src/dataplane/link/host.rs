@@ -59,12 +59,8 @@ impl Record {
     pub(super) fn write(&self, run_dir: &Path) -> io::Result<()> {
         fs::create_dir_all(run_dir)?;
         let (path, draft) = (run_dir.join(RECORD), run_dir.join(format!("{RECORD}.new")));
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&draft)?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         file.write_all(&serde_json::to_vec(self)?)?;
         fs::rename(draft, path)
     }
@@ -84,9 +80,7 @@ impl Record {
         let quiet = quiet(foreign)?;
         for interface in interfaces()? {
             self.plan(&interface, "arp_announce", 2, |value| value >= 2)?;
-            self.plan(&interface, "arp_ignore", quiet, |value| {
-                matches!(value, 1 | 2 | 8) || value == quiet
-            })?;
+            self.plan(&interface, "arp_ignore", quiet, |value| matches!(value, 1 | 2 | 8) || value == quiet)?;
         }
         Ok(())
     }
@@ -109,21 +103,14 @@ impl Record {
         // The kernel goes by the larger of the interface's own value and that of `all`.
         let effective = was.max(read("all", name)?.unwrap_or(0));
         if !enough(effective) {
-            self.settings.push(Setting {
-                interface: interface.to_owned(),
-                name: name.to_owned(),
-                was,
-                set,
-            });
+            self.settings.push(Setting { interface: interface.to_owned(), name: name.to_owned(), was, set });
         }
         Ok(())
     }
 
     /// Makes the planned changes.
     pub(super) fn apply_settings(&self) -> Result<(), SettingError> {
-        self.settings
-            .iter()
-            .try_for_each(|setting| write(&setting.interface, &setting.name, setting.set))
+        self.settings.iter().try_for_each(|setting| write(&setting.interface, &setting.name, setting.set))
     }
 
     /// Puts back what is still as this record set it; what somebody else changed since is theirs. Goes on after a failure
@@ -142,24 +129,13 @@ impl Record {
 
     /// Interfaces that came while `default` was changed were born with the changed value.
     fn inherited(&self) -> Vec<Setting> {
-        let defaults = self
-            .settings
-            .iter()
-            .filter(|setting| setting.interface == "default");
+        let defaults = self.settings.iter().filter(|setting| setting.interface == "default");
         let heirs = defaults.flat_map(|default| {
             let known = |interface: &String| {
-                self.settings
-                    .iter()
-                    .any(|known| known.name == default.name && known.interface == *interface)
+                self.settings.iter().any(|known| known.name == default.name && known.interface == *interface)
             };
-            let names = interfaces()
-                .unwrap_or_default()
-                .into_iter()
-                .filter(move |name| !known(name));
-            names.map(|interface| Setting {
-                interface,
-                ..default.clone()
-            })
+            let names = interfaces().unwrap_or_default().into_iter().filter(move |name| !known(name));
+            names.map(|interface| Setting { interface, ..default.clone() })
         });
         heirs.collect()
     }
@@ -178,9 +154,7 @@ pub struct SettingError {
 /// count as ordinary ones (confirm_addr_indev), or a cluster IP has a wider scope, only 1 helps: it answers on each interface
 /// for that interface's own addresses.
 fn quiet(foreign: bool) -> Result<u32, SettingError> {
-    let exposed = ["all", "lo"]
-        .into_iter()
-        .map(|interface| read(interface, "route_localnet"));
+    let exposed = ["all", "lo"].into_iter().map(|interface| read(interface, "route_localnet"));
     let exposed = exposed.collect::<Result<Vec<_>, _>>()?.contains(&Some(1));
     Ok(if exposed || foreign { 1 } else { 3 })
 }
@@ -188,10 +162,7 @@ fn quiet(foreign: bool) -> Result<u32, SettingError> {
 /// Every interface with settings, and `default`; not `all`, whose change could not be told apart from theirs, nor `lo`, on
 /// which nobody asks.
 fn interfaces() -> Result<Vec<String>, SettingError> {
-    let failed = |source| SettingError {
-        path: SETTINGS.into(),
-        source,
-    };
+    let failed = |source| SettingError { path: SETTINGS.into(), source };
     let mut names: Vec<String> = fs::read_dir(SETTINGS)
         .map_err(failed)?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
@@ -215,10 +186,7 @@ fn read(interface: &str, name: &str) -> Result<Option<u32>, SettingError> {
 fn write(interface: &str, name: &str, value: u32) -> Result<(), SettingError> {
     let path = Path::new(SETTINGS).join(interface).join(name);
     // Not `fs::write`, which would make a missing file.
-    let written = fs::OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .and_then(|mut file| write!(file, "{value}"));
+    let written = fs::OpenOptions::new().write(true).open(&path).and_then(|mut file| write!(file, "{value}"));
     match written {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         written => written.map_err(|source| SettingError { path, source }),

@@ -38,21 +38,13 @@ impl Interface {
         let mut netlink = Netlink::open()?;
         let links = netlink.links()?;
         let Some(link) = links.iter().find(|link| name_of(link) == Some(name)) else {
-            let mut known: Vec<&str> = links
-                .iter()
-                .filter_map(name_of)
-                .filter(|name| *name != "lo")
-                .collect();
+            let mut known: Vec<&str> =
+                links.iter().filter_map(name_of).filter(|name| *name != "lo").collect();
             known.sort_unstable();
-            return Err(InspectError::Missing {
-                name: name.to_owned(),
-                known: known.join(", "),
-            });
+            return Err(InspectError::Missing { name: name.to_owned(), known: known.join(", ") });
         };
         let Some(mac) = mac_of(link) else {
-            return Err(InspectError::NotEthernet {
-                name: name.to_owned(),
-            });
+            return Err(InspectError::NotEthernet { name: name.to_owned() });
         };
         let index = link.header.index;
         let addresses = netlink.addresses()?;
@@ -66,10 +58,7 @@ impl Interface {
             up: flags.contains(LinkFlags::Up),
             carrier: flags.contains(LinkFlags::LowerUp),
             kind: kind_of(link),
-            gateway: netlink
-                .routes()?
-                .iter()
-                .find_map(|route| gateway_of(route, index)),
+            gateway: netlink.routes()?.iter().find_map(|route| gateway_of(route, index)),
             netns: network_namespace()?,
         })
     }
@@ -121,11 +110,7 @@ impl InspectError {
 
 fn name_of(link: &LinkMessage) -> Option<&str> {
     link.attributes.iter().find_map(|attribute| {
-        if let LinkAttribute::IfName(name) = attribute {
-            Some(name.as_str())
-        } else {
-            None
-        }
+        if let LinkAttribute::IfName(name) = attribute { Some(name.as_str()) } else { None }
     })
 }
 
@@ -133,34 +118,17 @@ fn name_of(link: &LinkMessage) -> Option<&str> {
 fn mac_of(link: &LinkMessage) -> Option<[u8; 6]> {
     (link.header.link_layer_type == LinkLayerType::Ether).then_some(())?;
     link.attributes.iter().find_map(|attribute| {
-        if let LinkAttribute::Address(mac) = attribute {
-            mac.as_slice().try_into().ok()
-        } else {
-            None
-        }
+        if let LinkAttribute::Address(mac) = attribute { mac.as_slice().try_into().ok() } else { None }
     })
 }
 
 fn kind_of(link: &LinkMessage) -> Option<String> {
     let info = link.attributes.iter().find_map(|attribute| {
-        if let LinkAttribute::LinkInfo(info) = attribute {
-            Some(info)
-        } else {
-            None
-        }
+        if let LinkAttribute::LinkInfo(info) = attribute { Some(info) } else { None }
     })?;
-    let kind = info.iter().find_map(|info| {
-        if let LinkInfo::Kind(kind) = info {
-            Some(kind)
-        } else {
-            None
-        }
-    })?;
-    Some(if let InfoKind::Other(kind) = kind {
-        kind.clone()
-    } else {
-        kind.to_string()
-    })
+    let kind =
+        info.iter().find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind) } else { None })?;
+    Some(if let InfoKind::Other(kind) = kind { kind.clone() } else { kind.to_string() })
 }
 
 fn gateway_of(route: &RouteMessage, interface: u32) -> Option<Ipv4Addr> {

@@ -55,13 +55,11 @@ impl Netlink {
         let answers = self.request(request, NLM_F_DUMP)?;
         Ok(answers
             .into_iter()
-            .filter_map(|answer| {
-                if let RouteNetlinkMessage::NewLink(link) = answer {
-                    Some(link)
-                } else {
-                    None
-                }
-            })
+            .filter_map(
+                |answer| {
+                    if let RouteNetlinkMessage::NewLink(link) = answer { Some(link) } else { None }
+                },
+            )
             .collect())
     }
 
@@ -72,13 +70,11 @@ impl Netlink {
         let answers = self.request(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP)?;
         Ok(answers
             .into_iter()
-            .filter_map(|answer| {
-                if let RouteNetlinkMessage::NewRoute(route) = answer {
-                    Some(route)
-                } else {
-                    None
-                }
-            })
+            .filter_map(
+                |answer| {
+                    if let RouteNetlinkMessage::NewRoute(route) = answer { Some(route) } else { None }
+                },
+            )
             .collect())
     }
 
@@ -103,10 +99,7 @@ impl Netlink {
     /// names none, and the kernel can be told not to answer ARP for it without silencing the operator's other addresses.
     pub(super) fn add_to_loopback(&mut self, address: Ipv4Addr) -> io::Result<()> {
         let message = RouteNetlinkMessage::NewAddress(loopback(address));
-        tolerate(
-            self.request(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL),
-            io::ErrorKind::AlreadyExists,
-        )
+        tolerate(self.request(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL), io::ErrorKind::AlreadyExists)
     }
 
     /// Takes `address` from the loopback interface.
@@ -131,10 +124,7 @@ impl Netlink {
     /// permanent`, dev_mc_add), unlike a socket's membership.
     pub(super) fn hear(&mut self, interface: u32, mac: [u8; 6]) -> io::Result<()> {
         let message = RouteNetlinkMessage::NewNeighbour(filter_entry(interface, mac));
-        tolerate(
-            self.request(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL),
-            io::ErrorKind::AlreadyExists,
-        )
+        tolerate(self.request(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL), io::ErrorKind::AlreadyExists)
     }
 
     /// Takes the entry away.
@@ -184,18 +174,10 @@ impl Netlink {
 
 /// The first message and those after it. Messages are aligned to 4 bytes (NLMSG_ALIGN).
 fn split(bytes: &[u8]) -> io::Result<(&[u8], &[u8])> {
-    let length = bytes
-        .first_chunk()
-        .map_or(0, |length| u32::from_ne_bytes(*length));
+    let length = bytes.first_chunk().map_or(0, |length| u32::from_ne_bytes(*length));
     let length = usize::try_from(length).unwrap_or(usize::MAX);
-    let message = bytes
-        .get(..length)
-        .filter(|_| length >= 16)
-        .ok_or(io::ErrorKind::InvalidData)?;
-    Ok((
-        message,
-        bytes.get(length.next_multiple_of(4)..).unwrap_or_default(),
-    ))
+    let message = bytes.get(..length).filter(|_| length >= 16).ok_or(io::ErrorKind::InvalidData)?;
+    Ok((message, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
 }
 
 fn tolerate(result: io::Result<Vec<RouteNetlinkMessage>>, harmless: io::ErrorKind) -> io::Result<()> {
@@ -208,11 +190,7 @@ fn tolerate(result: io::Result<Vec<RouteNetlinkMessage>>, harmless: io::ErrorKin
 
 fn host_address(message: &AddressMessage) -> Option<HostAddress> {
     let local = message.attributes.iter().find_map(|attribute| {
-        if let AddressAttribute::Local(IpAddr::V4(address)) = attribute {
-            Some(*address)
-        } else {
-            None
-        }
+        if let AddressAttribute::Local(IpAddr::V4(address)) = attribute { Some(*address) } else { None }
     })?;
     Some(HostAddress {
         interface: message.header.index,
@@ -239,8 +217,6 @@ fn filter_entry(interface: u32, mac: [u8; 6]) -> NeighbourMessage {
     message.header.ifindex = interface;
     message.header.state = NeighbourState::Permanent;
     message.header.flags = NeighbourFlags::Own;
-    message
-        .attributes
-        .push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
     message
 }

@@ -72,24 +72,12 @@ fn what_the_operator_had_set_up_before_stays_after() {
     in_namespace(|config| {
         ip("address add 192.168.50.8/32 dev lo");
         Command::new("bridge")
-            .args([
-                "fdb",
-                "add",
-                "03:bf:c0:a8:32:08",
-                "dev",
-                "nic",
-                "self",
-                "permanent",
-            ])
+            .args(["fdb", "add", "03:bf:c0:a8:32:08", "dev", "nic", "self", "permanent"])
             .status()
             .unwrap();
         let before = host();
         let link = Link::setup(config, &interface(), MAC).unwrap();
-        assert_eq!(
-            setting("nic", "arp_ignore"),
-            "1",
-            "an address of wider scope needs more"
-        );
+        assert_eq!(setting("nic", "arp_ignore"), "1", "an address of wider scope needs more");
         link.teardown().unwrap();
         assert_eq!(host(), before);
     });
@@ -112,12 +100,7 @@ fn a_cluster_ip_that_is_an_ordinary_address_is_refused() {
         let before = host();
         let error = Link::setup(config, &interface(), MAC).unwrap_err();
         assert!(matches!(error, LinkError::Ordinary { .. }), "{error}");
-        assert!(
-            error
-                .to_string()
-                .contains("192.168.50.8 is an address of interface nic"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("192.168.50.8 is an address of interface nic"), "{error}");
         assert_eq!(host(), before);
     });
 }
@@ -149,11 +132,7 @@ fn the_kernel_answers_nobody_for_the_cluster_ip_but_still_for_other_addresses() 
 fn preflight_tells_what_is_wrong_with_interface_and_network() {
     type Spoil = fn(&mut Config);
     let cases: [(Spoil, &str, bool); 5] = [
-        (
-            |config| config.local.interface = "eth7".into(),
-            "there is no interface eth7; hint:",
-            true,
-        ),
+        (|config| config.local.interface = "eth7".into(), "there is no interface eth7; hint:", true),
         (
             |config| config.cluster.nodes[0].address = [192, 168, 50, 9].into(),
             "interface nic has 192.168.50.6, not",
@@ -170,11 +149,7 @@ fn preflight_tells_what_is_wrong_with_interface_and_network() {
             "answers for cluster IP 192.168.50.8; hint:",
             false,
         ),
-        (
-            |_| drop(ip("link set nic down")),
-            "interface nic is down; hint: ip link set nic up",
-            false,
-        ),
+        (|_| drop(ip("link set nic down")), "interface nic is down; hint: ip link set nic up", false),
     ];
     in_namespace(move |config| {
         assert_eq!(preflight::check(config, MAC, false).unwrap(), interface());
@@ -196,14 +171,8 @@ fn a_fellow_nodes_answer_is_no_obstacle_and_a_taken_port_is() {
         assert!(preflight::check(config, fellow, false).is_ok());
         let _taken = std::net::UdpSocket::bind("0.0.0.0:7644").unwrap();
         let errors = preflight::check(config, fellow, false).unwrap_err().to_string();
-        assert!(
-            errors.contains("UDP port 7644 of 192.168.50.6 is taken by another program"),
-            "{errors}"
-        );
-        assert!(
-            preflight::check(config, fellow, true).is_ok(),
-            "the earlier agent's own"
-        );
+        assert!(errors.contains("UDP port 7644 of 192.168.50.6 is taken by another program"), "{errors}");
+        assert!(preflight::check(config, fellow, true).is_ok(), "the earlier agent's own");
     });
 }
 
@@ -213,10 +182,7 @@ fn an_interface_is_told_as_it_is() {
         ip("route add default via 192.168.50.1");
         let nic = interface();
         assert_eq!(nic.addresses, [(Ipv4Addr::new(192, 168, 50, 6), 24)]);
-        assert_eq!(
-            (nic.kind.as_deref(), nic.up, nic.carrier),
-            (Some("veth"), true, true)
-        );
+        assert_eq!((nic.kind.as_deref(), nic.up, nic.carrier), (Some("veth"), true, true));
         assert_eq!(nic.gateway, Some(Ipv4Addr::new(192, 168, 50, 1)));
         let error = Interface::inspect("eth7").unwrap_err();
         assert!(matches!(error, InspectError::Missing { .. }));
@@ -290,38 +256,23 @@ fn host() -> BTreeMap<String, String> {
             host.insert(format!("{interface}/{name}"), setting(interface, name));
         }
     }
-    for command in [
-        "-o address show dev lo",
-        "-o address show dev nic",
-        "maddress show dev nic",
-    ] {
+    for command in ["-o address show dev lo", "-o address show dev nic", "maddress show dev nic"] {
         host.insert(command.to_owned(), ip(command));
     }
     host
 }
 
 fn setting(interface: &str, name: &str) -> String {
-    fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{interface}/{name}"))
-        .unwrap()
-        .trim()
-        .to_owned()
+    fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{interface}/{name}")).unwrap().trim().to_owned()
 }
 
 fn set(interface: &str, name: &str, value: u32) {
-    fs::write(
-        format!("/proc/sys/net/ipv4/conf/{interface}/{name}"),
-        value.to_string(),
-    )
-    .unwrap();
+    fs::write(format!("/proc/sys/net/ipv4/conf/{interface}/{name}"), value.to_string()).unwrap();
 }
 
 fn ip(arguments: &str) -> String {
     let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
-    assert!(
-        output.status.success(),
-        "ip {arguments}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
     // Lifetimes count down and say nothing about what was set up.
     String::from_utf8(output.stdout).unwrap()
 }
