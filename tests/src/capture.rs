@@ -2,8 +2,7 @@
 //! two nodes answered.
 //!
 //! It listens below IP, on frames as they arrive, so it sees what XDP transmits and what kernels send alike. Flows are client
-//! address, client port and cluster port; where a client uses a port again, a SYN-ACK that acknowledges another SYN begins the
-//! flow's next life.
+//! address, client port and cluster port; the lab's clients use no port twice.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -91,18 +90,10 @@ impl Voice {
     }
 }
 
-/// From one SYN to the next in a flow.
-#[derive(Clone, Debug)]
-struct Life {
-    /// What its SYN-ACK acknowledges; `None` until one was seen.
-    acknowledged: Option<u32>,
-    voices: Vec<Voice>,
-}
-
 /// Everything that was answered.
 #[derive(Clone, Debug, Default)]
 pub struct Flows {
-    by: BTreeMap<Flow, Vec<Life>>,
+    by: BTreeMap<Flow, Vec<Voice>>,
     /// Frames seen.
     pub frames: u64,
 }
@@ -130,16 +121,10 @@ impl Flows {
         self.by.is_empty()
     }
 
-    /// The MAC address of the node that answered a client's port on the cluster's port 443, last before `until`.
-    ///
-    /// Frames bear the time when they were read here, a little after the client had them; so the first is taken where none
-    /// seems early enough.
-    pub fn answered_by(&self, client: SocketAddrV4, until: Time) -> Option<[u8; 6]> {
-        let lives = self.by.get(&(client, 443))?;
-        let mut voices = lives.iter().filter_map(|life| life.voices.first());
-        let first = voices.next()?;
-        let later = voices.filter(|voice| voice.first <= until);
-        Some(later.fold(first, |_, voice| voice).mac)
+    /// The MAC address of the node that first answered a client's port on the cluster's port 443.
+    pub fn answered_by(&self, client: SocketAddrV4) -> Option<[u8; 6]> {
+        let voices = self.by.get(&(client, 443))?;
+        voices.first().map(|voice| voice.mac)
     }
 
     /// Flows that more than one node answered, by SYN-ACK, data or reset.
@@ -148,20 +133,19 @@ impl Flows {
     /// for a time-out. What the node's own kernel still sends on such a connection after its return meets a client that has
     /// closed it. `gone` names the nodes that the caller took away.
     pub fn answered_twice(&self, gone: &[Gone]) -> Vec<String> {
-        self.lives()
-            .filter(|(_, life)| life.voices.len() > 1 && !is_orphan_reset(&life.voices, gone))
-            .map(|((client, port), life)| describe(client, port, &life.voices))
+        self.by_several()
+            .filter(|(_, voices)| !is_orphan_reset(voices, gone))
+            .map(|((client, port), voices)| describe(*client, *port, voices))
             .collect()
-    }
-
-    fn lives(&self) -> impl Iterator<Item = (Flow, &Life)> {
-        self.by.iter().flat_map(|(flow, lives)| lives.iter().map(|life| (*flow, life)))
     }
 
     /// How many flows of a node that is gone were reset by another.
     pub fn orphans_reset(&self, gone: &[Gone]) -> usize {
-        let lives = self.lives().filter(|(_, life)| life.voices.len() > 1);
-        lives.filter(|(_, life)| is_orphan_reset(&life.voices, gone)).count()
+        self.by_several().filter(|(_, voices)| is_orphan_reset(voices, gone)).count()
+    }
+
+    fn by_several(&self) -> impl Iterator<Item = (&Flow, &Vec<Voice>)> {
+        self.by.iter().filter(|(_, voices)| voices.len() > 1)
     }
 
     /// Attempts that were answered but not captured: what this capture missed. A measure of its own honesty.
@@ -172,38 +156,22 @@ impl Flows {
 
     /// Takes one frame in.
     pub fn hear(&mut self, frame: &[u8], now: Time) {
-        let Some((flow, voice, acknowledged)) = parse(frame, now) else {
+        let Some((flow, voice)) = parse(frame, now) else {
             return;
         };
         self.frames += 1;
         if voice.syn_acks + voice.data + voice.resets == 0 {
             return;
         }
-        let lives = self.by.entry(flow).or_default();
-        let acknowledged = (voice.syn_acks > 0).then_some(acknowledged);
-        let life = match lives.last_mut() {
-            Some(life) if life.goes_on(acknowledged) => life,
-            _ => lives.push_mut(Life { acknowledged, voices: Vec::new() }),
-        };
-        life.acknowledged = life.acknowledged.or(acknowledged);
-        match life.voices.iter_mut().find(|known| known.mac == voice.mac) {
-            None => life.voices.push(voice),
+        let voices = self.by.entry(flow).or_default();
+        match voices.iter_mut().find(|known| known.mac == voice.mac) {
+            None => voices.push(voice),
             Some(known) => {
                 known.last = now;
                 known.syn_acks += voice.syn_acks;
                 known.data += voice.data;
                 known.resets += voice.resets;
             }
-        }
-    }
-}
-
-impl Life {
-    /// Whether a frame belongs to this life; `acknowledged` is what it acknowledges if it is a SYN-ACK.
-    fn goes_on(&self, acknowledged: Option<u32>) -> bool {
-        match (self.acknowledged, acknowledged) {
-            (Some(known), Some(new)) => known == new,
-            (_, None) | (None, Some(_)) => true,
         }
     }
 }
@@ -215,7 +183,7 @@ fn is_orphan_reset(voices: &[Voice], gone: &[Gone]) -> bool {
         let ([_], [heir]) = (&dead[..], &others[..]) else {
             return false;
         };
-        heir.only_resets() && heir.first > gone.from && gone.until.is_none_or(|until| heir.last < until)
+        heir.only_resets() && heir.first > gone.from && gone.until.is_none_or(|until| heir.first < until)
     })
 }
 
@@ -267,8 +235,8 @@ fn listen(socket: &Socket, stop: &AtomicBool, flows: &Mutex<Flows>) -> Result<()
     }
 }
 
-/// The flow of a frame, what it says, and what it acknowledges.
-fn parse(frame: &[u8], now: Time) -> Option<(Flow, Voice, u32)> {
+/// The flow of a frame, and what it says.
+fn parse(frame: &[u8], now: Time) -> Option<(Flow, Voice)> {
     let (ethernet, rest) = Ethernet2Header::from_slice(frame).ok()?;
     let (ip, rest) = Ipv4Header::from_slice(rest).ok()?;
     let (tcp, _) = TcpHeader::from_slice(rest).ok()?;
@@ -284,7 +252,7 @@ fn parse(frame: &[u8], now: Time) -> Option<(Flow, Voice, u32)> {
         data: is(!tcp.rst && !tcp.syn && (payload > 0 || tcp.fin)),
         resets: is(tcp.rst),
     };
-    Some(((client, tcp.source_port), voice, tcp.acknowledgment_number))
+    Some(((client, tcp.source_port), voice))
 }
 
 /// Passes the headers of frames whose IPv4 source is the cluster IP, and nothing else.
@@ -305,8 +273,6 @@ mod tests {
     #[derive(Clone, Copy)]
     enum Says {
         SynAck,
-        /// To another SYN.
-        SynAckAgain,
         Data,
         Ack,
         Reset,
@@ -317,7 +283,6 @@ mod tests {
         let tcp = ip.tcp(443, 5000, 1, 100);
         let (tcp, payload): (_, &[u8]) = match says {
             Says::SynAck => (tcp.syn().ack(1), b""),
-            Says::SynAckAgain => (tcp.syn().ack(2), b""),
             Says::Data => (tcp.ack(1), b"data"),
             Says::Ack => (tcp.ack(1), b""),
             Says::Reset => (tcp.rst(), b""),
@@ -368,18 +333,9 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_used_again_may_lead_to_another_node() {
-        let flows = heard(&[(A, Says::SynAck), (A, Says::Data), (B, Says::SynAckAgain), (B, Says::Data)]);
-        assert_eq!(flows.answered_twice(&[]), Vec::<String>::new());
-        let client = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 70), 5000);
-        assert_eq!(flows.answered_by(client, Time::from_nanos(2)), Some(A));
-        assert_eq!(flows.answered_by(client, Time::from_nanos(9)), Some(B));
-    }
-
-    #[test]
     fn who_answered_first_is_known() {
         let flows = heard(&[(B, Says::SynAck), (A, Says::Reset)]);
         let client = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 70), 5000);
-        assert_eq!(flows.answered_by(client, Time::from_nanos(9)), Some(B));
+        assert_eq!(flows.answered_by(client), Some(B));
     }
 }

@@ -5,14 +5,15 @@ use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
 use socket2::{Domain, Socket, Type};
 
-use crate::lab::{PUBLIC, PUBLIC_NAME};
+use crate::lab::{CLIENT, Lab, PUBLIC, PUBLIC_NAME};
 use crate::sys::Namespace;
 
 /// How a client connects.
@@ -20,8 +21,11 @@ use crate::sys::Namespace;
 pub struct Https {
     /// Where it is.
     pub namespace: Namespace,
-    /// From which of its addresses; its ports are the kernel's choice.
+    /// From which of its addresses.
     pub source: Ipv4Addr,
+    /// Its next port, shared by all clients of the lab: none is used twice, so that what is captured of a port is one
+    /// connection's.
+    ports: Arc<AtomicU16>,
     /// Where it connects to.
     pub target: SocketAddr,
     /// Whom it trusts.
@@ -31,11 +35,12 @@ pub struct Https {
 }
 
 impl Https {
-    /// A client at `source` to the public address.
-    pub fn new(namespace: &Namespace, source: Ipv4Addr, tls: Arc<ClientConfig>) -> Self {
+    /// A client on the lab's internet, to the public address.
+    pub fn new(lab: &Lab, tls: Arc<ClientConfig>) -> Self {
         Self {
-            namespace: namespace.clone(),
-            source,
+            namespace: lab.client.clone(),
+            source: CLIENT,
+            ports: Arc::clone(&lab.client_ports),
             target: SocketAddr::from((PUBLIC, 443)),
             tls,
             patience: Duration::from_secs(10),
@@ -58,7 +63,9 @@ impl Https {
     /// A new TCP connection, no more.
     pub fn connect_tcp(&self) -> Result<TcpStream> {
         let socket = self.namespace.enter(|| Socket::new(Domain::IPV4, Type::STREAM, None))??;
-        socket.bind(&SocketAddr::from((self.source, 0)).into())?;
+        let port = self.ports.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |port| port.checked_add(1));
+        let port = port.map_err(|_| anyhow!("this lab's clients have used every port once"))?;
+        socket.bind(&SocketAddr::from((self.source, port)).into())?;
         socket
             .connect_timeout(&self.target.into(), self.patience)
             .with_context(|| format!("connect to {}", self.target))?;

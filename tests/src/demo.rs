@@ -255,7 +255,7 @@ fn count(lab: &Lab, flows: &Flows, requests: &[Request], summary: &mut Summary) 
 }
 
 fn node_of(lab: &Lab, flows: &Flows, request: &Request) -> String {
-    let mac = request.client.and_then(|client| flows.answered_by(client, request.ended));
+    let mac = request.client.and_then(|client| flows.answered_by(client));
     let place = mac.and_then(|mac| lab.node_of_mac(mac));
     place.map_or_else(|| "unknown".to_owned(), |place| place.name.clone())
 }

@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::Xdp;
@@ -111,6 +111,8 @@ pub struct Lab {
     dmz: Namespace,
     lan: Namespace,
     next_client: AtomicU8,
+    /// The next port of [`CLIENT`] that no connection has used; see `client`.
+    pub(crate) client_ports: Arc<AtomicU16>,
     kept: bool,
     estate: Arc<Estate>,
     _turn: Option<Turn>,
@@ -141,6 +143,7 @@ impl Lab {
             servers: servers.collect::<Result<_>>()?,
             places: (1..=plan.nodes).map(|number| Place::of(&name, number)).collect(),
             next_client: AtomicU8::new(0),
+            client_ports: Arc::new(AtomicU16::new(1024)),
             kept: false,
             estate: Arc::clone(&estate),
             _turn: turn,

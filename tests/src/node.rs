@@ -22,7 +22,7 @@ use rustix::process::Signal;
 use crate::backend::{Backend, Certificates, write_private};
 use crate::capture::Gone;
 use crate::client::Https;
-use crate::lab::{CLIENT, CLUSTER_IP, GATEWAY, Lab, NODE_DMZ, PUBLIC_NAME, Place, Plan};
+use crate::lab::{CLUSTER_IP, GATEWAY, Lab, NODE_DMZ, PUBLIC_NAME, Place, Plan};
 use crate::prober::Attempt;
 use crate::sys::{Process, run, signal, tail};
 
@@ -138,7 +138,7 @@ impl Cluster {
 
     /// A browser on the internet.
     pub fn https(&self) -> Result<Https> {
-        Ok(Https::new(&self.lab.client, CLIENT, self.certificates.client()?))
+        Ok(Https::new(&self.lab, self.certificates.client()?))
     }
 
     /// Pulls a node's cable out of the DMZ's switch, and when.

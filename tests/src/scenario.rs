@@ -21,6 +21,9 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// Long-lived connections through each node.
 const PULSES: usize = 3;
 
+/// Time for every deadline of the cluster to pass: suspicion, lease, and the proof that a node is dead.
+pub const SETTLE: Duration = Duration::from_secs(3);
+
 /// A scenario under way.
 #[derive(Debug)]
 pub struct Scenario {
@@ -144,9 +147,11 @@ impl Outcome {
         self.flows.answered_twice(&self.gone)
     }
 
-    /// Prints what the fault cost.
+    /// Prints what the fault cost: of the attempts in the time when nothing else happened.
     pub fn print_outage(&self, what: &str, fault: Time, held: &Held) {
-        let outage = Outage::of(&self.attempts, fault, |attempt| held.holds(attempt, self.seed));
+        let attempts = self.attempts.iter();
+        let undisturbed: Vec<_> = attempts.filter(|attempt| attempt.sent < fault + SETTLE).copied().collect();
+        let outage = Outage::of(&undisturbed, fault, |attempt| held.holds(attempt, self.seed));
         let length = outage.length.map_or_else(|| "no end".to_owned(), millis);
         line(format!(
             "{what}: outage {length}, {} of {} attempts failed, {} in other buckets; {} flows captured",

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lb_user::clock::Time;
 use rollcall_tests::node::Cluster;
-use rollcall_tests::scenario::Scenario;
+use rollcall_tests::scenario::{SETTLE, Scenario};
 use rollcall_tests::traffic::{Browsers, Habit};
 
 #[test]
@@ -240,7 +240,6 @@ fn assert_no_request_failed(browsers: Browsers) {
     assert!(requests.len() > 20, "only {} requests", requests.len());
 }
 
-/// Long enough for every deadline of the cluster: suspicion, lease, and the proof that a node is dead.
 fn settle() {
-    thread::sleep(Duration::from_secs(3));
+    thread::sleep(SETTLE);
 }

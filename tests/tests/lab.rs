@@ -16,7 +16,7 @@ use rollcall_tests::backend::{Backend, Certificates, VIRTUAL_DIRECTORIES};
 use rollcall_tests::capture::Capture;
 use rollcall_tests::client::Https;
 use rollcall_tests::estate;
-use rollcall_tests::lab::{CLIENT, CLUSTER_IP, Lab, NODE_DMZ, Plan};
+use rollcall_tests::lab::{CLUSTER_IP, Lab, NODE_DMZ, Plan};
 use rollcall_tests::prober::{Connects, Outage, Prober};
 use rollcall_tests::sys::{Namespace, Process, signal};
 use rollcall_tests::traffic::{Browsers, Habit, Pulse};
@@ -37,11 +37,7 @@ impl StandIn {
             place.namespace.ip(&format!("addr add {CLUSTER_IP}/32 dev {NODE_DMZ}")).unwrap();
             Backend::start(&lab, &place.namespace, &place.name, &certificates).unwrap()
         });
-        Self {
-            _web: web.collect(),
-            https: Https::new(&lab.client, CLIENT, certificates.client().unwrap()),
-            lab,
-        }
+        Self { _web: web.collect(), https: Https::new(&lab, certificates.client().unwrap()), lab }
     }
 }
 
@@ -189,7 +185,7 @@ fn the_capture_misses_nothing_of_a_flood_that_one_node_answers() {
     assert!(!requests.is_empty());
     for request in requests {
         assert_eq!(request.error, None);
-        let mac = flows.answered_by(request.client.unwrap(), request.ended).unwrap();
+        let mac = flows.answered_by(request.client.unwrap()).unwrap();
         assert_eq!(stand_in.lab.node_of_mac(mac).unwrap().name, "arr1");
     }
 }

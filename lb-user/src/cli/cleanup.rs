@@ -11,10 +11,8 @@ use super::output;
 use crate::config;
 use crate::control::{client, server};
 use crate::dataplane::link::{self, Interface, Lock};
+use crate::dataplane::{self, PINS};
 use crate::proxy::supervisor;
-
-/// Where agents pin their programs and maps, a folder for each interface.
-const PINS: &str = "/sys/fs/bpf/rollcall";
 
 pub(super) fn run(cluster_file: &Path, node_file: Option<&Path>) -> anyhow::Result<()> {
     // Certificates may be gone with what else was removed; they do not matter here.
@@ -29,14 +27,16 @@ pub(super) fn run(cluster_file: &Path, node_file: Option<&Path>) -> anyhow::Resu
     let lock = interface.as_ref().map(Lock::take).transpose()?;
     let keys: BTreeSet<String> =
         interface.iter().map(Interface::key).chain(link::recorded(&local.run_dir)).collect();
+    // `rollcall load` pins beside the agent.
+    let folders = keys.iter().flat_map(|key| [key.clone(), format!("{key}-load")]);
     let pins: Vec<PathBuf> =
-        keys.iter().map(|key| Path::new(PINS).join(key)).filter(|folder| folder.exists()).collect();
+        folders.map(|folder| Path::new(PINS).join(folder)).filter(|folder| folder.exists()).collect();
     let proxy = supervisor::end_left(&local.run_dir)?;
     let left = proxy || !pins.is_empty() || local.run_dir.join("host-state.json").exists();
 
     link::teardown(&local.run_dir)?;
     for folder in pins {
-        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        dataplane::cleanup(&folder).context("cannot take the packet program away")?;
     }
     remove_if_empty(Path::new(PINS))?;
     server::remove_left(&local.run_dir).context("cannot remove the control socket")?;

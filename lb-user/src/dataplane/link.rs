@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use host::Record;
 pub use host::SettingError;
-pub use interface::{InspectError, Interface};
+pub use interface::{AttachedXdp, InspectError, Interface};
 use netlink::{HostAddress, Netlink};
 
 use crate::config::model::Config;

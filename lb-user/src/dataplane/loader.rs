@@ -20,7 +20,7 @@ use aya::{Ebpf, EbpfLoader, Pod, include_bytes_aligned};
 use lb_common::table::{self, BucketTable, Counter, GENERATIONS, PortRules, TABLES};
 use lb_common::verdict::REASONS;
 
-use super::nic::Nic;
+use super::link::{InspectError, Interface};
 use super::plan::format_mac;
 use super::{Counters, Lease, OwnerTables, Plan, btf};
 use crate::config::model::XdpChoice;
@@ -33,12 +33,9 @@ pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rol
 /// made is removed again.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The operator named an interface that is not there.
-    #[error("there is no interface `{0}` in this network namespace; hint: `ip -br link` lists them")]
-    NoInterface(String),
-    /// The operator named an interface without Ethernet frames.
-    #[error("interface `{0}` is not an Ethernet interface; hint: name the one in the cluster IP's network")]
-    NotEthernet(String),
+    /// The interface cannot be used.
+    #[error(transparent)]
+    Interface(#[from] InspectError),
     /// The folder of pins is on no BPF file system.
     #[error(
         "{} is not on a BPF file system; hint: mount -t bpf bpf /sys/fs/bpf; not under `ip netns exec`, which hides it: use `nsenter --net` there",
@@ -112,16 +109,15 @@ struct Writers {
     lease: Lease,
 }
 
+/// Where agents pin their programs and maps, a folder for each interface.
+pub const PINS: &str = "/sys/fs/bpf/rollcall";
+
 /// The folder for the pins of `interface` in this network namespace: `/sys/fs/bpf/rollcall/<namespace>-<interface index>`.
 ///
 /// # Errors
 /// The interface is not there, or the kernel does not say.
 pub fn pins_of(interface: &str) -> Result<PathBuf, Error> {
-    const NAMESPACE: &str = "/proc/thread-self/ns/net";
-    let interface = find_interface(interface)?;
-    let namespace = fs::metadata(NAMESPACE).map_err(|source| file_error("look at", NAMESPACE, source))?;
-    let inode = std::os::unix::fs::MetadataExt::ino(&namespace);
-    Ok(Path::new("/sys/fs/bpf/rollcall").join(format!("{inode}-{}", interface.index)))
+    Ok(Path::new(PINS).join(Interface::inspect(interface)?.key()))
 }
 
 /// Detaches and removes what an agent left behind that was killed. Nothing there: nothing to do.
@@ -187,7 +183,7 @@ impl Dataplane {
     /// # Errors
     /// See [`Error`].
     pub fn attach(plan: &Plan, interface: &str, xdp: XdpChoice, pins: &Path) -> Result<Self, Error> {
-        let interface = find_interface(interface)?;
+        let interface = Interface::inspect(interface)?;
         make_folder(pins)?;
         let old = OldLink::open(&interface, xdp, pins)?;
         let is_new = old.is_none();
@@ -237,7 +233,7 @@ impl Dataplane {
 pub fn replace_without_lease_check(plan: &Plan, interface: &str, pins: &Path) -> Result<(), Error> {
     let mut plan = plan.clone();
     plan.config.ignore_lease = 1;
-    let interface = find_interface(interface)?;
+    let interface = Interface::inspect(interface)?;
     let Some(old) = OldLink::open(&interface, XdpChoice::Auto, pins)? else {
         return Err(Error::NoLink(interface.name));
     };
@@ -255,15 +251,6 @@ const STATE_MAPS: [(&str, usize, usize); 4] = [
     ("LEASE", size_of::<u64>(), 1),
     ("COUNTERS", size_of::<Counter>(), REASONS),
 ];
-
-fn find_interface(name: &str) -> Result<Nic, Error> {
-    let found = Nic::find(name).map_err(|source| refused("ask for the interface", source))?;
-    let interface = found.ok_or_else(|| Error::NoInterface(name.to_owned()))?;
-    if interface.mac.is_none() {
-        return Err(Error::NotEthernet(interface.name));
-    }
-    Ok(interface)
-}
 
 /// Makes the folder for the pins, if it can be one.
 fn make_folder(pins: &Path) -> Result<(), Error> {
@@ -284,7 +271,7 @@ fn make_folder(pins: &Path) -> Result<(), Error> {
 
 fn attach(
     plan: &Plan,
-    interface: &Nic,
+    interface: &Interface,
     choice: XdpChoice,
     pins: &Path,
     old: Option<OldLink>,
@@ -324,12 +311,8 @@ fn attach(
 }
 
 /// Loads the programs with the plan's facts and the pinned maps, which are made where they are missing.
-fn load(plan: &Plan, interface: &Nic, pins: &Path) -> Result<Ebpf, Error> {
-    let config = table::Config {
-        own_mac: interface.mac.unwrap_or_default(),
-        snt_isn_offset: snt_isn_offset()?,
-        ..plan.config
-    };
+fn load(plan: &Plan, interface: &Interface, pins: &Path) -> Result<Ebpf, Error> {
+    let config = table::Config { own_mac: interface.mac, snt_isn_offset: snt_isn_offset()?, ..plan.config };
     drop_foreign_maps(pins)?;
     let mut loader = EbpfLoader::new();
     loader.override_global("CONFIG", &config, true);
@@ -378,7 +361,7 @@ struct OldLink {
 impl OldLink {
     /// Opens it. If it is dead (its interface is gone) or of another mode than is wanted now, everything that was pinned
     /// is removed.
-    fn open(interface: &Nic, choice: XdpChoice, pins: &Path) -> Result<Option<Self>, Error> {
+    fn open(interface: &Interface, choice: XdpChoice, pins: &Path) -> Result<Option<Self>, Error> {
         if let Ok(link) = PinnedLink::from_pin(pins.join(XDP_PIN)) {
             let link = FdLink::from(link);
             let program = link.info().map(|info| info.program_id()).unwrap_or_default();
@@ -411,7 +394,7 @@ const fn suits(choice: XdpChoice, native: bool) -> bool {
 /// Attaches where nothing of ours was attached. Gives whether natively, and if not, why.
 fn attach_first(
     ebpf: &mut Ebpf,
-    interface: &Nic,
+    interface: &Interface,
     choice: XdpChoice,
     pins: &Path,
 ) -> Result<(bool, Option<String>), Error> {
@@ -435,13 +418,13 @@ fn attach_first(
 }
 
 /// Why generic mode is the better choice on an interface whose driver has a native one.
-fn generic_reason(interface: &Nic, native: bool) -> Option<String> {
+fn generic_reason(interface: &Interface, native: bool) -> Option<String> {
     let why =
         "veth: in native mode ARP answers are lost unless the peer has an XDP program too, and TCP is slower";
-    (interface.veth && !native).then(|| why.to_owned())
+    (interface.is_veth() && !native).then(|| why.to_owned())
 }
 
-fn attach_fresh(ebpf: &mut Ebpf, interface: &Nic, mode: XdpMode, pins: &Path) -> Result<(), Error> {
+fn attach_fresh(ebpf: &mut Ebpf, interface: &Interface, mode: XdpMode, pins: &Path) -> Result<(), Error> {
     let program = xdp_program(ebpf);
     let id = program
         .attach_to_if_index(interface.index, mode)
@@ -458,12 +441,12 @@ fn attach_fresh(ebpf: &mut Ebpf, interface: &Nic, mode: XdpMode, pins: &Path) ->
     pinned.map(drop).map_err(|source| refused("pin the attachment", source))
 }
 
-const fn needs_companion(interface: &Nic, native: bool) -> bool {
-    interface.veth && native
+fn needs_companion(interface: &Interface, native: bool) -> bool {
+    interface.is_veth() && native
 }
 
 /// Attaches the tc program where the XDP program needs it, in the place of an older one if there is one.
-fn attach_companion(ebpf: &mut Ebpf, interface: &Nic, native: bool, pins: &Path) -> Result<(), Error> {
+fn attach_companion(ebpf: &mut Ebpf, interface: &Interface, native: bool, pins: &Path) -> Result<(), Error> {
     if !needs_companion(interface, native) {
         return Ok(());
     }
@@ -506,7 +489,7 @@ fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Map {
     ebpf.take_map(name).expect("invariant: lb-ebpf has this map, and it is taken once")
 }
 
-fn attach_error(error: ProgramError, interface: &Nic) -> Error {
+fn attach_error(error: ProgramError, interface: &Interface) -> Error {
     const EEXIST: i32 = 17;
     const EBUSY: i32 = 16;
     match errno(&error) {
@@ -520,7 +503,7 @@ fn attach_error(error: ProgramError, interface: &Nic) -> Error {
 
 /// Name and number of the XDP program that an interface has.
 fn other_program(interface: &str) -> String {
-    let attached = Nic::find(interface).ok().flatten().and_then(|found| found.xdp);
+    let attached = Interface::inspect(interface).ok().and_then(|found| found.xdp);
     let Some(id) = attached.map(|xdp| xdp.program) else {
         return "of another agent or tool".to_owned();
     };

@@ -10,13 +10,12 @@ mod grace;
 pub mod link;
 mod loader;
 mod maps;
-mod nic;
 pub mod plan;
 mod stats;
 
 #[cfg(feature = "faults")]
 pub use loader::replace_without_lease_check;
-pub use loader::{Dataplane, Error, OBJECT, cleanup, pins_of};
+pub use loader::{Dataplane, Error, OBJECT, PINS, cleanup, pins_of};
 pub use maps::{Lease, OwnerTables};
 pub use plan::{Plan, TablePlan};
 pub use stats::Counters;

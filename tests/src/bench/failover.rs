@@ -133,7 +133,6 @@ fn keepalived(lab: &Lab, https: &Https, subject: Subject, advert: u32) -> Result
     wait_for_master(&lab.places[0], &daemons[0])?;
     let watch = Watch::start(lab, https)?;
     let fault = Time::now();
-    daemons[0].kill();
     kill_keepalived(&lab.places[0]);
     lab.pull_cable(&lab.places[0])?;
     let found = watch.end(fault, subject, |_| true)?;
@@ -218,8 +217,9 @@ impl Drop for Listener {
 fn start_keepalived(lab: &Lab, place: &Place, advert: u32) -> Result<Process> {
     let folder = lab.folder().join(format!("keepalived-{}", place.name));
     fs::create_dir_all(&folder).context("cannot make keepalived's folder")?;
+    // Version 2, the default, knows only whole seconds.
     let text = format!(
-        "global_defs {{ router_id {name} }}\n\
+        "global_defs {{\n  router_id {name}\n  vrrp_version 3\n}}\n\
          vrrp_instance cluster {{\n  state BACKUP\n  interface {NODE_DMZ}\n  virtual_router_id 51\n  priority {priority}\n  \
          advert_int {advert}\n  virtual_ipaddress {{ {CLUSTER_IP}/24 }}\n}}\n",
         name = place.name,
@@ -238,9 +238,11 @@ fn start_keepalived(lab: &Lab, place: &Place, advert: u32) -> Result<Process> {
     Process::start(&what, &place.namespace, &mut command, &in_folder("log"))
 }
 
-/// Its children too: each has the namespace's name in common with nothing else on this machine.
+/// Kills its processes by SIGKILL, children first: a child that loses its parent would say good-bye to its peers.
 fn kill_keepalived(place: &Place) {
-    for pid in place.namespace.pids() {
+    let mut pids = place.namespace.pids();
+    pids.sort_unstable_by(|a, b| b.cmp(a));
+    for pid in pids {
         let name = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("comm"));
         if name.is_ok_and(|name| name.trim().starts_with("keepalived")) {
             crate::sys::signal(pid, rustix::process::Signal::KILL);
@@ -266,13 +268,12 @@ fn wait_for_master(place: &Place, daemon: &Process) -> Result<()> {
 mod tests {
     use super::*;
     use crate::backend::Certificates;
-    use crate::lab::CLIENT;
 
     #[test]
     fn keepalived_fails_over_in_the_lab() {
         let lab = Lab::raise(&Plan::nodes(2)).unwrap();
         let certificates = Certificates::make(&lab.folder()).unwrap();
-        let https = Https::new(&lab.client, CLIENT, certificates.client().unwrap());
+        let https = Https::new(&lab, certificates.client().unwrap());
         for round in 1..=2 {
             let found = keepalived(&lab, &https, Subject::Keepalived(100), 100).unwrap();
             println!("round {round}: outage {} ms, longest connect() {} ms", found.0, found.1);

@@ -3,7 +3,9 @@
 use std::io;
 use std::net::Ipv4Addr;
 
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
+use netlink_packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
+};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
 use thiserror::Error;
 
@@ -30,6 +32,17 @@ pub struct Interface {
     pub gateway: Option<Ipv4Addr>,
     /// The network namespace that it is in: the inode of `/proc/self/ns/net`.
     pub netns: u64,
+    /// The XDP program on it, if there is one.
+    pub xdp: Option<AttachedXdp>,
+}
+
+/// An XDP program on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttachedXdp {
+    /// In the driver, not in the network stack.
+    pub native: bool,
+    /// The kernel's number of the program.
+    pub program: u32,
 }
 
 impl Interface {
@@ -60,7 +73,13 @@ impl Interface {
             kind: kind_of(link),
             gateway: netlink.routes()?.iter().find_map(|route| gateway_of(route, index)),
             netns: network_namespace()?,
+            xdp: link.attributes.iter().find_map(xdp_of),
         })
+    }
+
+    /// Whether it is one end of a veth pair, whose driver sets the packet type before XDP.
+    pub fn is_veth(&self) -> bool {
+        self.kind.as_deref() == Some("veth")
     }
 
     /// Names this interface among all on the host: `<netns inode>-<ifindex>`.
@@ -120,6 +139,13 @@ fn mac_of(link: &LinkMessage) -> Option<[u8; 6]> {
     link.attributes.iter().find_map(|attribute| {
         if let LinkAttribute::Address(mac) = attribute { mac.as_slice().try_into().ok() } else { None }
     })
+}
+
+fn xdp_of(attribute: &LinkAttribute) -> Option<AttachedXdp> {
+    let LinkAttribute::Xdp(xdp) = attribute else { return None };
+    let program =
+        xdp.iter().find_map(|fact| if let LinkXdp::ProgId(id) = fact { Some(*id) } else { None })?;
+    Some(AttachedXdp { native: xdp.contains(&LinkXdp::Attached(XdpAttached::Driver)), program })
 }
 
 fn kind_of(link: &LinkMessage) -> Option<String> {
