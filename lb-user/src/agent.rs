@@ -36,10 +36,10 @@ use crate::cluster::sets::BucketSet;
 use crate::cluster::transport::Network;
 use crate::config::model::Config;
 use crate::config::secret::ClusterSecret;
-
 use crate::control::api::InterfaceStatus;
-use crate::dataplane::link::{self, Interface, Link, Lock};
+use crate::dataplane::link::{self, Interface, Link, Lock, RunDir};
 use crate::dataplane::{self, Counters, Dataplane, Lease, OwnerTables, Plan};
+use crate::proxy::spawn::Account;
 use crate::proxy::supervisor::{self, Supervisor};
 use crate::{control, preflight};
 
@@ -74,7 +74,8 @@ struct Agent {
     cluster: Option<Cluster>,
     proxy: Option<Supervisor>,
     control: Option<JoinHandle<()>>,
-    /// Held to the end: one agent an interface.
+    /// Held to the end: one agent a run folder, and one an interface.
+    run_dir: Option<RunDir>,
     lock: Option<Lock>,
 }
 
@@ -112,6 +113,7 @@ impl Agent {
             cluster: None,
             proxy: None,
             control: None,
+            run_dir: None,
             lock: None,
         })
     }
@@ -120,8 +122,7 @@ impl Agent {
         let config = Arc::clone(&self.config);
         let nic = Interface::inspect(&config.local.interface)?;
         self.lock = Some(Lock::take(&nic)?);
-        std::fs::create_dir_all(&config.local.run_dir)
-            .with_context(|| format!("cannot make the run folder {}", config.local.run_dir.display()))?;
+        self.run_dir = Some(RunDir::take(&config.local.run_dir)?);
         let pins = dataplane::pins_of(&config.local.interface)?;
         let publishes = !config.cluster.sites.is_empty() && !config.cluster.observe;
         let adopted =
@@ -191,6 +192,7 @@ impl Agent {
 
     /// All that can fail of the proxy before anything is changed on the host.
     fn prepare_proxy(&self, adopted: Vec<(SocketAddrV4, OwnedFd)>) -> Result<supervisor::Spec> {
+        Account::find(&self.config.local.proxy_user)?;
         let snapshot = supervisor::snapshot(&self.config)?;
         let listeners = supervisor::bind_listeners(&snapshot.listen, adopted)?;
         Ok(supervisor::Spec {

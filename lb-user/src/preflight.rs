@@ -37,15 +37,19 @@ const CAPABILITIES: &[(&str, CapabilitySet)] = &[
     ("CAP_PERFMON", CapabilitySet::PERFMON),
 ];
 
-/// Looks at everything and raises the limit of open files; yields the interface. Takes up to 0.6 s for each cluster IP.
+/// Looks at what this process and its kernel can do, and raises the limit of open files. Before all else: too few rights or
+/// files would show up as other errors, or as panics of libraries.
+pub fn check_process() -> Result<(), PreflightErrors> {
+    let problems: Vec<_> = [privileges(), files(), kernel()].into_iter().filter_map(Result::err).collect();
+    if problems.is_empty() { Ok(()) } else { Err(PreflightErrors(problems)) }
+}
+
+/// Looks at the network; yields the interface. Takes up to 0.6 s for each cluster IP.
 ///
 /// `cluster_mac`: answers that carry it come from fellow nodes. `resumed`: an earlier agent's data path and listening
 /// sockets are there, so what they hold is no obstacle.
 pub fn check(config: &Config, cluster_mac: [u8; 6], resumed: bool) -> Result<Interface, PreflightErrors> {
     let mut problems = Vec::new();
-    problems.extend(privileges().err());
-    problems.extend(files().err());
-    problems.extend(kernel().err());
     if !resumed {
         problems.extend(ports(config));
     }
@@ -56,7 +60,7 @@ pub fn check(config: &Config, cluster_mac: [u8; 6], resumed: bool) -> Result<Int
             None
         }
     };
-    // Only an interface that works, and a process that may, can ask.
+    // Only an interface that works can ask.
     if let (Some(interface), true) = (&interface, problems.is_empty() && !config.cluster.observe) {
         for ip in &config.cluster.cluster_ips {
             problems.extend(unanswered(interface, ip.address, cluster_mac).err());
@@ -76,16 +80,15 @@ impl PreflightErrors {
     /// Whether the configuration is to blame, rather than the machine or its network.
     pub fn is_configuration(&self) -> bool {
         self.0.iter().any(|error| match error {
-            PreflightError::Interface(InspectError::Missing { .. } | InspectError::NotEthernet { .. })
-            | PreflightError::NotHere { .. }
-            | PreflightError::OtherNetwork { .. } => true,
-            PreflightError::Interface(InspectError::Netlink(_))
-            | PreflightError::Down { .. }
+            PreflightError::Interface(error) => error.is_configuration(),
+            PreflightError::NotHere { .. } | PreflightError::OtherNetwork { .. } => true,
+            PreflightError::Down { .. }
             | PreflightError::Answered { .. }
             | PreflightError::Probe { .. }
             | PreflightError::Privileges { .. }
             | PreflightError::Files { .. }
             | PreflightError::Kernel
+            | PreflightError::Taken { .. }
             | PreflightError::Port { .. } => false,
         })
     }
@@ -124,7 +127,7 @@ pub enum PreflightError {
     },
     /// The cluster IP does not belong there.
     #[error(
-        "cluster IP {cluster_ip} is not in the network {network} of interface {interface}; hint: correct the cluster IP, or `interface` in node.toml"
+        "cluster IP {cluster_ip} is not in the network of interface {interface}, which has {network}; hint: correct the cluster IP in the cluster file, `interface` in node.toml, or the interface's prefix length"
     )]
     OtherNetwork {
         /// The cluster IP.
@@ -156,7 +159,7 @@ pub enum PreflightError {
     },
     /// Capabilities are missing.
     #[error(
-        "this process lacks {missing}; hint: run it as root, or give it these capabilities (systemd: AmbientCapabilities=)"
+        "this process may not set up networking: it lacks {missing}; hint: run it as root (sudo), or give it these capabilities (systemd: AmbientCapabilities=)"
     )]
     Privileges {
         /// Their names.
@@ -164,7 +167,7 @@ pub enum PreflightError {
     },
     /// Too few open files are allowed.
     #[error(
-        "only {allowed} open files are allowed, {MIN_FILES} are needed; hint: systemd: LimitNOFILE=65536, shell: ulimit -n 65536"
+        "only {allowed} open files are allowed, at least {MIN_FILES} are needed; hint: raise the limit; in a systemd unit: LimitNOFILE=65536, in a shell: ulimit -n 65536"
     )]
     Files {
         /// How many are.
@@ -172,13 +175,23 @@ pub enum PreflightError {
     },
     /// The kernel is without a feature.
     #[error(
-        "this kernel tells no types (no /sys/kernel/btf/vmlinux), which the packet program needs; hint: use a kernel with CONFIG_DEBUG_INFO_BTF=y, as Debian 12, Ubuntu 22.04, RHEL 9 and later have"
+        "this kernel does not describe its types (there is no /sys/kernel/btf/vmlinux), which the packet program needs; hint: use a kernel with CONFIG_DEBUG_INFO_BTF=y, as Debian 12, Ubuntu 22.04, RHEL 9 and later have"
     )]
     Kernel,
     /// Somebody listens where the agent must.
     #[error(
-        "{protocol} port {port} of {address} cannot be used: {reason}; hint: `ss -lpn sport = :{port}` names who has it"
+        "{protocol} port {port} of {address} is taken by another program; hint: `ss -lpn sport = :{port}` names it; stop it, or let it use another port"
     )]
+    Taken {
+        /// TCP or UDP.
+        protocol: &'static str,
+        /// Its number.
+        port: u16,
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// The port cannot be used for another reason.
+    #[error("{protocol} port {port} of {address} cannot be used: {reason}")]
     Port {
         /// TCP or UDP.
         protocol: &'static str,
@@ -268,7 +281,11 @@ fn ports(config: &Config) -> Vec<PreflightError> {
 }
 
 fn port(protocol: &'static str, address: SocketAddrV4, error: &io::Error) -> PreflightError {
-    PreflightError::Port { protocol, port: address.port(), address: *address.ip(), reason: error.to_string() }
+    let (port, address) = (address.port(), *address.ip());
+    if error.kind() == io::ErrorKind::AddrInUse {
+        return PreflightError::Taken { protocol, port, address };
+    }
+    PreflightError::Port { protocol, port, address, reason: error.to_string() }
 }
 
 fn unanswered(interface: &Interface, address: Ipv4Addr, cluster_mac: [u8; 6]) -> Result<(), PreflightError> {

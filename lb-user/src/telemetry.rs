@@ -19,6 +19,8 @@ pub fn init() {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr)
+        // It would tell standard error, and panic, once nobody reads that any more; the agent has to go on without its log.
+        .log_internal_errors(false)
         .with_ansi(stderr().is_terminal())
         .with_target(false);
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();

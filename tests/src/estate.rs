@@ -22,6 +22,8 @@ use crate::sys::{Namespace, run, start_time};
 const FOLDER: &str = "/run/rollcall-lab";
 /// The BPF file system, one for the whole machine.
 pub const BPFFS: &str = "/sys/fs/bpf";
+/// Where agents lock their interfaces, in files called lock-INODE-IFINDEX.
+const LOCKS: &str = "/run/rollcall";
 /// Where agents pin their programs and maps, in folders called INODE-IFINDEX.
 const PINS: &str = "/sys/fs/bpf/rollcall";
 /// In a lab's folder: the start time of its owner, which with the id in the lab's name says whether the owner lives.
@@ -95,7 +97,7 @@ impl Estate {
     pub fn remove_namespace(&self, namespace: &Namespace) -> Result<()> {
         namespace.remove()?;
         if let Some(held) = locked(&self.namespaces).remove(namespace) {
-            remove_pins(held.inode);
+            remove_traces(held.inode);
         }
         Ok(())
     }
@@ -113,7 +115,7 @@ impl Estate {
             if let Err(error) = namespace.remove() {
                 eprintln!("warning: {error:#}");
             }
-            remove_pins(held.inode);
+            remove_traces(held.inode);
         }
         for pin in self.own_pins() {
             let _ = fs::remove_file(pin);
@@ -147,6 +149,7 @@ impl Estate {
             .collect();
         for inode in &inodes {
             left.extend(pins_of(*inode).map(|path| format!("pins {}", path.display())));
+            left.extend(locks_of(*inode).map(|path| format!("lock {}", path.display())));
         }
         left.extend(self.own_pins().map(|path| format!("pin {}", path.display())));
         left.extend(processes_in(&inodes));
@@ -222,7 +225,19 @@ fn pins_of(inode: u64) -> impl Iterator<Item = PathBuf> {
         .filter(move |path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)))
 }
 
-fn remove_pins(inode: u64) {
+/// Locks of killed agents: files that lock nothing any more.
+fn locks_of(inode: u64) -> impl Iterator<Item = PathBuf> {
+    let prefix = format!("lock-{inode}-");
+    let all = fs::read_dir(LOCKS).into_iter().flatten().flatten();
+    all.filter(move |entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+        .map(|entry| entry.path())
+}
+
+/// Removes what agents in the namespace left outside it.
+fn remove_traces(inode: u64) {
+    for lock in locks_of(inode) {
+        let _ = fs::remove_file(lock);
+    }
     for folder in pins_of(inode) {
         // std::fs::remove_dir_all needs O_DIRECTORY tricks that bpffs has too, but pins may vanish below it meanwhile.
         if let Err(error) = fs::remove_dir_all(&folder)

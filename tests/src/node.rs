@@ -2,6 +2,7 @@
 //! befalls machines (kill, hang, cable, power). Decides nothing about outcomes; tests, demo and benches do.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -291,10 +292,17 @@ impl Node {
 
     /// The same for a command that may not end by itself: after `patience` that is an error, and it is killed.
     pub fn rollcall_for(&self, args: &[&str], patience: Duration) -> Result<Output> {
+        self.rollcall_under(&[], args, patience)
+    }
+
+    /// The same, started by the command `around`, such as `prlimit --nofile=256`.
+    pub fn rollcall_under(&self, around: &[&str], args: &[&str], patience: Duration) -> Result<Output> {
         let outputs = self.config.with_file_name("stdout");
         let errors = self.config.with_file_name("stderr");
-        let mut command = self.place.namespace.command(rollcall()?);
-        command.args(args).stdin(Stdio::null());
+        let binary = rollcall()?.into_os_string();
+        let mut words = around.iter().map(OsString::from).chain([binary]);
+        let mut command = self.place.namespace.command(words.next().unwrap_or_default());
+        command.args(words).args(args).stdin(Stdio::null());
         command.stdout(fs::File::create(&outputs)?).stderr(fs::File::create(&errors)?);
         let mut child = command.spawn().with_context(|| format!("could not start {command:?}"))?;
         let deadline = Time::now() + patience;
@@ -449,6 +457,13 @@ impl Node {
         let pins = fs::read_dir("/sys/fs/bpf/rollcall").into_iter().flatten().flatten();
         let pins = pins.map(|entry| entry.file_name().to_string_lossy().into_owned());
         lines.extend(pins.filter(|name| name.starts_with(&prefix)).map(|name| format!("pins: {name}")));
+        let locks = fs::read_dir("/run/rollcall").into_iter().flatten().flatten();
+        let locks = locks.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        lines.extend(
+            locks
+                .filter(|name| name.starts_with(&format!("lock-{prefix}")))
+                .map(|name| format!("lock: {name}")),
+        );
         let files = fs::read_dir(&self.run_dir).into_iter().flatten().flatten();
         lines.extend(files.map(|file| format!("file: {}", file.path().display())));
         let processes = namespace.pids();

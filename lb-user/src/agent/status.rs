@@ -94,12 +94,13 @@ fn trouble(config: &Config, peer: &PeerSnapshot) -> String {
             "heartbeats from {node} do not arrive though its data path answers: let UDP port {HEARTBEAT_PORT} through"
         );
     }
-    let what = match peer.standing {
-        Standing::Dead => "is dead: its host answers no ARP",
-        Standing::Suspect => "is silent though its host answers ARP: is its agent running?",
-        Standing::Unknown | Standing::Alive | Standing::Stopped => "is in trouble",
-    };
-    format!("{node} {what}")
+    match peer.standing {
+        Standing::Dead => format!("{node} is dead: its host answers no ARP"),
+        Standing::Suspect => format!(
+            "{node} is silent though its host answers ARP: is its agent running, and does a firewall let UDP port {HEARTBEAT_PORT} through?"
+        ),
+        Standing::Unknown | Standing::Alive | Standing::Stopped => format!("{node} is in trouble"),
+    }
 }
 
 fn own_state(config: &Config, snapshot: &Snapshot) -> &'static str {

@@ -9,7 +9,9 @@ use clap::{Parser, Subcommand};
 use crate::config::secret::SecretError;
 use crate::config::{self, ConfigErrors};
 use crate::control::api::Request;
-use crate::preflight::PreflightErrors;
+use crate::dataplane::link::InspectError;
+use crate::preflight::{self, PreflightErrors};
+use crate::proxy::spawn::SpawnError;
 use crate::{agent, proxy, telemetry};
 
 mod ask;
@@ -123,6 +125,7 @@ fn run(command: Command) -> anyhow::Result<()> {
 }
 
 fn run_agent(cluster_file: &Path, node_file: Option<&Path>) -> anyhow::Result<()> {
+    preflight::check_process()?;
     let config = config::load(cluster_file, node_file)?;
     telemetry::init();
     for warning in config::warnings(&config) {
@@ -137,6 +140,8 @@ fn status_of(error: &anyhow::Error) -> u8 {
         cause.is::<ConfigErrors>()
             || cause.is::<SecretError>()
             || cause.downcast_ref().is_some_and(PreflightErrors::is_configuration)
+            || cause.downcast_ref().is_some_and(InspectError::is_configuration)
+            || cause.downcast_ref().is_some_and(SpawnError::is_configuration)
     });
     if configuration { 2 } else { 1 }
 }

@@ -42,13 +42,29 @@ pub(super) fn error(error: &anyhow::Error) {
         let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
         one_error(&causes)
     };
+    let text = without_numbers(&text);
     let mut stderr = io::stderr();
     if stderr.is_terminal() {
-        let text = text.replace("error: ", "\x1b[1;31merror\x1b[0m: ");
+        let coloured = |line: &str| match line.strip_prefix("error: ") {
+            Some(rest) => format!("\x1b[1;31merror\x1b[0m: {rest}\n"),
+            None => format!("{line}\n"),
+        };
+        let text: String = text.lines().map(coloured).collect();
         let _ = stderr.write_all(text.as_bytes());
     } else {
         let _ = stderr.write_all(text.as_bytes());
     }
+}
+
+/// `text` without the ` (os error N)` that the standard library adds to the system's words.
+fn without_numbers(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        plain.push_str(rest.strip_prefix(')').unwrap_or(rest));
+    }
+    plain
 }
 
 /// `error: WHAT: WHY`, then the hints of all causes, a line each.
@@ -133,6 +149,13 @@ mod tests {
     fn an_error_names_its_causes_in_one_line_and_hints_below() {
         let causes = ["cannot start; hint: try again".to_owned(), "no route".to_owned()];
         assert_eq!(one_error(&causes), "error: cannot start: no route\nhint: try again\n");
+    }
+
+    #[test]
+    fn the_systems_error_numbers_are_left_out() {
+        let text = "error: /a: No such file or directory (os error 2)\nhint: b\nerror: c (os error 13): d\n";
+        let plain = "error: /a: No such file or directory\nhint: b\nerror: c: d\n";
+        assert_eq!(without_numbers(text), plain);
     }
 
     #[test]

@@ -76,7 +76,10 @@ impl Problems {
         let within = range.contains(&value).then_some(value);
         self.require(within, || {
             let (low, high) = range.into_inner();
-            Problem::at(raw.span(), format!("`{what}` is {value:?}, outside {low:?} to {high:?}"))
+            Problem::at(
+                raw.span(),
+                format!("`{what}` is {}, outside {} to {}", words(value), words(low), words(high)),
+            )
         })
     }
 
@@ -104,10 +107,22 @@ impl Problems {
         place: Place<'_>,
     ) {
         if let Some(other) = seen.get(&key) {
-            self.add(Problem::at(place.span, format!("{} {key} belongs to {other} already", place.what)));
+            self.add(
+                Problem::at(place.span, format!("{} {key} belongs to {other} already", place.what))
+                    .hint("each must have its own"),
+            );
         } else {
             seen.insert(key, owner.to_owned());
         }
+    }
+}
+
+/// A time as it could be written in the file.
+fn words(time: Duration) -> String {
+    if time.subsec_nanos() == 0 {
+        format!("{} s", time.as_secs())
+    } else {
+        format!("{} ms", time.as_millis())
     }
 }
 
@@ -123,7 +138,7 @@ fn cluster_of(raw: &ClusterFile, problems: &mut Problems) -> Option<Cluster> {
     let mode = mode(table, problems);
     let nodes = nodes(&raw.node, problems);
     if let (Some(ips), Some(nodes)) = (&cluster_ips, &nodes) {
-        networks(ips, &raw.node, nodes, problems);
+        networks(table, ips, &raw.node, nodes, problems);
     }
     let rules = rules(raw, problems);
     let unmatched = problems.choice(
@@ -311,8 +326,25 @@ fn node_name(text: &str) -> Option<String> {
 }
 
 /// Nodes and cluster IPs share a network, and no address is both.
-fn networks(ips: &[ClusterIp], raw: &[Spanned<NodeTable>], nodes: &[Node], problems: &mut Problems) {
-    for ip in ips {
+fn networks(
+    table: &ClusterTable,
+    ips: &[ClusterIp],
+    raw: &[Spanned<NodeTable>],
+    nodes: &[Node],
+    problems: &mut Problems,
+) {
+    for (ip, written) in ips.iter().zip(table.ip.iter().chain(&table.ips)) {
+        // One wrong cluster IP is not as many wrong nodes.
+        if !nodes.iter().any(|node| ip.covers(node.address)) {
+            let (vip, first) = (ip.address, &nodes[0]);
+            let text = format!(
+                "cluster IP {vip} is in the network {ip}, but no node is: {} has {}",
+                first.name, first.address
+            );
+            let hint = "cluster IP and nodes share one network: correct the cluster IP or its prefix length";
+            problems.add(Problem::at(written.span(), text).hint(hint));
+            continue;
+        }
         for node in nodes {
             let written = raw.iter().map(Spanned::get_ref).find(|raw| *raw.name.get_ref() == node.name);
             let span = written.map_or(0..0, |raw| raw.address.span());

@@ -71,7 +71,11 @@ fn explain(message: &str, span: Range<usize>) -> Problem {
         .replace("expected path string", "expected a file's path as text in quotes")
         .replace("expected a string", "expected text in quotes")
         .replace("expected a boolean", "expected true or false");
-    Problem::at(span, message.replace('\n', ", "))
+    let message = message.replace('\n', ", ");
+    match message.split_once(", expected ") {
+        Some((what, expected)) => Problem::at(span, what).hint(format!("expected here: {expected}")),
+        None => Problem::at(span, message),
+    }
 }
 
 /// The candidate that `key` most likely misspells: at most a third of its letters away.

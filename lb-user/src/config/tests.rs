@@ -96,7 +96,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "priority = 1",
         "priority = \"1\"",
-        "8:12: wrong type: string \"1\", expected a whole number, not negative\n  8 | priority = \"1\"\n    |            ^^^",
+        "8:12: wrong type: string \"1\"\n  8 | priority = \"1\"\n    |            ^^^\nhint: expected here: a whole number, not negative",
     ),
     (
         "priority = 1",
@@ -106,12 +106,12 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "priority = 2",
         "priority = 1",
-        "13:12: host priority 1 belongs to arr1 already\n  13 | priority = 1\n     |            ^",
+        "13:12: host priority 1 belongs to arr1 already\n  13 | priority = 1\n     |            ^\nhint: each must have its own",
     ),
     (
         "\"arr2\"",
         "\"arr1\"",
-        "11:8: the name arr1 belongs to another node already\n  11 | name = \"arr1\"\n     |        ^^^^^^",
+        "11:8: the name arr1 belongs to another node already\n  11 | name = \"arr1\"\n     |        ^^^^^^\nhint: each must have its own",
     ),
     (
         "\"arr2\"",
@@ -121,7 +121,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "50.7\"",
         "50.6\"",
-        "12:11: address 192.168.50.6 belongs to arr1 already\n  12 | address = \"192.168.50.6\"\n     |           ^^^^^^^^^^^^^^",
+        "12:11: address 192.168.50.6 belongs to arr1 already\n  12 | address = \"192.168.50.6\"\n     |           ^^^^^^^^^^^^^^\nhint: each must have its own",
     ),
     (
         "50.7\"",
@@ -181,12 +181,12 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "mode = \"multicast\"\n",
         "mode = \"multicast\"\ndrain_timeout = \"2h\"\n",
-        "4:17: `drain_timeout` is 7200s, outside 0ns to 3600s\n  4 | drain_timeout = \"2h\"\n    |                 ^^^^",
+        "4:17: `drain_timeout` is 7200 s, outside 0 s to 3600 s\n  4 | drain_timeout = \"2h\"\n    |                 ^^^^",
     ),
     (
         "mode = \"multicast\"\n",
         "mode = \"multicast\"\ndrain_timeout = \"soon\"\n",
-        "4:17: wrong value: string \"soon\", expected a time such as \"500ms\", \"5s\" or \"2min\", or whole seconds\n  4 | drain_timeout = \"soon\"\n    |                 ^^^^^^",
+        "4:17: wrong value: string \"soon\"\n  4 | drain_timeout = \"soon\"\n    |                 ^^^^^^\nhint: expected here: a time such as \"500ms\", \"5s\" or \"2min\", or whole seconds",
     ),
     (
         "\"mail.example.test\",",
@@ -201,7 +201,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "\"10.0.0.36\"",
         "36",
-        "19:12: wrong type: integer `36`, expected an address such as \"10.0.0.36\", or { name = \"..\", address = \"..\" }\n  19 | servers = [36, { name = \"sbex3\", address = \"10.0.0.37\" }]\n     |            ^^",
+        "19:12: wrong type: integer `36`\n  19 | servers = [36, { name = \"sbex3\", address = \"10.0.0.37\" }]\n     |            ^^\nhint: expected here: an address such as \"10.0.0.36\", or { name = \"..\", address = \"..\" }",
     ),
     (
         "key = \"/etc",
@@ -221,7 +221,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "[exchange]",
         "[[rule]]\nports = 0\n[exchange]",
-        "16:9: wrong value: integer `0`, expected a port from 1 to 65535, or a range such as \"8000-8099\"\n  16 | ports = 0\n     |         ^",
+        "16:9: wrong value: integer `0`\n  16 | ports = 0\n     |         ^\nhint: expected here: a port from 1 to 65535, or a range such as \"8000-8099\"",
     ),
 ];
 

@@ -120,10 +120,16 @@ impl Lock {
     fn take_in(folder: &Path, key: &str, interface: &str) -> Result<Self, LinkError> {
         let path = folder.join(format!("lock-{key}"));
         let failed = |source| LinkError::Lock { path: path.clone(), source };
-        fs::create_dir_all(folder).map_err(failed)?;
         loop {
-            let options = || File::options().read(true).write(true).create(true).truncate(false).open(&path);
-            let mut file = options().map_err(failed)?;
+            fs::create_dir_all(folder).map_err(failed)?;
+            let mut options = File::options();
+            options.read(true).write(true).create(true).truncate(false);
+            let mut file = match options.open(&path) {
+                Ok(file) => file,
+                // An agent that ended meanwhile took the folder, which was empty.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(failed(error)),
+            };
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => return Err(taken(interface, &mut file)),
@@ -149,6 +155,47 @@ impl Drop for Lock {
     }
 }
 
+/// The right to use a run folder; held until dropped. The folder goes with it if it was made for it and is empty.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    made: bool,
+    _folder: File,
+}
+
+impl RunDir {
+    /// Takes it, unless another agent has it: two would undo each other's settings.
+    pub fn take(path: &Path) -> Result<Self, LinkError> {
+        let failed = |source| LinkError::RunDir { path: path.to_owned(), source };
+        loop {
+            let made = !path.exists();
+            let opened = fs::create_dir_all(path).and_then(|()| File::open(path));
+            let folder = opened.map_err(failed)?;
+            match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Err(LinkError::RunDirTaken { path: path.to_owned() });
+                }
+                Err(error) => return Err(failed(error.into())),
+            }
+            // The former holder may have removed it between the two calls.
+            let current = fs::metadata(path).map(|now| now.ino());
+            if current.ok() == Some(folder.metadata().map_err(failed)?.ino()) {
+                return Ok(Self { path: path.to_owned(), made, _folder: folder });
+            }
+        }
+    }
+}
+
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        if self.made {
+            // One that something else uses by now stays.
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+}
+
 /// Why the host cannot be set up or put back.
 #[derive(Debug, Error)]
 pub enum LinkError {
@@ -156,12 +203,28 @@ pub enum LinkError {
     #[error(transparent)]
     Inspect(#[from] InspectError),
     /// Another agent runs on this interface. Nothing was changed.
-    #[error("an agent is running on interface {interface} already (pid {pid}); hint: stop it first")]
+    #[error(
+        "an agent is running on interface {interface} already (pid {pid}); hint: stop it first; `rollcall status` shows how it does"
+    )]
     Locked {
         /// The interface.
         interface: String,
         /// The other agent.
         pid: String,
+    },
+    /// Another agent has this run folder. Nothing was changed.
+    #[error("an agent is running with the run folder {path} already; hint: stop it, or give this one its own `run_dir` in node.toml", path = path.display())]
+    RunDirTaken {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The run folder cannot be made. Nothing was changed.
+    #[error("cannot make the run folder {path}; hint: `run_dir` in node.toml must be a folder that root can make and write", path = path.display())]
+    RunDir {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// The lock cannot be made. Nothing was changed.
     #[error("cannot make the lock {path}; hint: the agent needs to be root", path = path.display())]
@@ -264,5 +327,10 @@ fn remove(record: &Record) -> Result<(), LinkError> {
 fn taken(interface: &str, file: &mut File) -> LinkError {
     let mut pid = String::new();
     let _ = file.take(32).read_to_string(&mut pid);
-    LinkError::Locked { interface: interface.to_owned(), pid: pid.trim().to_owned() }
+    let pid = match pid.trim() {
+        // It has the lock, and is about to write its number.
+        "" => "still unknown".to_owned(),
+        pid => pid.to_owned(),
+    };
+    LinkError::Locked { interface: interface.to_owned(), pid }
 }

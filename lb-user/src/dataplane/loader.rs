@@ -38,12 +38,12 @@ pub enum Error {
     Interface(#[from] InspectError),
     /// The folder of pins is on no BPF file system.
     #[error(
-        "{} is not on a BPF file system; mount one with: mount -t bpf bpf /sys/fs/bpf (under `ip netns exec`, use `nsenter --net` instead)",
+        "{} is not on a BPF file system; hint: mount -t bpf bpf /sys/fs/bpf; not under `ip netns exec`, which hides it: use `nsenter --net` there",
         .0.display()
     )]
     NoBpffs(PathBuf),
     /// This process lacks privileges.
-    #[error("not permitted to {what}; run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    #[error("not permitted to {what}; hint: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
     NotPermitted {
         /// What was tried.
         what: &'static str,
@@ -53,7 +53,7 @@ pub enum Error {
     },
     /// Somebody else's XDP program is in the way.
     #[error(
-        "interface `{interface}` already has the XDP program {program}; stop what attached it; `bpftool net` and `bpftool link` show it, and `ip link set dev {interface} xdp off` detaches one that is attached without a link"
+        "interface `{interface}` already has the XDP program {program}; hint: stop what attached it, which `bpftool link` may name; `ip link set dev {interface} xdp off` detaches one that nobody holds"
     )]
     Occupied {
         /// The interface.
@@ -63,16 +63,18 @@ pub enum Error {
     },
     /// The kernel cannot attach by a link, which a program needs to be replaced atomically and to outlive the agent.
     #[error(
-        "the kernel attaches XDP programs to `{0}` only by netlink; Rollcall needs a BPF link: Linux 5.18 or later"
+        "the kernel attaches XDP programs to `{0}` only by netlink, not by a BPF link; hint: Rollcall needs Linux 5.18 or later"
     )]
     NoLink(String),
     /// The kernel's type information lacks what the program has to know.
     #[error(
-        "cannot read what the XDP program has to know of the running kernel; it needs CONFIG_DEBUG_INFO_BTF"
+        "cannot read what the XDP program has to know of the running kernel; hint: use a kernel with CONFIG_DEBUG_INFO_BTF=y"
     )]
     Btf(#[from] btf::Error),
     /// The kernel refused something for another reason.
-    #[error("could not {what}; Rollcall needs Linux 5.18 or later with BPF")]
+    #[error(
+        "could not {what}; hint: Rollcall needs Linux 5.18 or later with BPF; `uname -r` tells which this is"
+    )]
     Kernel {
         /// What was tried.
         what: &'static str,

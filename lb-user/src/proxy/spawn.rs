@@ -96,6 +96,16 @@ impl Program {
     }
 }
 
+impl SpawnError {
+    /// Whether the configuration is to blame.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::NoUser { .. } | Self::Root { .. } => true,
+            Self::Passwd(_) | Self::Start { .. } => false,
+        }
+    }
+}
+
 /// Why no child can be started.
 #[derive(Debug, Error)]
 pub enum SpawnError {
@@ -104,7 +114,7 @@ pub enum SpawnError {
     Passwd(#[source] io::Error),
     /// The user does not exist.
     #[error(
-        "there is no user `{user}` for the proxy; hint: useradd --system --no-create-home --shell /usr/sbin/nologin {user}"
+        "there is no user `{user}` for the proxy; hint: make it: useradd --system --no-create-home --shell /usr/sbin/nologin {user}; or name another one as `proxy_user` in node.toml"
     )]
     NoUser {
         /// As configured.

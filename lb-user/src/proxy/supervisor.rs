@@ -79,10 +79,12 @@ impl Supervisor {
         let book = Book::new(&spec.snapshot);
         let (publish, status) = watch::channel(book.status.clone());
         let (drained_publish, drained) = watch::channel(false);
+        let (account, program) = (Account::find(&spec.user)?, Program::open(&spec.program)?);
         let keeper = Keeper {
+            // Last of what can fail: it leaves a socket in the run folder.
             sockets: Arc::new(Sockets::new(&spec)?),
-            account: Account::find(&spec.user)?,
-            program: Program::open(&spec.program)?,
+            account,
+            program,
             log: spec.log,
             drain_timeout: spec.snapshot.drain_timeout,
             book,

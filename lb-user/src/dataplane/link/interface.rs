@@ -4,7 +4,7 @@ use std::io;
 use std::net::Ipv4Addr;
 
 use netlink_packet_route::link::{
-    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached,
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
 use thiserror::Error;
@@ -105,7 +105,9 @@ pub enum InspectError {
         known: String,
     },
     /// It carries no Ethernet frames.
-    #[error("interface {name} has no Ethernet address; hint: the cluster needs an Ethernet interface")]
+    #[error(
+        "interface {name} is not an Ethernet interface; hint: set `interface` in node.toml to the one in the cluster IP's network"
+    )]
     NotEthernet {
         /// The name.
         name: String,
@@ -115,13 +117,25 @@ pub enum InspectError {
     Netlink(#[from] io::Error),
 }
 
+impl InspectError {
+    /// Whether the configuration is to blame.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Missing { .. } | Self::NotEthernet { .. } => true,
+            Self::Netlink(_) => false,
+        }
+    }
+}
+
 fn name_of(link: &LinkMessage) -> Option<&str> {
     link.attributes.iter().find_map(|attribute| {
         if let LinkAttribute::IfName(name) = attribute { Some(name.as_str()) } else { None }
     })
 }
 
+/// `None`: no Ethernet interface. The loopback interface, too, has six bytes of address.
 fn mac_of(link: &LinkMessage) -> Option<[u8; 6]> {
+    (link.header.link_layer_type == LinkLayerType::Ether).then_some(())?;
     link.attributes.iter().find_map(|attribute| {
         if let LinkAttribute::Address(mac) = attribute { mac.as_slice().try_into().ok() } else { None }
     })

@@ -171,7 +171,7 @@ fn a_fellow_nodes_answer_is_no_obstacle_and_a_taken_port_is() {
         assert!(preflight::check(config, fellow, false).is_ok());
         let _taken = std::net::UdpSocket::bind("0.0.0.0:7644").unwrap();
         let errors = preflight::check(config, fellow, false).unwrap_err().to_string();
-        assert!(errors.contains("UDP port 7644 of 192.168.50.6 cannot be used: Address"), "{errors}");
+        assert!(errors.contains("UDP port 7644 of 192.168.50.6 is taken by another program"), "{errors}");
         assert!(preflight::check(config, fellow, true).is_ok(), "the earlier agent's own");
     });
 }
