@@ -89,6 +89,8 @@ impl Estate {
         let namespace = Namespace::named(format!("{}-{role}", self.name));
         namespace.create()?;
         let held = Held::hold(&namespace)?;
+        // A namespace that is gone had this number before: what is still called after it is nobody's.
+        remove_traces(held.inode);
         locked(&self.namespaces).insert(namespace.clone(), held);
         Ok(namespace)
     }

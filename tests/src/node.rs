@@ -290,12 +290,8 @@ impl Node {
         command.args(args).output().with_context(|| format!("could not start {command:?}"))
     }
 
-    /// The same for a command that may not end by itself: after `patience` that is an error, and it is killed.
-    pub fn rollcall_for(&self, args: &[&str], patience: Duration) -> Result<Output> {
-        self.rollcall_under(&[], args, patience)
-    }
-
-    /// The same, started by the command `around`, such as `prlimit --nofile=256`.
+    /// The same for a command that may not end by itself: after `patience` that is an error, and it is killed. It is started
+    /// by the command `around`, such as `prlimit --nofile=256`, where there is one.
     pub fn rollcall_under(&self, around: &[&str], args: &[&str], patience: Duration) -> Result<Output> {
         let outputs = self.config.with_file_name("stdout");
         let errors = self.config.with_file_name("stderr");
