@@ -154,7 +154,7 @@ impl Agent {
         let (tables, lease) = dataplane.writers();
         let (sender, outputs) = unbounded_channel();
         self.outputs = Some(outputs);
-        let (settings, network) = (self.settings(nic, publishes), self.network(nic));
+        let (settings, network) = (self.settings(nic, publishes)?, self.network(nic));
         let maps = Maps { tables, lease };
         let cluster = Cluster::start(settings, network, self.secret.clone(), maps, nic.carrier, sender)?;
         if let Some(why) = &cluster.ordinary_priority {
@@ -205,11 +205,13 @@ impl Agent {
         })
     }
 
-    fn settings(&self, nic: &Interface, publishes: bool) -> Settings {
+    fn settings(&self, nic: &Interface, publishes: bool) -> Result<Settings> {
         let me = self.config.me();
         let others = self.config.cluster.nodes.iter().filter(|node| node.priority != me.priority);
         let timing = self.config.cluster.timing;
-        Settings {
+        let mut incarnation = [0; 4];
+        aws_lc_rs::rand::fill(&mut incarnation).context("the system gives no random bytes")?;
+        Ok(Settings {
             me: me.priority,
             weight: me.weight,
             mac: nic.mac,
@@ -220,7 +222,8 @@ impl Agent {
             lease_margin: Time::coarse_tick() + timing.suspect() / 50,
             facts: facts::digest_of(&self.config.cluster),
             ready: !publishes,
-        }
+            incarnation: u32::from_le_bytes(incarnation),
+        })
     }
 
     fn network(&self, nic: &Interface) -> Network {

@@ -496,7 +496,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_right() {
 fn refuse(node: &Node, case: &Case) -> Vec<String> {
     let before = node.footprint().unwrap();
     let output = run(node, case.around);
-    println!("{}:\n{}", case.name, String::from_utf8_lossy(&output.stderr));
+    eprintln!("{}:\n{}", case.name, String::from_utf8_lossy(&output.stderr));
     let mut wrong = shortcomings(&output, case.status, case.causes, case.hints);
     let after = node.footprint().unwrap();
     wrong.extend(after.difference(&before).map(|left| format!("left behind: {left}")));
