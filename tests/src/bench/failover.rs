@@ -154,7 +154,9 @@ struct Watch {
 impl Watch {
     fn start(lab: &Lab, https: &Https) -> Result<Self> {
         let watch = Self { prober: Prober::start(lab)?, connects: Connects::start(https) };
-        thread::sleep(Duration::from_secs(1));
+        // Between one and two seconds: the fault must not always come at the same moment between two heartbeats.
+        let micros = Time::now().as_nanos() / 1000;
+        thread::sleep(Duration::from_secs(1) + Duration::from_micros(micros % 1_000_000));
         Ok(watch)
     }
 
