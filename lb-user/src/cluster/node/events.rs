@@ -156,7 +156,7 @@ impl Event {
             Self::Ready(false) => "the service on this node does not work: its share goes to nodes where it does".to_owned(),
             Self::Draining(true) => "draining: this node hands its share over".to_owned(),
             Self::Draining(false) => "resumed: this node takes a share".to_owned(),
-            Self::OwnPriority => "another node uses this node's name and priority: give each node its own in its node.toml".to_owned(),
+            Self::OwnPriority => "another node uses this node's priority: the cluster file must be the same on all nodes, and each node.toml must name another node".to_owned(),
             Self::OtherSecret(node) => format!(
                 "{} (or somebody in its name) seals heartbeats with another secret: the cluster secret must be the same on all nodes",
                 name(*node)
