@@ -13,7 +13,6 @@ mod status;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddrV4;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,13 +124,11 @@ impl Agent {
         self.run_dir = Some(RunDir::take(&config.local.run_dir)?);
         let pins = dataplane::pins_of(&config.local.interface)?;
         let publishes = !config.cluster.sites.is_empty() && !config.cluster.observe;
-        let adopted =
-            if publishes { supervisor::adopt_listeners(&config.local.run_dir)? } else { Vec::new() };
-        let resumed = pins.exists() || !adopted.is_empty();
+        let resumed = pins.exists() || supervisor::is_left(&config.local.run_dir)?;
         let mac = self.plan.config.cluster_mac;
         let checked = Arc::clone(&config);
         let nic = tokio::task::spawn_blocking(move || preflight::check(&checked, mac, resumed)).await??;
-        let proxy = if publishes { Some(self.prepare_proxy(adopted)?) } else { None };
+        let proxy = if publishes { Some(self.prepare_proxy()?) } else { None };
 
         let dataplane = Dataplane::attach(&self.plan, &config.local.interface, config.local.xdp, &pins)?;
         let dataplane = self.dataplane.insert(dataplane);
@@ -190,11 +187,12 @@ impl Agent {
         Ok(())
     }
 
-    /// All that can fail of the proxy before anything is changed on the host.
-    fn prepare_proxy(&self, adopted: Vec<(SocketAddrV4, OwnedFd)>) -> Result<supervisor::Spec> {
+    /// All that can fail of the proxy before anything is changed on the host. Only where nothing fails is a proxy that was
+    /// left behind told to finish.
+    fn prepare_proxy(&self) -> Result<supervisor::Spec> {
         Account::find(&self.config.local.proxy_user)?;
         let snapshot = supervisor::snapshot(&self.config)?;
-        let listeners = supervisor::bind_listeners(&snapshot.listen, adopted)?;
+        let listeners = supervisor::take_listeners(&self.config.local.run_dir, &snapshot.listen)?;
         Ok(supervisor::Spec {
             program: PathBuf::from("/proc/self/exe"),
             user: self.config.local.proxy_user.clone(),
@@ -398,3 +396,6 @@ impl DataPath for Maps {
         self.lease.end()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,7 +38,7 @@ pub struct Spec {
     pub user: String,
     /// What it serves.
     pub snapshot: Snapshot,
-    /// Its listening sockets, in the order of `Snapshot::listen`; from `bind_listeners`.
+    /// Its listening sockets, in the order of `Snapshot::listen`; from `take_listeners`.
     pub listeners: Vec<OwnedFd>,
     /// Folder for `handover.sock`; exists, and only root writes there.
     pub run_dir: PathBuf,
@@ -501,15 +501,25 @@ impl Book {
     }
 }
 
-/// The listening sockets of a proxy that a killed agent left behind in `run_dir`, with their addresses; empty where there is
-/// none. That proxy then finishes its connections and exits. No connection request is lost: the sockets themselves move.
+/// Whether a killed agent left a proxy behind in `run_dir`. It serves on.
+pub fn is_left(run_dir: &Path) -> Result<bool, SupervisorError> {
+    Ok(connect(&run_dir.join(HANDOVER))?.is_some())
+}
+
+/// Listening sockets for `addresses`, in their order, also for addresses that this host does not have yet: those of a proxy
+/// that a killed agent left behind in `run_dir`, and new ones for the rest. That proxy then finishes its connections and
+/// exits; no connection request is lost, since the sockets themselves move. After an error it serves on instead.
 /// Blocks for at most a few seconds.
-pub fn adopt_listeners(run_dir: &Path) -> Result<Vec<(SocketAddrV4, OwnedFd)>, SupervisorError> {
+pub fn take_listeners(run_dir: &Path, addresses: &[SocketAddrV4]) -> Result<Vec<OwnedFd>, SupervisorError> {
     let path = run_dir.join(HANDOVER);
     let Some(stream) = connect(&path)? else {
-        return Ok(Vec::new());
+        return bind_listeners(addresses, Vec::new());
     };
-    adopt(&stream, worker::FINISH).map_err(|source| SupervisorError::Adopt { path, source })
+    let failed = |source| SupervisorError::Adopt { path: path.clone(), source };
+    let adopted = receive(&stream).map_err(failed)?;
+    let listeners = bind_listeners(addresses, adopted)?;
+    say(&stream, worker::FINISH).map_err(failed)?;
+    Ok(listeners)
 }
 
 /// Ends a proxy that a killed agent left behind in `run_dir`, its connections with it, and removes its socket. Whether there
@@ -519,7 +529,7 @@ pub fn end_left(run_dir: &Path) -> Result<bool, SupervisorError> {
     let stream = connect(&path)?;
     let failed = |source| SupervisorError::Adopt { path: path.clone(), source };
     if let Some(stream) = &stream {
-        adopt(stream, worker::END).map_err(failed)?;
+        receive(stream).and_then(|_sockets| say(stream, worker::END)).map_err(failed)?;
         // The end of its process closes the connection.
         let closed = io::Read::read(&mut { stream }, &mut [0]).map_err(failed)?;
         if closed != 0 {
@@ -541,7 +551,8 @@ fn connect(path: &Path) -> Result<Option<StdUnixStream>, SupervisorError> {
     }
 }
 
-fn adopt(stream: &StdUnixStream, word: [u8; 1]) -> io::Result<Vec<(SocketAddrV4, OwnedFd)>> {
+/// The sockets of the proxy at the other end, with their addresses.
+fn receive(stream: &StdUnixStream) -> io::Result<Vec<(SocketAddrV4, OwnedFd)>> {
     let owner = rustix::net::sockopt::socket_peercred(stream)?.uid;
     if !owner.is_root() && owner != rustix::process::geteuid() {
         return Err(io::ErrorKind::PermissionDenied.into());
@@ -559,14 +570,17 @@ fn adopt(stream: &StdUnixStream, word: [u8; 1]) -> io::Result<Vec<(SocketAddrV4,
             std::net::SocketAddr::V6(_) => Err(io::ErrorKind::InvalidData.into()),
         }
     });
-    let adopted = adopted.collect::<io::Result<_>>()?;
-    io::Write::write_all(&mut { stream }, &word)?;
-    Ok(adopted)
+    adopted.collect()
 }
 
-/// Listening sockets for `addresses`, in their order: the adopted ones, and new ones for the rest, also for addresses that
-/// this host does not have yet. Adopted sockets that no address needs are closed.
-pub fn bind_listeners(
+/// Says what the proxy is to do, now that its sockets are here.
+fn say(mut stream: &StdUnixStream, word: [u8; 1]) -> io::Result<()> {
+    io::Write::write_all(&mut stream, &word)
+}
+
+/// Listening sockets for `addresses`: the adopted ones, and new ones for the rest. Adopted sockets that no address needs are
+/// closed.
+fn bind_listeners(
     addresses: &[SocketAddrV4],
     mut adopted: Vec<(SocketAddrV4, OwnedFd)>,
 ) -> Result<Vec<OwnedFd>, SupervisorError> {
