@@ -140,7 +140,7 @@ fn preflight_tells_what_is_wrong_with_interface_and_network() {
         ),
         (
             |config| config.cluster.cluster_ips[0].address = [10, 0, 0, 8].into(),
-            "cluster IP 10.0.0.8 is not in the network 192.168.50.6/24",
+            "cluster IP 10.0.0.8 is not in the network of interface nic, which has 192.168.50.6/24",
             true,
         ),
         // Seen from `nic`, the other end of the cable is another machine.
