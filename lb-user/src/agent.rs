@@ -128,7 +128,7 @@ impl Agent {
         let mac = self.plan.config.cluster_mac;
         let checked = Arc::clone(&config);
         let nic = tokio::task::spawn_blocking(move || preflight::check(&checked, mac, resumed)).await??;
-        let proxy = if publishes { Some(self.prepare_proxy()?) } else { None };
+        let proxy = self.prepare_proxy(publishes)?;
 
         let dataplane = Dataplane::attach(&self.plan, &config.local.interface, config.local.xdp, &pins)?;
         let dataplane = self.dataplane.insert(dataplane);
@@ -188,19 +188,25 @@ impl Agent {
     }
 
     /// All that can fail of the proxy before anything is changed on the host. Only where nothing fails is a proxy that was
-    /// left behind told to finish.
-    fn prepare_proxy(&self) -> Result<supervisor::Spec> {
+    /// left behind told to finish; an agent without a proxy of its own ends it, or it would serve for ever.
+    fn prepare_proxy(&self, publishes: bool) -> Result<Option<supervisor::Spec>> {
+        if !publishes {
+            if supervisor::end_left(&self.config.local.run_dir)? {
+                warn!("ended the proxy that an earlier agent left: this one has none");
+            }
+            return Ok(None);
+        }
         Account::find(&self.config.local.proxy_user)?;
         let snapshot = supervisor::snapshot(&self.config)?;
         let listeners = supervisor::take_listeners(&self.config.local.run_dir, &snapshot.listen)?;
-        Ok(supervisor::Spec {
+        Ok(Some(supervisor::Spec {
             program: PathBuf::from("/proc/self/exe"),
             user: self.config.local.proxy_user.clone(),
             snapshot,
             listeners,
             run_dir: self.config.local.run_dir.clone(),
             log: None,
-        })
+        }))
     }
 
     fn settings(&self, nic: &Interface, publishes: bool) -> Settings {

@@ -56,6 +56,17 @@ fn a_start_that_fails_leaves_the_old_proxy_serving() {
     });
 }
 
+#[test]
+fn an_agent_without_a_proxy_ends_the_old_one() {
+    in_namespace(|config, runtime| {
+        let left = Left::new(&config.local.run_dir);
+        let agent = runtime.block_on(async { Agent::new(config.clone()) }).unwrap();
+        assert!(agent.prepare_proxy(false).unwrap().is_none());
+        assert_eq!(left.words(), crate::proxy::worker::END);
+        assert!(!config.local.run_dir.join("handover.sock").exists());
+    });
+}
+
 fn site() -> crate::config::model::Site {
     crate::config::model::Site {
         names: vec!["mail.example.test".to_owned()],

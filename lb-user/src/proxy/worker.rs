@@ -383,7 +383,7 @@ pub enum WorkerError {
 pub(super) const FINISH: [u8; 1] = [1];
 
 /// The word of a clean-up: end at once.
-pub(super) const END: [u8; 1] = [2];
+pub(crate) const END: [u8; 1] = [2];
 
 /// Time between heartbeats to the agent.
 const HEARTBEAT: Duration = Duration::from_millis(250);
