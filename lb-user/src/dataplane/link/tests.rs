@@ -46,6 +46,22 @@ fn a_killed_agents_successor_keeps_what_was_before_the_first() {
 }
 
 #[test]
+fn a_cluster_ip_that_changed_while_no_agent_ran_leaves_the_loopback_interface() {
+    in_namespace(|config| {
+        let before = host();
+        drop(Link::setup(config, &interface(), MAC).unwrap());
+        let mut config = config.clone();
+        config.cluster.cluster_ips[0].address = Ipv4Addr::new(192, 168, 50, 9);
+        let mac = [0x03, 0xbf, 192, 168, 50, 9];
+        let link = Link::setup(&config, &interface(), mac).unwrap();
+        let addresses = ip("-o address show dev lo");
+        assert!(addresses.contains("192.168.50.9/32") && !addresses.contains("192.168.50.8"), "{addresses}");
+        link.teardown().unwrap();
+        assert_eq!(host(), before);
+    });
+}
+
+#[test]
 fn what_somebody_else_changed_meanwhile_is_left() {
     in_namespace(|config| {
         let link = Link::setup(config, &interface(), MAC).unwrap();
