@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::process::Child;
@@ -598,14 +599,19 @@ fn bind_listeners(
 }
 
 fn listen(address: SocketAddrV4) -> io::Result<OwnedFd> {
-    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = bind(address)?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// A socket of exactly `address`, which this host need not have yet. It does not listen.
+pub(crate) fn bind(address: SocketAddrV4) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_freebind_v4(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// What the proxy is to serve under `config`, with the certificates and keys read from their files. Farms that no site names
