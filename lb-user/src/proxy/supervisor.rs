@@ -783,6 +783,21 @@ pub enum SupervisorError {
     },
 }
 
+impl SupervisorError {
+    /// Whether the configuration, or a file that it names, is to blame.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Spawn(error) => error.is_configuration(),
+            Self::Frame(_)
+            | Self::Listeners { .. }
+            | Self::Read { .. }
+            | Self::Pem { .. }
+            | Self::NoFarm { .. } => true,
+            Self::Handover { .. } | Self::Adopt { .. } | Self::Listen { .. } => false,
+        }
+    }
+}
+
 /// The hand-over socket's name in `run_dir`.
 const HANDOVER: &str = "handover.sock";
 
