@@ -228,6 +228,28 @@ async fn a_child_outlives_its_agent_and_hands_the_sockets_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_child_whose_agent_dies_while_it_stops_hands_the_sockets_over_and_finishes() {
+    let place = Place::new().await;
+    let first = place.start().await;
+    let address = place.address;
+    let in_flight =
+        tokio::spawn(async move { text(Client::connect(address).await.get("/gate").await).await });
+    eventually("a request waits", || place.backend.state.waiting.load(Ordering::SeqCst) == 1).await;
+    let mut status = first.status();
+    let stopping = tokio::spawn(first.stop());
+    status.wait_for(|status| status.alive && !status.ready).await.unwrap();
+    stopping.abort();
+    assert!(stopping.await.unwrap_err().is_cancelled());
+    // Into the gap between the two.
+    let waiting = TcpStream::connect(place.address).await.unwrap();
+    let second = place.start().await;
+    assert_eq!(Client::over(waiting).await.get("/who").await.status(), 200);
+    place.backend.state.gate.add_permits(1);
+    assert_eq!(in_flight.await.unwrap(), "through");
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_request_in_the_queue_survives_the_hand_over() {
     let place = Place::new().await;
     let first = place.start().await;
