@@ -60,7 +60,8 @@ impl Cluster {
             .context("cannot write cluster.toml")?;
         let seed = ClusterSecret::read(&secret)?.hash_seed();
         let nodes = lab.places.iter();
-        let nodes = nodes.map(|place| Node::prepare(place.clone(), &folder, plan.xdp)).collect::<Result<_>>()?;
+        let nodes =
+            nodes.map(|place| Node::prepare(place.clone(), &folder, plan.xdp)).collect::<Result<_>>()?;
         Ok(Self { nodes, backends, certificates, seed, lab })
     }
 
