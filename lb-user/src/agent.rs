@@ -13,7 +13,6 @@ mod status;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddrV4;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,13 +124,11 @@ impl Agent {
         self.run_dir = Some(RunDir::take(&config.local.run_dir)?);
         let pins = dataplane::pins_of(&config.local.interface)?;
         let publishes = !config.cluster.sites.is_empty() && !config.cluster.observe;
-        let adopted =
-            if publishes { supervisor::adopt_listeners(&config.local.run_dir)? } else { Vec::new() };
-        let resumed = pins.exists() || !adopted.is_empty();
+        let resumed = pins.exists() || supervisor::is_left(&config.local.run_dir)?;
         let mac = self.plan.config.cluster_mac;
         let checked = Arc::clone(&config);
         let nic = tokio::task::spawn_blocking(move || preflight::check(&checked, mac, resumed)).await??;
-        let proxy = if publishes { Some(self.prepare_proxy(adopted)?) } else { None };
+        let proxy = self.prepare_proxy(publishes)?;
 
         let dataplane = Dataplane::attach(&self.plan, &config.local.interface, config.local.xdp, &pins)?;
         let dataplane = self.dataplane.insert(dataplane);
@@ -154,7 +151,7 @@ impl Agent {
         let (tables, lease) = dataplane.writers();
         let (sender, outputs) = unbounded_channel();
         self.outputs = Some(outputs);
-        let (settings, network) = (self.settings(nic, publishes), self.network(nic));
+        let (settings, network) = (self.settings(nic, publishes)?, self.network(nic));
         let maps = Maps { tables, lease };
         let cluster = Cluster::start(settings, network, self.secret.clone(), maps, nic.carrier, sender)?;
         if let Some(why) = &cluster.ordinary_priority {
@@ -190,26 +187,35 @@ impl Agent {
         Ok(())
     }
 
-    /// All that can fail of the proxy before anything is changed on the host.
-    fn prepare_proxy(&self, adopted: Vec<(SocketAddrV4, OwnedFd)>) -> Result<supervisor::Spec> {
+    /// All that can fail of the proxy before anything is changed on the host. Only where nothing fails is a proxy that was
+    /// left behind told to finish; an agent without a proxy of its own ends it, or it would serve for ever.
+    fn prepare_proxy(&self, publishes: bool) -> Result<Option<supervisor::Spec>> {
+        if !publishes {
+            if supervisor::end_left(&self.config.local.run_dir)? {
+                warn!("ended the proxy that an earlier agent left: this one has none");
+            }
+            return Ok(None);
+        }
         Account::find(&self.config.local.proxy_user)?;
         let snapshot = supervisor::snapshot(&self.config)?;
-        let listeners = supervisor::bind_listeners(&snapshot.listen, adopted)?;
-        Ok(supervisor::Spec {
+        let listeners = supervisor::take_listeners(&self.config.local.run_dir, &snapshot.listen)?;
+        Ok(Some(supervisor::Spec {
             program: PathBuf::from("/proc/self/exe"),
             user: self.config.local.proxy_user.clone(),
             snapshot,
             listeners,
             run_dir: self.config.local.run_dir.clone(),
             log: None,
-        })
+        }))
     }
 
-    fn settings(&self, nic: &Interface, publishes: bool) -> Settings {
+    fn settings(&self, nic: &Interface, publishes: bool) -> Result<Settings> {
         let me = self.config.me();
         let others = self.config.cluster.nodes.iter().filter(|node| node.priority != me.priority);
         let timing = self.config.cluster.timing;
-        Settings {
+        let mut incarnation = [0; 4];
+        aws_lc_rs::rand::fill(&mut incarnation).context("the system gives no random bytes")?;
+        Ok(Settings {
             me: me.priority,
             weight: me.weight,
             mac: nic.mac,
@@ -220,7 +226,8 @@ impl Agent {
             lease_margin: Time::coarse_tick() + timing.suspect() / 50,
             facts: facts::digest_of(&self.config.cluster),
             ready: !publishes,
-        }
+            incarnation: u32::from_le_bytes(incarnation),
+        })
     }
 
     fn network(&self, nic: &Interface) -> Network {
@@ -398,3 +405,6 @@ impl DataPath for Maps {
         self.lease.end()
     }
 }
+
+#[cfg(test)]
+mod tests;

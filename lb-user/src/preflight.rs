@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::clock::Time;
 use crate::config::model::{Config, HEARTBEAT_PORT};
 use crate::dataplane::link::{InspectError, Interface};
+use crate::proxy::supervisor;
 use crate::sys::ArpSocket;
 
 /// Fewer file descriptors than this are not worth starting with: a connection of the proxy takes two.
@@ -265,15 +266,8 @@ fn ports(config: &Config) -> Vec<PreflightError> {
         return problems;
     }
     for address in config.cluster.sites.iter().flat_map(|site| &site.listen) {
-        if let Err(error) = TcpListener::bind(address)
-            // The cluster IP is not here yet: then only a listener on all addresses can be in the way.
-            .or_else(|error| {
-                if error.kind() == io::ErrorKind::AddrNotAvailable {
-                    return TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port()));
-                }
-                Err(error)
-            })
-        {
+        // As the proxy will, but without listening: nobody gets to see a port that opens and closes.
+        if let Err(error) = supervisor::bind(*address) {
             problems.push(port("TCP", *address, &error));
         }
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use lb_user::config::model::{HealthTest, Server};
 use lb_user::proxy::snapshot::{Farm, PrivateKey, Site, Snapshot, Verify};
-use lb_user::proxy::supervisor::{Spec, Supervisor, bind_listeners};
+use lb_user::proxy::supervisor::{Spec, Supervisor, take_listeners};
 use lb_user::proxy::worker::{self, Work};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::{Pid, test_kill_process};
@@ -170,7 +170,7 @@ fn supervised<T>(
         program: PathBuf::from("/proc/self/exe"),
         user: "64750".to_owned(),
         snapshot: snapshot(listen, names, port),
-        listeners: bind_listeners(&[listen], Vec::new()).expect("a listening socket"),
+        listeners: take_listeners(&place.0, &[listen]).expect("a listening socket"),
         run_dir: place.0.clone(),
         log,
     };

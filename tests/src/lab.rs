@@ -51,12 +51,14 @@ pub struct Plan {
     pub ports: Vec<(u16, Ipv4Addr)>,
     /// Whether it will see load: at most one such lab stands on a machine at once, the next waits for its turn.
     pub load: bool,
+    /// The nodes' `xdp`: `native`, the real thing, or `generic`, which on veth leaves the peer its segmentation offload.
+    pub xdp: &'static str,
 }
 
 impl Plan {
     /// `nodes` nodes behind port 443, and load.
     pub fn nodes(nodes: u8) -> Self {
-        Self { nodes, ports: Vec::new(), load: true }
+        Self { nodes, ports: Vec::new(), load: true, xdp: "native" }
     }
 
     /// The same for tests that measure nothing: any number of such labs stand side by side.

@@ -60,13 +60,19 @@ impl Cluster {
             .context("cannot write cluster.toml")?;
         let seed = ClusterSecret::read(&secret)?.hash_seed();
         let nodes = lab.places.iter();
-        let nodes = nodes.map(|place| Node::prepare(place.clone(), &folder)).collect::<Result<_>>()?;
+        let nodes =
+            nodes.map(|place| Node::prepare(place.clone(), &folder, plan.xdp)).collect::<Result<_>>()?;
         Ok(Self { nodes, backends, certificates, seed, lab })
     }
 
     /// A cluster of `nodes` nodes that serves.
     pub fn start(nodes: u8) -> Result<Self> {
-        let mut cluster = Self::raise(&Plan::nodes(nodes))?;
+        Self::start_on(&Plan::nodes(nodes))
+    }
+
+    /// The same, on the lab of that plan.
+    pub fn start_on(plan: &Plan) -> Result<Self> {
+        let mut cluster = Self::raise(plan)?;
         cluster.start_agents()?;
         cluster.wait_until_shared(Stage::Settled)?;
         Ok(cluster)
@@ -238,7 +244,7 @@ pub struct Node {
 }
 
 impl Node {
-    fn prepare(place: Place, lab: &Path) -> Result<Self> {
+    fn prepare(place: Place, lab: &Path, xdp: &str) -> Result<Self> {
         let folder = lab.join(&place.name);
         fs::create_dir_all(&folder).context("cannot make a node's folder")?;
         let node = Self {
@@ -251,7 +257,7 @@ impl Node {
         fs::copy(lab.join("cluster.toml"), &node.config).context("cannot write cluster.toml")?;
         let secret = lab.join("cluster.secret");
         let text = format!(
-            "name = {:?}\ninterface = {NODE_DMZ:?}\nsecret_file = {secret:?}\nproxy_user = {PROXY_USER:?}\nrun_dir = {:?}\n",
+            "name = {:?}\ninterface = {NODE_DMZ:?}\nsecret_file = {secret:?}\nproxy_user = {PROXY_USER:?}\nxdp = {xdp:?}\nrun_dir = {:?}\n",
             node.name(),
             node.run_dir,
         );

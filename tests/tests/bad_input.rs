@@ -401,7 +401,7 @@ fn a_peer_that_is_never_heard_is_told_with_the_port() {
 }
 
 #[test]
-fn nodes_whose_files_give_them_one_priority_are_told_and_go_on() {
+fn nodes_whose_files_give_them_one_priority_are_told_and_at_most_one_serves() {
     let mut cluster = Cluster::raise(&Plan::light(2)).unwrap();
     let other = &cluster.node("arr2").config.clone();
     let text = fs::read_to_string(other).unwrap();
@@ -417,6 +417,10 @@ fn nodes_whose_files_give_them_one_priority_are_told_and_go_on() {
             status.events.iter().any(|event| event.contains("this node's") && event.contains("priority"))
         });
         told.unwrap();
+    }
+    let leases = cluster.nodes.iter().filter(|node| node.status().unwrap().lease);
+    assert!(leases.count() < 2, "both serve");
+    for node in &mut cluster.nodes {
         assert!(node.stop().unwrap().success(), "{}", node.log_tail());
     }
 }
@@ -496,7 +500,6 @@ fn wrong_usage_ends_with_2_and_says_what_is_right() {
 fn refuse(node: &Node, case: &Case) -> Vec<String> {
     let before = node.footprint().unwrap();
     let output = run(node, case.around);
-    println!("{}:\n{}", case.name, String::from_utf8_lossy(&output.stderr));
     let mut wrong = shortcomings(&output, case.status, case.causes, case.hints);
     let after = node.footprint().unwrap();
     wrong.extend(after.difference(&before).map(|left| format!("left behind: {left}")));

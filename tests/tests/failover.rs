@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use lb_user::clock::Time;
+use rollcall_tests::lab::Plan;
 use rollcall_tests::node::Cluster;
 use rollcall_tests::scenario::{SETTLE, Scenario};
 use rollcall_tests::traffic::{Browsers, Habit};
@@ -213,8 +214,15 @@ fn a_cluster_left_alone_answers_every_connection_once() {
 }
 
 #[test]
-fn both_nodes_and_both_servers_take_part() {
-    let mut cluster = Cluster::start(2).unwrap();
+fn both_nodes_and_both_servers_take_part_in_native_and_in_generic_mode() {
+    for xdp in ["native", "generic"] {
+        take_part(xdp);
+    }
+}
+
+fn take_part(xdp: &'static str) {
+    let mut cluster = Cluster::start_on(&Plan { xdp, ..Plan::nodes(2) }).unwrap();
+    assert_eq!(cluster.node("arr1").status().unwrap().interface.xdp, xdp);
     let browsers = Browsers::start(&cluster.https().unwrap(), 4, Habit::default());
     thread::sleep(Duration::from_secs(2));
     let requests = browsers.finish().unwrap();

@@ -12,6 +12,7 @@ use crate::control::api::Request;
 use crate::dataplane::link::InspectError;
 use crate::preflight::{self, PreflightErrors};
 use crate::proxy::spawn::SpawnError;
+use crate::proxy::supervisor::SupervisorError;
 use crate::{agent, proxy, telemetry};
 
 mod ask;
@@ -142,6 +143,7 @@ fn status_of(error: &anyhow::Error) -> u8 {
             || cause.downcast_ref().is_some_and(PreflightErrors::is_configuration)
             || cause.downcast_ref().is_some_and(InspectError::is_configuration)
             || cause.downcast_ref().is_some_and(SpawnError::is_configuration)
+            || cause.downcast_ref().is_some_and(SupervisorError::is_configuration)
     });
     if configuration { 2 } else { 1 }
 }
@@ -151,6 +153,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+    use crate::proxy::tls::TlsError;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -162,5 +165,24 @@ mod tests {
         let missing = config::load(Path::new("/nonexistent/cluster.toml"), None).unwrap_err();
         assert_eq!(status_of(&missing.into()), 2);
         assert_eq!(status_of(&anyhow::anyhow!("else")), 1);
+    }
+
+    #[test]
+    fn what_the_proxy_cannot_be_started_for_is_told_apart() {
+        let no_user = || SpawnError::NoUser { user: "nobody-there".to_owned() };
+        let path = || "/nonexistent/mail.crt".into();
+        let missing = || std::io::ErrorKind::NotFound.into();
+        for (error, status) in [
+            (SupervisorError::Read { path: path(), source: missing() }, 2),
+            (SupervisorError::Pem { path: path(), source: TlsError::NoCertificate }, 2),
+            (SupervisorError::NoFarm { farm: "exchange".to_owned() }, 2),
+            (SupervisorError::Spawn(no_user()), 2),
+            (SupervisorError::Spawn(SpawnError::Start { path: path(), source: missing() }), 1),
+            (SupervisorError::Handover { path: path(), source: missing() }, 1),
+        ] {
+            let text = format!("{error:?}");
+            assert_eq!(status_of(&error.into()), status, "{text}");
+        }
+        assert_eq!(status_of(&no_user().into()), 2);
     }
 }

@@ -93,8 +93,12 @@ fn tables(status: &Status) -> Table {
         Column::number("departing"),
     ]);
     for row in &status.tables {
+        let ports = match row.ports.as_str() {
+            "" => "all others".to_owned(),
+            ports => ports.to_owned(),
+        };
         let counts = [row.mine, row.arriving, row.departing].map(|count| count.to_string());
-        table.row([row.ports.clone(), row.filtering.clone()].into_iter().chain(counts).collect());
+        table.row([ports, row.filtering.clone()].into_iter().chain(counts).collect());
     }
     table
 }

@@ -18,7 +18,7 @@ use thiserror::Error;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::link::{Link, Refused};
-use super::node::{Command, Event, Node, Order, Settings, Snapshot};
+use super::node::{Command, Event, Node, Order, Settings, Snapshot, Unsent};
 use super::sets::BucketSet;
 use super::transport::{Arrival, Network, Transport};
 use super::wire::Malformed;
@@ -109,8 +109,8 @@ struct Driver<D> {
     published: Time,
     /// When the operator was last told of a refused datagram.
     refused: BTreeMap<u8, Time>,
-    /// All heartbeats of this round were sent.
-    sent: bool,
+    /// The first heartbeat of this round that was not sent.
+    unsent: Option<Unsent>,
     /// When to end, once the node has left.
     end: Option<Time>,
 }
@@ -149,7 +149,7 @@ impl Cluster {
             snapshot: Arc::clone(&snapshot),
             published: now,
             refused: BTreeMap::new(),
-            sent: true,
+            unsent: None,
             end: None,
         };
         let thread = std::thread::Builder::new().name("cluster".to_owned()).spawn(move || {
@@ -188,6 +188,9 @@ impl Handle {
         self.snapshot.load_full()
     }
 }
+
+/// How much is read before the heartbeats have their turn again.
+const TURN: usize = 512;
 
 /// No ordinary load, and no page fault, delays a heartbeat.
 fn take_precedence() -> io::Result<()> {
@@ -231,18 +234,18 @@ impl<D: DataPath> Driver<D> {
     fn receive(&mut self, now: Time) -> io::Result<()> {
         let mut buffer = [0; 2048];
         // Bounded, so that a flood cannot keep the heartbeats from being sent; what is left comes with the next turn.
-        for _ in 0..512 {
-            let Some(arrival) = self.transport.receive(&mut buffer)? else {
-                break;
-            };
+        for _ in 0..TURN {
+            let Some(arrival) = self.transport.receive(&mut buffer)? else { return Ok(()) };
             match arrival {
                 Arrival::Datagram(length) => self.open(&buffer[..length], now),
                 Arrival::Answer(answer) => self.node.handle_answer(answer, now),
                 Arrival::Gateway => self.node.handle_gateway(now),
                 Arrival::Carrier(up) => self.node.handle_carrier(up, now),
+                Arrival::Nothing => {}
             }
             self.carry_out()?;
         }
+        self.node.handle_overload(now);
         Ok(())
     }
 
@@ -300,14 +303,11 @@ impl<D: DataPath> Driver<D> {
                 }
                 Command::Send { to, message } => {
                     let datagram = self.link.seal(to, &message);
-                    self.sent &= self.transport.send(to, &datagram).is_ok();
-                }
-                Command::RenewLease { until } => {
-                    if std::mem::replace(&mut self.sent, true) {
-                        self.data_path.renew_lease(until)?;
-                        self.node.handle_lease(until);
+                    if let Err(error) = self.transport.send(to, &datagram) {
+                        self.unsent.get_or_insert(Unsent { node: to, reason: error.to_string() });
                     }
                 }
+                Command::EndRound { lease } => self.end_round(lease)?,
                 Command::EndLease => self.data_path.end_lease()?,
                 // An unanswered probe and one that could not be sent mean the same: we cannot tell.
                 Command::Ask { node, probe } => drop(self.transport.ask(node, probe)),
@@ -317,6 +317,15 @@ impl<D: DataPath> Driver<D> {
                 Command::HandedOver => drop(self.outputs.send(Output::HandedOver)),
             }
         }
+        Ok(())
+    }
+
+    fn end_round(&mut self, lease: Option<Time>) -> io::Result<()> {
+        let unsent = self.unsent.take();
+        if let (Some(until), None) = (lease, &unsent) {
+            self.data_path.renew_lease(until)?;
+        }
+        self.node.handle_round(lease, unsent);
         Ok(())
     }
 

@@ -48,6 +48,8 @@ pub struct Settings {
     pub facts: u64,
     /// Whether the service on this node works already.
     pub ready: bool,
+    /// Random, so that what peers say of an earlier start of this node is not taken for news of this one.
+    pub incarnation: u32,
 }
 
 /// What the node wants done, in this order. Each is done before the next is looked at.
@@ -62,11 +64,11 @@ pub enum Command {
         /// What.
         message: Message,
     },
-    /// All heartbeats of this round are above. If every one was sent, let the lease end at `until` and say so by
-    /// `handle_lease`; if one was not, leave the lease as it is.
-    RenewLease {
-        /// The new end.
-        until: Time,
+    /// All heartbeats of this round are above. If every one was sent, and there is a `lease`, let the lease end then. Say by
+    /// `handle_round` how it went.
+    EndRound {
+        /// The new end of the lease.
+        lease: Option<Time>,
     },
     /// End the lease now.
     EndLease,
@@ -85,6 +87,15 @@ pub enum Command {
     Report(Event),
     /// `Order::Stop` is done as far as it can be: nobody needs this node for new connections.
     HandedOver,
+}
+
+/// A heartbeat that this host did not let out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsent {
+    /// To whom.
+    pub node: Priority,
+    /// Why, in the system's words.
+    pub reason: String,
 }
 
 /// What the operator, or the agent for him, wants.
@@ -141,6 +152,10 @@ pub struct Node {
     /// A heartbeat is wanted before its period is over.
     urgent: bool,
     waiting: Option<Event>,
+    /// Why a heartbeat of the last round was not sent.
+    unsent: Option<Unsent>,
+    /// Told to stop before it served: it will not begin to.
+    stopping: bool,
     /// What other nodes are to be told to do, and until when.
     wishes: BTreeMap<Priority, (bool, Time)>,
     commands: VecDeque<Command>,
@@ -161,7 +176,7 @@ impl Node {
         let mut node = Self {
             phase: Phase::Starting,
             since: now,
-            incarnation: 1,
+            incarnation: settings.incarnation,
             draining: false,
             ready: settings.ready,
             carrier: true,
@@ -184,6 +199,8 @@ impl Node {
             last_turn: now,
             urgent: true,
             waiting: None,
+            unsent: None,
+            stopping: false,
             wishes: BTreeMap::new(),
             commands: VecDeque::from([Command::EndLease]),
             settings,
@@ -247,6 +264,12 @@ impl Node {
         self.peers.values_mut().for_each(|peer| peer.answered(answer, now));
     }
 
+    /// More arrived than could be read: among it may be what would excuse a silent peer.
+    pub fn handle_overload(&mut self, now: Time) {
+        self.notice(now);
+        self.peers.values_mut().for_each(|peer| peer.excuse(now));
+    }
+
     /// The gateway, or a neighbour that is no node, has answered ARP.
     pub fn handle_gateway(&mut self, now: Time) {
         self.notice(now);
@@ -285,7 +308,7 @@ impl Node {
                 self.report(Event::Draining(self.draining));
             }
             Order::Stop if self.phase == Phase::Serving => self.phase = Phase::Stopping,
-            Order::Stop => {}
+            Order::Stop => self.stopping = true,
             Order::Leave => self.leave(),
         }
         self.urgent = true;
@@ -307,9 +330,12 @@ impl Node {
         alive
     }
 
-    /// The lease was renewed, as `RenewLease` asked.
-    pub fn handle_lease(&mut self, until: Time) {
-        self.lease = self.lease.map(|_| until);
+    /// How a round of heartbeats went: whether all were sent, and with them the lease renewed, as `EndRound` asked.
+    pub fn handle_round(&mut self, lease: Option<Time>, unsent: Option<Unsent>) {
+        if unsent.is_none() {
+            self.lease = self.lease.and(lease).or(self.lease);
+        }
+        self.unsent = unsent;
     }
 
     /// The buckets in which this host has connections, per owner table.
@@ -400,7 +426,7 @@ impl Node {
 
     /// From `Starting` to `Serving`, once it is known of every configured node whether it lives.
     fn advance(&mut self, now: Time) {
-        if self.phase != Phase::Starting || !self.carrier {
+        if self.phase != Phase::Starting || !self.carrier || self.stopping {
             return;
         }
         match self.obstacle() {
@@ -425,6 +451,9 @@ impl Node {
 
     /// Why this node may not serve yet.
     fn obstacle(&self) -> Option<Event> {
+        if let Some(unsent) = &self.unsent {
+            return Some(Event::CannotSend(unsent.clone()));
+        }
         let mut alone = true;
         for peer in self.peers.values() {
             match peer.standing {
@@ -493,10 +522,9 @@ impl Node {
             }
         }
         self.wish(now);
-        if self.lease.is_some() && self.carrier {
-            let until = now + self.settings.timing.suspect() - self.settings.lease_margin;
-            self.commands.push_back(Command::RenewLease { until });
-        }
+        let until = now + self.settings.timing.suspect() - self.settings.lease_margin;
+        let lease = self.lease.filter(|_| self.carrier).map(|_| until);
+        self.commands.push_back(Command::EndRound { lease });
     }
 
     fn wish(&mut self, now: Time) {
@@ -558,7 +586,7 @@ impl Node {
             holdings.holds = BucketSet::EMPTY;
             holdings.released.clear();
         }
-        self.incarnation += 1;
+        self.incarnation = self.incarnation.wrapping_add(1);
         self.since = now;
         self.waiting = None;
         self.gateway_answered = None;

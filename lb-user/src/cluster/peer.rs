@@ -168,7 +168,6 @@ impl Peer {
         self.last_heard = Some(now);
         self.probes = Probes::default();
         self.told = Told::default();
-        self.may_have = None;
         self.mac = Some(heartbeat.mac);
         self.standing = match heartbeat.phase {
             Phase::Starting | Phase::Serving | Phase::Stopping => Standing::Alive,
@@ -178,6 +177,9 @@ impl Peer {
             self.state = None;
         }
         self.heartbeat = Some(heartbeat);
+        if self.is_current() {
+            self.may_have = None;
+        }
     }
 
     /// Takes a part of its state in; true once the state is whole and new.
@@ -206,6 +208,7 @@ impl Peer {
         match state {
             Ok(state) => {
                 self.state = Some((version, state));
+                self.may_have = None;
                 true
             }
             // Its sender is authenticated, so this is another build's format; the fact digest names the difference.

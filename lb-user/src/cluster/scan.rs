@@ -2,12 +2,12 @@
 //! thread.
 
 use std::io;
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use lb_common::table::Bucket;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::SockDiagMessage;
-use netlink_packet_sock_diag::constants::{AF_INET, IPPROTO_TCP};
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 
@@ -33,19 +33,23 @@ pub fn connections(
 }
 
 fn for_each_connection(mut see: impl FnMut(SocketAddrV4, SocketAddrV4)) -> io::Result<()> {
+    // A listener on [::] makes sockets of the other family for clients of this one.
+    dump(AF_INET, &mut see)?;
+    dump(AF_INET6, &mut see)
+}
+
+fn dump(family: u8, see: &mut impl FnMut(SocketAddrV4, SocketAddrV4)) -> io::Result<()> {
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&request(), 0)?;
+    socket.send(&request(family), 0)?;
     loop {
         let (bytes, _) = socket.recv_from_full()?;
         let mut rest = &bytes[..];
         while !rest.is_empty() {
             let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(io::Error::other)?;
             match message.payload {
-                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
-                    note(&response, &mut see)
-                }
+                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => note(&response, see),
                 NetlinkPayload::Done(_) => return Ok(()),
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
                 NetlinkPayload::InnerMessage(_) | NetlinkPayload::Noop | NetlinkPayload::Overrun(_) => {}
@@ -60,22 +64,29 @@ fn for_each_connection(mut see: impl FnMut(SocketAddrV4, SocketAddrV4)) -> io::R
 
 fn note(response: &InetResponse, see: &mut impl FnMut(SocketAddrV4, SocketAddrV4)) {
     let id = &response.header.socket_id;
-    if let (IpAddr::V4(local), IpAddr::V4(remote)) = (id.source_address, id.destination_address) {
+    if let (Some(local), Some(remote)) = (ipv4(id.source_address), ipv4(id.destination_address)) {
         see(SocketAddrV4::new(local, id.source_port), SocketAddrV4::new(remote, id.destination_port));
     }
 }
 
-fn request() -> Vec<u8> {
+fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(address) => address.to_ipv4_mapped(),
+    }
+}
+
+fn request(family: u8) -> Vec<u8> {
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     let mut states = StateFlags::all();
     states.remove(StateFlags::LISTEN | StateFlags::CLOSE);
     let request = InetRequest {
-        family: AF_INET,
+        family,
         protocol: IPPROTO_TCP,
         extensions: ExtensionFlags::empty(),
         states,
-        socket_id: SocketId::new_v4(),
+        socket_id: if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() },
     };
     let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
     message.finalize();
@@ -92,7 +103,14 @@ mod tests {
 
     #[test]
     fn a_living_connection_is_found_and_a_listener_is_none() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // The second makes IPv6 sockets with mapped addresses.
+        for address in ["127.0.0.1:0", "[::]:0"] {
+            found_at(address);
+        }
+    }
+
+    fn found_at(address: &str) {
+        let listener = TcpListener::bind(address).unwrap();
         let port = listener.local_addr().unwrap().port();
         let locate =
             |local: SocketAddrV4, _: SocketAddrV4| (local.port() == port).then_some((0, Bucket::of_hash(7)));

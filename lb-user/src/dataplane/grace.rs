@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use rustix::thread::{MembarrierCommand, membarrier};
 
+use crate::sys::run_in_real_time;
+
 /// Gives generations back once no packet reads them.
 pub(crate) struct Grace {
     retired: Sender<u32>,
@@ -19,7 +21,12 @@ impl Grace {
     pub(crate) fn start() -> io::Result<Self> {
         let (retired, to_wait_for) = channel();
         let (done, clean) = channel();
-        thread::Builder::new().name("grace".to_owned()).spawn(move || wait_for_each(&to_wait_for, &done))?;
+        thread::Builder::new().name("grace".to_owned()).spawn(move || {
+            // The cluster thread, which has such a priority, waits for this one when many changes come at once. Without
+            // it, both have an ordinary one.
+            let _ = run_in_real_time(20);
+            wait_for_each(&to_wait_for, &done);
+        })?;
         Ok(Self { retired, clean })
     }
 
@@ -52,9 +59,9 @@ fn wait_for_each(retired: &Receiver<u32>, clean: &Sender<u32>) {
 /// Returns when every packet that was being judged at the call is done.
 ///
 /// `MEMBARRIER_CMD_GLOBAL` is `synchronize_rcu` (kernel/sched/membarrier.c), and XDP programs run inside RCU read sections.
-/// Kernels with isolated full-tickless CPUs refuse it; there a second is far longer than any packet takes.
+/// Kernels with isolated full-tickless CPUs refuse it; there 20 ms is far longer than any packet takes.
 fn wait_for_packets() {
     if membarrier(MembarrierCommand::Global).is_err() {
-        thread::sleep(Duration::from_secs(1));
+        thread::sleep(Duration::from_millis(20));
     }
 }

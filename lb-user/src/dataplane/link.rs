@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -50,6 +51,7 @@ impl Link {
         let mut netlink = Netlink::open().map_err(change("opening a netlink socket"))?;
         let mut record = link.record(interface)?;
         plan(&mut record, &mut netlink, config, interface, cluster_mac)?;
+        forget_former(&mut record, &mut netlink, config)?;
         record.write(&link.run_dir).map_err(link.record_error())?;
         record.apply_settings()?;
         netlink.hear(interface.index, cluster_mac).map_err(change("letting the cluster MAC in"))?;
@@ -240,7 +242,7 @@ pub enum LinkError {
     )]
     Ordinary {
         /// The cluster IP.
-        address: std::net::Ipv4Addr,
+        address: Ipv4Addr,
         /// Its prefix length there.
         prefix: u8,
         /// The interface.
@@ -298,6 +300,16 @@ fn plan(
         record.mac = (!hears).then_some(cluster_mac);
     }
     Ok(record.plan_settings(foreign)?)
+}
+
+/// Takes the addresses away that an earlier agent added and the configuration no longer has: with them this host would
+/// reach itself where others reach somebody else.
+fn forget_former(record: &mut Record, netlink: &mut Netlink, config: &Config) -> Result<(), LinkError> {
+    let wanted = |address: &Ipv4Addr| config.cluster.cluster_ips.iter().any(|ip| ip.address == *address);
+    for address in record.addresses.extract_if(.., |address| !wanted(address)) {
+        netlink.remove_from_loopback(address).map_err(change("removing the former cluster IP from lo"))?;
+    }
+    Ok(())
 }
 
 fn ordinary(found: &HostAddress, netlink: &mut Netlink) -> LinkError {

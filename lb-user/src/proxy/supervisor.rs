@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::process::Child;
@@ -38,7 +39,7 @@ pub struct Spec {
     pub user: String,
     /// What it serves.
     pub snapshot: Snapshot,
-    /// Its listening sockets, in the order of `Snapshot::listen`; from `bind_listeners`.
+    /// Its listening sockets, in the order of `Snapshot::listen`; from `take_listeners`.
     pub listeners: Vec<OwnedFd>,
     /// Folder for `handover.sock`; exists, and only root writes there.
     pub run_dir: PathBuf,
@@ -501,15 +502,25 @@ impl Book {
     }
 }
 
-/// The listening sockets of a proxy that a killed agent left behind in `run_dir`, with their addresses; empty where there is
-/// none. That proxy then finishes its connections and exits. No connection request is lost: the sockets themselves move.
+/// Whether a killed agent left a proxy behind in `run_dir`. It serves on.
+pub fn is_left(run_dir: &Path) -> Result<bool, SupervisorError> {
+    Ok(connect(&run_dir.join(HANDOVER))?.is_some())
+}
+
+/// Listening sockets for `addresses`, in their order, also for addresses that this host does not have yet: those of a proxy
+/// that a killed agent left behind in `run_dir`, and new ones for the rest. That proxy then finishes its connections and
+/// exits; no connection request is lost, since the sockets themselves move. After an error it serves on instead.
 /// Blocks for at most a few seconds.
-pub fn adopt_listeners(run_dir: &Path) -> Result<Vec<(SocketAddrV4, OwnedFd)>, SupervisorError> {
+pub fn take_listeners(run_dir: &Path, addresses: &[SocketAddrV4]) -> Result<Vec<OwnedFd>, SupervisorError> {
     let path = run_dir.join(HANDOVER);
     let Some(stream) = connect(&path)? else {
-        return Ok(Vec::new());
+        return bind_listeners(addresses, Vec::new());
     };
-    adopt(&stream, worker::FINISH).map_err(|source| SupervisorError::Adopt { path, source })
+    let failed = |source| SupervisorError::Adopt { path: path.clone(), source };
+    let adopted = receive(&stream).map_err(failed)?;
+    let listeners = bind_listeners(addresses, adopted)?;
+    say(&stream, worker::FINISH).map_err(failed)?;
+    Ok(listeners)
 }
 
 /// Ends a proxy that a killed agent left behind in `run_dir`, its connections with it, and removes its socket. Whether there
@@ -519,7 +530,7 @@ pub fn end_left(run_dir: &Path) -> Result<bool, SupervisorError> {
     let stream = connect(&path)?;
     let failed = |source| SupervisorError::Adopt { path: path.clone(), source };
     if let Some(stream) = &stream {
-        adopt(stream, worker::END).map_err(failed)?;
+        receive(stream).and_then(|_sockets| say(stream, worker::END)).map_err(failed)?;
         // The end of its process closes the connection.
         let closed = io::Read::read(&mut { stream }, &mut [0]).map_err(failed)?;
         if closed != 0 {
@@ -541,7 +552,8 @@ fn connect(path: &Path) -> Result<Option<StdUnixStream>, SupervisorError> {
     }
 }
 
-fn adopt(stream: &StdUnixStream, word: [u8; 1]) -> io::Result<Vec<(SocketAddrV4, OwnedFd)>> {
+/// The sockets of the proxy at the other end, with their addresses.
+fn receive(stream: &StdUnixStream) -> io::Result<Vec<(SocketAddrV4, OwnedFd)>> {
     let owner = rustix::net::sockopt::socket_peercred(stream)?.uid;
     if !owner.is_root() && owner != rustix::process::geteuid() {
         return Err(io::ErrorKind::PermissionDenied.into());
@@ -559,14 +571,17 @@ fn adopt(stream: &StdUnixStream, word: [u8; 1]) -> io::Result<Vec<(SocketAddrV4,
             std::net::SocketAddr::V6(_) => Err(io::ErrorKind::InvalidData.into()),
         }
     });
-    let adopted = adopted.collect::<io::Result<_>>()?;
-    io::Write::write_all(&mut { stream }, &word)?;
-    Ok(adopted)
+    adopted.collect()
 }
 
-/// Listening sockets for `addresses`, in their order: the adopted ones, and new ones for the rest, also for addresses that
-/// this host does not have yet. Adopted sockets that no address needs are closed.
-pub fn bind_listeners(
+/// Says what the proxy is to do, now that its sockets are here.
+fn say(mut stream: &StdUnixStream, word: [u8; 1]) -> io::Result<()> {
+    io::Write::write_all(&mut stream, &word)
+}
+
+/// Listening sockets for `addresses`: the adopted ones, and new ones for the rest. Adopted sockets that no address needs are
+/// closed.
+fn bind_listeners(
     addresses: &[SocketAddrV4],
     mut adopted: Vec<(SocketAddrV4, OwnedFd)>,
 ) -> Result<Vec<OwnedFd>, SupervisorError> {
@@ -584,14 +599,19 @@ pub fn bind_listeners(
 }
 
 fn listen(address: SocketAddrV4) -> io::Result<OwnedFd> {
-    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = bind(address)?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// A socket of exactly `address`, which this host need not have yet. It does not listen.
+pub(crate) fn bind(address: SocketAddrV4) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_freebind_v4(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// What the proxy is to serve under `config`, with the certificates and keys read from their files. Farms that no site names
@@ -763,6 +783,21 @@ pub enum SupervisorError {
     },
 }
 
+impl SupervisorError {
+    /// Whether the configuration, or a file that it names, is to blame.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Spawn(error) => error.is_configuration(),
+            Self::Frame(_)
+            | Self::Listeners { .. }
+            | Self::Read { .. }
+            | Self::Pem { .. }
+            | Self::NoFarm { .. } => true,
+            Self::Handover { .. } | Self::Adopt { .. } | Self::Listen { .. } => false,
+        }
+    }
+}
+
 /// The hand-over socket's name in `run_dir`.
 const HANDOVER: &str = "handover.sock";
 
@@ -908,6 +943,19 @@ mod tests {
         records.bytes.extend_from_slice(&Record::Drained.encode()[..1]);
         assert_eq!(records.next().map(Record::decode), Some(Ok(ALIVE)));
         assert_eq!(records.next(), None);
+    }
+
+    #[test]
+    fn an_address_can_be_listened_on_again_while_connections_to_it_live() {
+        let first = TcpListener::from(listen("127.0.0.1:0".parse().unwrap()).unwrap());
+        let std::net::SocketAddr::V4(address) = first.local_addr().unwrap() else {
+            panic!("bound to IPv4");
+        };
+        first.set_nonblocking(false).unwrap();
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        let _server = first.accept().unwrap();
+        drop(first);
+        listen(address).unwrap();
     }
 
     #[test]

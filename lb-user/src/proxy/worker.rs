@@ -10,6 +10,7 @@ use std::io::{self, Write as _};
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -221,7 +222,7 @@ impl Worker {
                 order = self.agent.order() => match order? {
                     Some(Order::Drain) => self.drain(),
                     Some(Order::Resume) => self.proxy.resume(),
-                    Some(Order::Stop) => return self.stop().await,
+                    Some(Order::Stop) => return self.stop(handover).await,
                     Some(Order::Start(_)) => return Err(WorkerError::SecondStart),
                     None => return self.orphaned(handover).await,
                 }
@@ -258,7 +259,7 @@ impl Worker {
     }
 
     /// Finishes, with heartbeats until the end.
-    async fn stop(mut self) -> Result<(), WorkerError> {
+    async fn stop(mut self, handover: Handover) -> Result<(), WorkerError> {
         let (agent, load) = (&self.agent, self.proxy.load());
         let beat = async {
             let mut heartbeat = interval(HEARTBEAT);
@@ -268,7 +269,7 @@ impl Worker {
             }
         };
         tokio::select! {
-            () = self.proxy.stop(true) => {}
+            () = finish(&mut self.proxy, handover) => {}
             () = beat => {}
         }
         self.agent.send(Record::Drained);
@@ -278,17 +279,35 @@ impl Worker {
     /// The agent is gone without a word: serves on as it was told last, until the next agent has the sockets, then finishes.
     async fn orphaned(mut self, handover: Handover) -> Result<(), WorkerError> {
         tracing::warn!("the agent is gone; serving on until the next one asks for the listening sockets");
-        let handed_over = tokio::select! {
-            ended = handover.wait() => match ended {
-                Wish::Finish => true,
-                Wish::End(_until_closed) => return Ok(()),
-            },
-            _ = self.terminate.recv() => false,
+        let wish = tokio::select! {
+            wish = handover.wait() => Some(wish),
+            _ = self.terminate.recv() => None,
         };
-        drop(handover);
-        tracing::info!(handed_over, "finishing open connections");
-        self.proxy.stop(!handed_over).await;
+        tracing::info!(handed_over = wish.is_some(), "finishing open connections");
+        match wish {
+            Some(Wish::Finish) => {
+                drop(handover);
+                self.proxy.stop(false).await;
+            }
+            Some(Wish::End(_until_closed)) => {}
+            None => finish(&mut self.proxy, handover).await,
+        }
         Ok(())
+    }
+}
+
+/// Finishes, while the agent may have died, or dies, and the next one may ask for the sockets. They are open here until they
+/// are handed over: what is in their queues by then is the next agent's.
+async fn finish(proxy: &mut Proxy, handover: Handover) {
+    let mut finished = pin!(proxy.stop(true));
+    let wish = tokio::select! {
+        () = &mut finished => return,
+        wish = handover.wait() => wish,
+    };
+    drop(handover);
+    match wish {
+        Wish::Finish => finished.await,
+        Wish::End(_until_closed) => {}
     }
 }
 
@@ -315,6 +334,7 @@ enum Wish {
 impl Handover {
     /// Returns once an agent, or a clean-up, has the sockets.
     async fn wait(&self) -> Wish {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
         loop {
             let handed = match self.socket.accept().await {
                 Ok((stream, _)) => self.hand(stream).await,
@@ -322,6 +342,10 @@ impl Handover {
             };
             match handed {
                 Ok(wish) => return wish,
+                // Somebody only looked whether we are there, or could not start after all.
+                Err(error) if matches!(error.kind(), UnexpectedEof | BrokenPipe | ConnectionReset) => {
+                    tracing::debug!("nobody took the listening sockets");
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the listening sockets were not handed over");
                     tokio::time::sleep(HEARTBEAT).await;
@@ -383,7 +407,7 @@ pub enum WorkerError {
 pub(super) const FINISH: [u8; 1] = [1];
 
 /// The word of a clean-up: end at once.
-pub(super) const END: [u8; 1] = [2];
+pub(crate) const END: [u8; 1] = [2];
 
 /// Time between heartbeats to the agent.
 const HEARTBEAT: Duration = Duration::from_millis(250);

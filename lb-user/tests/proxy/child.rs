@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use lb_user::control::api::ProxyStatus;
-use lb_user::proxy::supervisor::{Spec, Supervisor, adopt_listeners, bind_listeners};
+use lb_user::proxy::supervisor::{Spec, Supervisor, is_left, take_listeners};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
 
@@ -55,8 +55,7 @@ impl Place {
 
     /// What an agent does at its start.
     async fn start(&self) -> Supervisor {
-        let adopted = adopt_listeners(&self.run_dir).unwrap();
-        let listeners = bind_listeners(&[self.address], adopted).unwrap();
+        let listeners = take_listeners(&self.run_dir, &[self.address]).unwrap();
         let supervisor = Supervisor::start(self.spec(listeners)).unwrap();
         status_becomes(&supervisor, |status| status.ready).await;
         supervisor
@@ -225,7 +224,29 @@ async fn a_child_outlives_its_agent_and_hands_the_sockets_over() {
     drop(kept);
     eventually("the old child ends", || !Path::new(&format!("/proc/{old}/fd/0")).exists()).await;
     second.stop().await;
-    assert!(adopt_listeners(&place.run_dir).unwrap().is_empty());
+    assert!(!is_left(&place.run_dir).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_whose_agent_dies_while_it_stops_hands_the_sockets_over_and_finishes() {
+    let place = Place::new().await;
+    let first = place.start().await;
+    let address = place.address;
+    let in_flight =
+        tokio::spawn(async move { text(Client::connect(address).await.get("/gate").await).await });
+    eventually("a request waits", || place.backend.state.waiting.load(Ordering::SeqCst) == 1).await;
+    let mut status = first.status();
+    let stopping = tokio::spawn(first.stop());
+    status.wait_for(|status| status.alive && !status.ready).await.unwrap();
+    stopping.abort();
+    assert!(stopping.await.unwrap_err().is_cancelled());
+    // Into the gap between the two.
+    let waiting = TcpStream::connect(place.address).await.unwrap();
+    let second = place.start().await;
+    assert_eq!(Client::over(waiting).await.get("/who").await.status(), 200);
+    place.backend.state.gate.add_permits(1);
+    assert_eq!(in_flight.await.unwrap(), "through");
+    second.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -250,7 +271,7 @@ async fn the_program_may_be_where_its_user_cannot_walk() {
     std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o700)).unwrap();
     let program = hidden.join("rollcall");
     std::fs::copy(env!("CARGO_BIN_EXE_rollcall"), &program).unwrap();
-    let listeners = bind_listeners(&[place.address], Vec::new()).unwrap();
+    let listeners = take_listeners(&place.run_dir, &[place.address]).unwrap();
     let spec = Spec { program, ..place.spec(listeners) };
     let supervisor = Supervisor::start(spec).unwrap();
     status_becomes(&supervisor, |status| status.ready).await;
@@ -260,7 +281,14 @@ async fn the_program_may_be_where_its_user_cannot_walk() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_is_taken_is_named() {
+    let place = Place::new().await;
+    let first = place.start().await;
     let (_taken, address) = listener();
-    let error = bind_listeners(&[address], Vec::new()).unwrap_err().to_string();
+    // The old proxy, too, goes on where the new agent cannot.
+    drop(first);
+    eventually("the proxy is left", || is_left(&place.run_dir).unwrap()).await;
+    let error = take_listeners(&place.run_dir, &[place.address, address]).unwrap_err().to_string();
     assert!(error.contains(&address.to_string()) && error.contains("ss -ltnp"), "{error}");
+    assert_eq!(place.get().await, 200);
+    place.start().await.stop().await;
 }

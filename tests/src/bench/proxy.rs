@@ -60,7 +60,7 @@ pub fn run(quick: bool) -> Result<()> {
 /// One node, whose peers of ours have public ports of their own.
 fn plan() -> Plan {
     let arr1 = Ipv4Addr::new(192, 168, 50, 6);
-    Plan { ports: vec![(NGINX_PORT, arr1), (HAPROXY_PORT, arr1)], ..Plan::nodes(1) }
+    Plan { ports: vec![(NGINX_PORT, arr1), (HAPROXY_PORT, arr1)], xdp: "generic", ..Plan::nodes(1) }
 }
 
 /// What one run of wrk said.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::peer::Standing;
 use super::super::wire::TableId;
+use super::Unsent;
 use crate::config::model::{HEARTBEAT_PORT, Priority};
 
 /// Something that an operator cares about.
@@ -48,6 +49,8 @@ pub enum Event {
     WaitingFor(Priority),
     /// This node hears no peer, and neither the gateway nor a neighbour answers it.
     Alone,
+    /// This host does not let heartbeats out, so that no lease can be renewed.
+    CannotSend(Unsent),
     /// A peer has other cluster facts.
     FactsDiffer(Priority),
     /// The service on this node works, or does not.
@@ -98,6 +101,7 @@ impl Event {
             | Self::NoHeartbeat { .. }
             | Self::WaitingFor(_)
             | Self::Alone
+            | Self::CannotSend(_)
             | Self::FactsDiffer(_)
             | Self::Ready(false)
             | Self::OwnPriority
@@ -140,6 +144,10 @@ impl Event {
                 name(*node)
             ),
             Self::Alone => "not serving yet: no other node is heard, and neither the gateway nor a neighbour answers ARP; check this host's cable and network".to_owned(),
+            Self::CannotSend(Unsent { node, reason }) => format!(
+                "not serving: heartbeats to {} cannot be sent ({reason}): check this host's own address, and that its firewall lets UDP port {HEARTBEAT_PORT} out",
+                name(*node)
+            ),
             Self::FactsDiffer(node) => format!(
                 "{} runs with another cluster configuration: rules, addresses and nodes must be the same on all; compare `rollcall check` on both",
                 name(*node)
@@ -148,7 +156,7 @@ impl Event {
             Self::Ready(false) => "the service on this node does not work: its share goes to nodes where it does".to_owned(),
             Self::Draining(true) => "draining: this node hands its share over".to_owned(),
             Self::Draining(false) => "resumed: this node takes a share".to_owned(),
-            Self::OwnPriority => "another node uses this node's name and priority: give each node its own in its node.toml".to_owned(),
+            Self::OwnPriority => "another node uses this node's priority: the cluster file must be the same on all nodes, and each node.toml must name another node".to_owned(),
             Self::OtherSecret(node) => format!(
                 "{} (or somebody in its name) seals heartbeats with another secret: the cluster secret must be the same on all nodes",
                 name(*node)

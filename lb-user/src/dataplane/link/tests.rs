@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::{InspectError, Interface, Link, LinkError, Lock, teardown};
-use crate::config::model::Config;
+use crate::config::model::{Config, Site};
 use crate::preflight;
 
 const MAC: [u8; 6] = [0x03, 0xbf, 192, 168, 50, 8];
@@ -40,6 +40,22 @@ fn a_killed_agents_successor_keeps_what_was_before_the_first() {
         let before = host();
         drop(Link::setup(config, &interface(), MAC).unwrap());
         let link = Link::setup(config, &interface(), MAC).unwrap();
+        link.teardown().unwrap();
+        assert_eq!(host(), before);
+    });
+}
+
+#[test]
+fn a_cluster_ip_that_changed_while_no_agent_ran_leaves_the_loopback_interface() {
+    in_namespace(|config| {
+        let before = host();
+        drop(Link::setup(config, &interface(), MAC).unwrap());
+        let mut config = config.clone();
+        config.cluster.cluster_ips[0].address = Ipv4Addr::new(192, 168, 50, 9);
+        let mac = [0x03, 0xbf, 192, 168, 50, 9];
+        let link = Link::setup(&config, &interface(), mac).unwrap();
+        let addresses = ip("-o address show dev lo");
+        assert!(addresses.contains("192.168.50.9/32") && !addresses.contains("192.168.50.8"), "{addresses}");
         link.teardown().unwrap();
         assert_eq!(host(), before);
     });
@@ -140,7 +156,7 @@ fn preflight_tells_what_is_wrong_with_interface_and_network() {
         ),
         (
             |config| config.cluster.cluster_ips[0].address = [10, 0, 0, 8].into(),
-            "cluster IP 10.0.0.8 is not in the network 192.168.50.6/24",
+            "cluster IP 10.0.0.8 is not in the network of interface nic, which has 192.168.50.6/24",
             true,
         ),
         // Seen from `nic`, the other end of the cable is another machine.
@@ -173,6 +189,26 @@ fn a_fellow_nodes_answer_is_no_obstacle_and_a_taken_port_is() {
         let errors = preflight::check(config, fellow, false).unwrap_err().to_string();
         assert!(errors.contains("UDP port 7644 of 192.168.50.6 is taken by another program"), "{errors}");
         assert!(preflight::check(config, fellow, true).is_ok(), "the earlier agent's own");
+    });
+}
+
+#[test]
+fn a_port_is_taken_by_who_listens_on_the_cluster_ip_or_on_all_addresses_alone() {
+    in_namespace(|config| {
+        let mut config = config.clone();
+        config.cluster.sites.push(Site {
+            names: vec!["mail.example.test".to_owned()],
+            listen: vec!["192.168.50.8:443".parse().unwrap()],
+            certificate: PathBuf::new(),
+            key: PathBuf::new(),
+            farm: "exchange".to_owned(),
+        });
+        let elsewhere = TcpListener::bind("192.168.50.6:443").unwrap();
+        assert_eq!(preflight::check(&config, MAC, false).unwrap(), interface());
+        drop(elsewhere);
+        let _everywhere = TcpListener::bind("0.0.0.0:443").unwrap();
+        let errors = preflight::check(&config, MAC, false).unwrap_err().to_string();
+        assert!(errors.contains("TCP port 443 of 192.168.50.8 is taken by another program"), "{errors}");
     });
 }
 
