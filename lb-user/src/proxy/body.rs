@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use super::access::{AccessLog, Entry};
 use super::activity::Busy;
 use super::forward::InFlight;
+use super::pace::{Pace, Paced, UploadError};
 use crate::clock::Time;
 
 /// A request's body on its way to the server.
@@ -22,30 +23,46 @@ use crate::clock::Time;
 /// [`EARLY_ANSWER_TIME`].
 #[derive(Debug)]
 pub struct Upload {
-    body: Option<(Incoming, Busy)>,
+    body: Option<(Paced<Incoming>, Busy)>,
     progress: Progress,
 }
 
-/// When a body last moved.
+/// How a body moves.
 #[derive(Clone, Debug)]
-pub struct Progress(Arc<AtomicU64>);
+pub struct Progress(Arc<Moves>);
+
+#[derive(Debug)]
+struct Moves {
+    /// In nanoseconds of `Time`.
+    last: AtomicU64,
+    too_slow: AtomicBool,
+}
 
 impl Progress {
+    fn new() -> Self {
+        let last = AtomicU64::new(Time::now().as_nanos());
+        Self(Arc::new(Moves { last, too_slow: AtomicBool::new(false) }))
+    }
+
     /// The moment of the last frame, or of the request.
     pub fn last(&self) -> Time {
-        Time::from_nanos(self.0.load(Ordering::Relaxed))
+        Time::from_nanos(self.0.last.load(Ordering::Relaxed))
+    }
+
+    /// Whether the body was given up, because the client was too slow.
+    pub fn too_slow(&self) -> bool {
+        self.0.too_slow.load(Ordering::Acquire)
     }
 
     fn touch(&self) {
-        self.0.store(Time::now().as_nanos(), Ordering::Relaxed);
+        self.0.last.store(Time::now().as_nanos(), Ordering::Relaxed);
     }
 }
 
 impl Upload {
-    /// A body that keeps its connection `busy` until it ended.
-    pub fn new(body: Incoming, busy: Busy) -> Self {
-        let now = Time::now().as_nanos();
-        Self { body: Some((body, busy)), progress: Progress(Arc::new(AtomicU64::new(now))) }
+    /// A body that keeps its connection `busy` until it ended, or fell behind its pace.
+    pub fn new(body: Incoming, busy: Busy, pace: Option<Pace>) -> Self {
+        Self { body: Some((Paced::new(body, pace), busy)), progress: Progress::new() }
     }
 
     /// Tells when the body last moved, also after it was handed on.
@@ -56,12 +73,12 @@ impl Upload {
 
 impl Body for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = UploadError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let Some((body, _)) = &mut self.body else {
             return Poll::Ready(None);
         };
@@ -70,7 +87,10 @@ impl Body for Upload {
             Poll::Pending => {}
             Poll::Ready(Some(Ok(_))) => self.progress.touch(),
             Poll::Ready(None | Some(Err(_))) => {
+                let too_slow = matches!(polled, Poll::Ready(Some(Err(UploadError::TooSlow))));
+                self.progress.0.too_slow.store(too_slow, Ordering::Release);
                 self.progress.touch();
+                // Not even read to nowhere where it was too slow: the client's connection ends after the answer.
                 self.body = None;
             }
         }
@@ -94,7 +114,7 @@ impl Drop for Upload {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             // Ends by itself: by the body's end, by the client's, or by its limits.
             runtime.spawn(async move {
-                drop(tokio::time::timeout(EARLY_ANSWER_TIME, read_to_nowhere(body)).await);
+                drop(tokio::time::timeout(EARLY_ANSWER_TIME, read_to_nowhere(body.into_inner())).await);
                 drop(busy);
             });
         }

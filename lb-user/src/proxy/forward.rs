@@ -30,6 +30,7 @@ use super::balance::{self, Health};
 use super::body::{Download, Record, Upload};
 use super::headers::{self, Refused};
 use super::listener::Phase;
+use super::pace::Pace;
 use super::route::Routes;
 use super::server_stream::ServerStream;
 use crate::clock::Time;
@@ -228,7 +229,7 @@ impl Client {
 
     /// An answer without a server. What the client still uploads is read, so that it gets to see the answer.
     fn refuse(&self, request: Request<Incoming>, answer: Answer) -> Answer {
-        drop(Upload::new(request.into_body(), self.activity.begin()));
+        drop(Upload::new(request.into_body(), self.activity.begin(), None));
         answer
     }
 
@@ -263,12 +264,14 @@ impl Client {
                 Sent::Nothing(unsent) => request = unsent,
                 Sent::Closed => return Err(Answer::ServerClosed),
                 Sent::TimedOut => return Err(Answer::ServerSilent),
+                Sent::TooSlowly => return Err(Answer::ClientSlow),
             }
         }
     }
 
     fn to_server(&self, request: Request<Incoming>) -> Request<Upload> {
-        let mut request = request.map(|body| Upload::new(body, self.activity.begin()));
+        let pace = Pace::of(request.method());
+        let mut request = request.map(|body| Upload::new(body, self.activity.begin(), pace));
         headers::to_server(request.headers_mut(), self.address);
         *request.version_mut() = Version::HTTP_11;
         let target = request.uri().path_and_query().cloned();
@@ -337,6 +340,8 @@ enum Sent {
     Closed,
     /// The server said nothing for too long.
     TimedOut,
+    /// The client was too slow with the body.
+    TooSlowly,
 }
 
 impl ServerConnection {
@@ -376,6 +381,7 @@ impl ServerConnection {
                     self.used = Time::now();
                     return match outcome {
                         Ok(response) => Sent::Response(response),
+                        Err(_) if progress.too_slow() => Sent::TooSlowly,
                         Err(mut error) => error.take_message().map_or(Sent::Closed, Sent::Nothing),
                     };
                 }
@@ -428,6 +434,8 @@ enum Answer {
     ServerClosed,
     /// The server did not answer in time.
     ServerSilent,
+    /// The client did not send its body in time.
+    ClientSlow,
 }
 
 impl Answer {
@@ -435,6 +443,7 @@ impl Answer {
         let (status, text) = match self {
             Self::Ambiguous => (StatusCode::BAD_REQUEST, "400 bad request\n"),
             Self::Unsupported => (StatusCode::NOT_IMPLEMENTED, "501 not implemented\n"),
+            Self::ClientSlow => (StatusCode::REQUEST_TIMEOUT, "408 request timeout\n"),
             Self::Misdirected => (StatusCode::MISDIRECTED_REQUEST, "421 misdirected request\n"),
             Self::NoServer => (StatusCode::SERVICE_UNAVAILABLE, "503 service unavailable\n"),
             Self::CannotConnect | Self::ServerClosed => (StatusCode::BAD_GATEWAY, "502 bad gateway\n"),

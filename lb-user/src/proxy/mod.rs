@@ -16,6 +16,7 @@ pub mod forward;
 pub mod headers;
 pub mod health;
 pub mod listener;
+pub mod pace;
 pub mod route;
 pub mod server_stream;
 pub mod service;

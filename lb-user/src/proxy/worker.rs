@@ -74,7 +74,7 @@ pub struct Work {
     pub handover: StdUnixListener,
     /// Threads that serve.
     pub threads: usize,
-    /// Most client connections at once.
+    /// Most client connections at once; what comes beyond waits in the kernel's queue.
     pub limit: u32,
 }
 
@@ -134,11 +134,20 @@ fn missing(bytes: &[u8]) -> usize {
     }
 }
 
-/// A client connection needs a descriptor, and one for its server connection.
+/// Most client connections for this process's descriptors and this machine's memory.
 fn connection_limit() -> u32 {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let descriptors = limit.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(1 << 20).min(1 << 20);
-    (descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2).max(1)
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let machine = rustix::system::sysinfo();
+    limit_for(descriptors, machine.totalram.saturating_mul(machine.mem_unit.into()))
+}
+
+/// A client connection needs a descriptor, and one for its server connection. At worst it fills its buffers; all of them
+/// together then take half of the memory. A limit of the service's own (systemd's `MemoryMax`) is not known here.
+fn limit_for(descriptors: Option<u64>, memory: u64) -> u32 {
+    let descriptors = descriptors.unwrap_or(MOST_DESCRIPTORS).min(MOST_DESCRIPTORS);
+    let by_descriptors = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2;
+    let limit = by_descriptors.min(memory / CONNECTION_MEMORY / 2).max(1);
+    u32::try_from(limit).unwrap_or(u32::MAX)
 }
 
 async fn serve(work: Work) -> Result<(), WorkerError> {
@@ -416,4 +425,29 @@ const HEARTBEAT: Duration = Duration::from_millis(250);
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Descriptors that are not for connections: listeners, runtime, channel.
-const RESERVED_DESCRIPTORS: u32 = 300;
+const RESERVED_DESCRIPTORS: u64 = 300;
+
+/// More are not counted on, whatever is allowed.
+const MOST_DESCRIPTORS: u64 = 1 << 20;
+
+/// What a connection takes in bytes when its buffers are full in both directions.
+const CONNECTION_MEMORY: u64 = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_bounded_by_descriptors_and_by_memory() {
+        let gib = 1 << 30;
+        for (descriptors, memory, limit) in [
+            (Some(20_300), 64 * gib, 10_000),
+            (Some(1 << 20), 4 * gib, 8192),
+            (None, gib, 2048),
+            (None, u64::MAX, 524_138),
+            (Some(10), 1, 1),
+        ] {
+            assert_eq!(limit_for(descriptors, memory), limit, "{descriptors:?} {memory}");
+        }
+    }
+}
