@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use lb_user::clock::Time;
 use serde::Serialize;
 
@@ -19,7 +19,7 @@ use crate::capture::{Capture, Flows, Gone};
 use crate::client::Https;
 use crate::lab::{CLUSTER_IP, Lab, PUBLIC};
 use crate::node::Cluster;
-use crate::prober::{Connects, Outage, Prober};
+use crate::prober::{Attempt, Connects, Outage, Prober};
 use crate::report::{Progress, bad, good, line, millis, table};
 use crate::traffic::{Browsers, Habit, Request};
 
@@ -59,6 +59,9 @@ pub struct Summary {
     pub flows_answered_twice: usize,
     /// What the lab left on this machine.
     pub leftovers: Vec<String>,
+    /// New connections at a high rate, to hold the capture against.
+    #[serde(skip)]
+    attempts: Vec<Attempt>,
 }
 
 impl Summary {
@@ -86,6 +89,12 @@ pub fn run(options: Options) -> Result<ExitCode> {
     drain(&mut cluster, &https, &progress, &mut summary)?;
     progress.step("looking for flows that two nodes answered");
     let flows = capture.finish()?;
+    // A capture that lost frames would find no doubles either.
+    let missed = flows.missed(&summary.attempts);
+    ensure!(
+        missed == 0,
+        "the capture missed {missed} flows that the client saw answered: this machine is too busy to tell"
+    );
     answered_twice(&flows, &gone, &progress, &mut summary);
     if options.keep {
         cluster.node("arr2").resume()?;
@@ -159,7 +168,7 @@ fn kill(
     let gone = Gone { from: fault, ..cluster.pull_cable(victim)? };
     thread::sleep(Duration::from_secs(4));
     let attempts = prober.finish()?;
-    flood.finish()?;
+    summary.attempts.extend(flood.finish()?);
     let longest = connects.finish();
     let requests = browsers.finish()?;
     let outage = Outage::of(&attempts, fault, |attempt| held.holds(attempt, cluster.seed));
@@ -214,7 +223,7 @@ fn drain(cluster: &mut Cluster, https: &Https, progress: &Progress, summary: &mu
     let took = Time::now().since(begin);
     thread::sleep(Duration::from_secs(2));
     let requests = browsers.finish()?;
-    flood.finish()?;
+    summary.attempts.extend(flood.finish()?);
     let during = requests.iter().filter(|request| request.ended >= begin);
     let failures: Vec<_> = during.clone().filter_map(|request| request.error.as_ref()).collect();
     summary.failed_during_drain = failures.len();

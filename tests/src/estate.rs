@@ -248,6 +248,8 @@ fn remove_traces(inode: u64) {
             eprintln!("warning: cannot remove {}: {error}", folder.display());
         }
     }
+    // The common parent goes with the last of them; another lab may still use it.
+    let _ = fs::remove_dir(PINS);
 }
 
 /// Every process of this machine that is in one of the namespaces.

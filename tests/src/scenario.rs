@@ -19,7 +19,7 @@ const RATE: u32 = 10_000;
 /// How long new connections come at most; a bound that no scenario should reach.
 const LONGEST: Duration = Duration::from_secs(60);
 /// Long-lived connections through each node.
-const PULSES: usize = 3;
+const PULSES: usize = 24;
 
 /// Time for every deadline of the cluster to pass: suspicion, lease, and the proof that a node is dead.
 pub const SETTLE: Duration = Duration::from_secs(3);
