@@ -1,6 +1,27 @@
-//! Rollcall's agent.
+//! The library behind the binary `rollcall`: agent, cluster, data plane loader, proxy, configuration, command line.
+//!
+//! # Layout
+//!
+//! Three of the four flows (the fourth, packet -> verdict, is lb-common and lb-ebpf), each a folder that reads top to bottom:
+//!
+//! - [`cluster`]: heartbeat -> peers -> view -> owner table -> maps. `node` is the pure core, `driver` its thread;
+//! - [`proxy`]: request -> TLS -> route -> server -> response, in a child process of its own ([`sandbox`]);
+//! - [`config`]: config -> parse -> check -> apply.
+//!
+//! [`agent`] brings them up and down, [`dataplane`] loads the XDP program and readies the host, [`control`] and [`cli`] face the
+//! operator, [`preflight`] looks before anything is changed.
+//!
+//! # Architecture invariants
+//!
+//! - Cores never read clock, randomness, files or sockets; [`clock::Time`] is an argument.
+//! - Only `agent.rs` spawns; a listener may spawn a task per connection, and `dataplane` its grace thread.
+//! - Only `dataplane/maps.rs` writes maps.
+//! - Nothing but `lb_common::verdict` decides a packet's fate.
+//! - The same view gives the same owner table on every node.
+//! - A configuration is applied whole or not at all.
 
 pub mod agent;
+pub(crate) mod arp;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

@@ -11,6 +11,7 @@ use rustix::process::{Resource, Rlimit};
 use rustix::thread::CapabilitySet;
 use thiserror::Error;
 
+use crate::arp::{ARP_FRAME, Arp, BROADCAST, Operation};
 use crate::clock::Time;
 use crate::config::model::{Config, HEARTBEAT_PORT};
 use crate::dataplane::link::{InspectError, Interface};
@@ -309,7 +310,8 @@ fn probe(interface: &Interface, address: Ipv4Addr) -> io::Result<Vec<[u8; 6]>> {
     let socket = ArpSocket::open(interface.index)?;
     let mut macs = Vec::new();
     for _ in 0..PROBES {
-        socket.send(&request(interface.mac, address))?;
+        let nobody = (Ipv4Addr::UNSPECIFIED, interface.mac);
+        socket.send(&Arp::question(address, BROADCAST, nobody).encode())?;
         let until = Time::now() + PROBE_WAIT;
         while let Some(answer) = next_frame(&socket, until)? {
             if let Some(mac) = answer_for(&answer, address)
@@ -324,7 +326,7 @@ fn probe(interface: &Interface, address: Ipv4Addr) -> io::Result<Vec<[u8; 6]>> {
 }
 
 /// The next frame's first bytes; `None` once it is `until`.
-fn next_frame(socket: &ArpSocket, until: Time) -> io::Result<Option<[u8; 42]>> {
+fn next_frame(socket: &ArpSocket, until: Time) -> io::Result<Option<[u8; ARP_FRAME]>> {
     loop {
         let left = until.since(Time::now());
         if left.is_zero() {
@@ -336,35 +338,19 @@ fn next_frame(socket: &ArpSocket, until: Time) -> io::Result<Option<[u8; 42]>> {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let mut frame = [0; 42];
+        let mut frame = [0; ARP_FRAME];
         match socket.recv(&mut frame) {
-            Ok(42) => return Ok(Some(frame)),
-            Ok(_) => {}
+            Ok(_) => return Ok(Some(frame)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
     }
 }
 
-/// Ethernet, then ARP for IPv4 (RFC 826).
-const ARP_HEADER: [u8; 8] = [0x08, 0x06, 0, 1, 0x08, 0, 6, 4];
-
-fn request(own: [u8; 6], address: Ipv4Addr) -> [u8; 42] {
-    let mut frame = [0; 42];
-    frame[..6].fill(0xff);
-    frame[6..12].copy_from_slice(&own);
-    frame[12..20].copy_from_slice(&ARP_HEADER);
-    frame[21] = 1;
-    frame[22..28].copy_from_slice(&own);
-    frame[38..].copy_from_slice(&address.octets());
-    frame
-}
-
 /// The MAC address that the frame, an ARP reply, gives for `address`.
-fn answer_for(frame: &[u8; 42], address: Ipv4Addr) -> Option<[u8; 6]> {
-    let reply = frame[12..20] == ARP_HEADER && frame[20..22] == [0, 2];
-    let ours = frame[28..32] == address.octets();
-    (reply && ours).then(|| frame[22..28].try_into().ok())?
+fn answer_for(frame: &[u8], address: Ipv4Addr) -> Option<[u8; 6]> {
+    let arp = Arp::decode(frame)?;
+    (arp.operation == Operation::Reply && arp.sender.0 == address).then_some(arp.sender.1)
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! heartbeat -> peers -> view -> owner table -> maps.
 
-mod arp;
 pub mod driver;
 mod link;
 pub mod node;

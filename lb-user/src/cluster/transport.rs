@@ -15,8 +15,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 use socket2::{SockFilter, SockRef};
 
-use super::arp::{ARP_FRAME, Arp, BROADCAST, Operation};
 use super::peer::{Answer, Probe};
+use crate::arp::{ARP_FRAME, Arp, BROADCAST, Operation};
 use crate::config::model::{HEARTBEAT_PORT, Priority};
 use crate::sys::ArpSocket;
 

@@ -6,15 +6,14 @@ use super::*;
 fn only_an_arp_reply_for_the_address_counts() {
     let mac = [2, 0, 0, 0, 0, 9];
     let address = Ipv4Addr::new(192, 168, 50, 8);
-    let mut reply = request(mac, address);
-    assert_eq!(answer_for(&reply, address), None, "a request");
-    reply[21] = 2;
-    assert_eq!(answer_for(&reply, address), None, "a reply for 0.0.0.0");
-    reply[28..32].copy_from_slice(&address.octets());
-    assert_eq!(answer_for(&reply, address), Some(mac));
-    assert_eq!(answer_for(&reply, Ipv4Addr::new(192, 168, 50, 9)), None);
-    reply[13] = 0;
-    assert_eq!(answer_for(&reply, address), None, "not ARP");
+    let question = Arp::question(address, BROADCAST, (address, mac));
+    assert_eq!(answer_for(&question.encode(), address), None, "a request");
+    let reply = Arp { operation: Operation::Reply, ..question };
+    assert_eq!(answer_for(&reply.encode(), address), Some(mac));
+    assert_eq!(answer_for(&reply.encode(), Ipv4Addr::new(192, 168, 50, 9)), None);
+    let mut other = reply.encode();
+    other[13] = 0;
+    assert_eq!(answer_for(&other, address), None, "not ARP");
 }
 
 #[test]

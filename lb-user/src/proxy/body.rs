@@ -19,8 +19,8 @@ use crate::clock::Time;
 /// A request's body on its way to the server.
 ///
 /// A server may answer early and read no further, as Exchange does with the 401 of a logon. Closing the client's connection
-/// then would break that logon, so what is left of the body is read to nowhere, within [`EARLY_ANSWER_BYTES`] and
-/// [`EARLY_ANSWER_TIME`].
+/// then would break that logon, so what is left of the body is read to nowhere, within `EARLY_ANSWER_BYTES` and
+/// `EARLY_ANSWER_TIME`.
 #[derive(Debug)]
 pub struct Upload {
     body: Option<(Paced<Incoming>, Busy)>,

@@ -1,7 +1,7 @@
 //! How slowly a client may upload.
 //!
 //! Whoever sends a byte now and then would hold a connection, and a server's, for ever. So waiting for a client's bytes is
-//! counted over the whole body, and only bytes win the time back, at [`RATE`]. Time in which the server does not read is not
+//! counted over the whole body, and only bytes win the time back, at `RATE`. Time in which the server does not read is not
 //! the client's. A request that is whole, as one that waits long for its answer is (ActiveSync's Ping, MAPI's
 //! notifications), waits for nothing here.
 

@@ -1,4 +1,5 @@
-//! ARP for IPv4 over Ethernet (RFC 826), as far as probes need it.
+//! ARP for IPv4 over Ethernet (RFC 826), as far as probes of the cluster and of the start need it. The XDP program answers by
+//! lb-common's own code.
 
 use std::net::Ipv4Addr;
 
