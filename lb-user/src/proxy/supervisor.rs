@@ -1,6 +1,6 @@
 //! The agent's side of the proxy: keeps the listening sockets, keeps one child serving them, and tells how it does.
 //!
-//! What the child says is judged by [`Book`], which is pure; a child that says anything else, or nothing, is replaced. The
+//! What the child says is judged by `Book`, which is pure; a child that says anything else, or nothing, is replaced. The
 //! sockets stay here meanwhile, so that clients wait in the kernel's queue instead of being refused.
 
 use std::io;
