@@ -1,6 +1,7 @@
 //! How things are, put together for `rollcall status`. Pure: everything it says was read elsewhere.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use lb_common::table::{Bucket, BucketState, BucketTable};
 
@@ -29,7 +30,7 @@ pub(crate) struct Facts<'a> {
 /// The status that these facts make.
 pub(crate) fn status(facts: Facts<'_>) -> Status {
     let Facts { config, snapshot, now, .. } = facts;
-    let lease = snapshot.lease.is_some_and(|until| until > now);
+    let lease = has_lease(snapshot, now);
     let multiple =
         facts.tables.iter().position(|(filtering, _)| *filtering == Filtering::Multiple).unwrap_or(0);
     let nodes = config.cluster.nodes.iter().map(|node| node_status(&facts, node, multiple)).collect();
@@ -52,6 +53,13 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
         events: facts.events,
         pid: facts.pid,
     }
+}
+
+/// Whether the lease lives. A snapshot may be older than a lease is long, so it counts as of its own moment; one that is not
+/// renewed for a second comes from a thread that stands still.
+fn has_lease(snapshot: &Snapshot, now: Time) -> bool {
+    let stale = now.since(snapshot.at) >= Duration::from_secs(1);
+    !stale && snapshot.lease.is_some_and(|until| until > snapshot.at)
 }
 
 /// The name of the node with this priority.
@@ -177,4 +185,37 @@ fn table_status((filtering, ports): &(Filtering, String), table: &BucketTable) -
 
 fn count(table: &BucketTable, state: BucketState) -> u32 {
     Bucket::all().map(|bucket| u32::from(table.state(bucket) == state)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::wire::TableId;
+
+    #[test]
+    fn a_lease_counts_as_of_the_snapshot_unless_that_is_stale() {
+        let at = Time::from_nanos(1_000_000_000);
+        let ms = Duration::from_millis;
+        let snapshot = |lease: Option<Duration>| Snapshot {
+            at,
+            phase: Phase::Serving,
+            draining: false,
+            waiting: None,
+            lease: lease.map(|left| at + left),
+            table: TableId::default(),
+            default_host: None,
+            tables: Vec::new(),
+            peers: Vec::new(),
+        };
+        let rows = [
+            (Some(ms(80)), ms(0), true),
+            (Some(ms(80)), ms(100), true),
+            (Some(ms(80)), ms(1000), false),
+            (Some(ms(0)), ms(0), false),
+            (None, ms(0), false),
+        ];
+        for (lease, age, lives) in rows {
+            assert_eq!(has_lease(&snapshot(lease), at + age), lives, "{lease:?} left, {age:?} old");
+        }
+    }
 }

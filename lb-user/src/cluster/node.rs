@@ -635,6 +635,8 @@ const MISSING: Duration = Duration::from_secs(10);
 /// How a node stands, for `rollcall status`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
+    /// When things stood so.
+    pub at: Time,
     /// Where it is between start and stop.
     pub phase: Phase,
     /// Its operator wants it to own nothing.
@@ -688,6 +690,7 @@ impl Node {
             filtered: peer.is_filtered(&self.settings.timing, now),
         };
         Snapshot {
+            at: now,
             phase: self.phase,
             draining: self.draining,
             waiting: self.waiting.clone(),
