@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use lb_user::control::api::ProxyStatus;
-use lb_user::proxy::supervisor::{Spec, Supervisor, is_left, take_listeners};
+use lb_user::proxy::supervisor::{Spec, Supervisor, end_left, is_left, take_listeners};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
 
@@ -68,6 +68,10 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // A test that failed has let its child go, and the child would serve on for ever.
+        if std::thread::panicking() {
+            drop(end_left(&self.run_dir));
+        }
         drop(std::fs::remove_dir_all(&self.run_dir));
     }
 }
