@@ -1,36 +1,41 @@
 //! From a client's address and port to its bucket: the one function that the XDP program, the agent, `status` and the lab's
 //! measurements compute alike.
 
-use crate::table::{Affinity, Bucket};
+use crate::address::Address;
+use crate::table::{Bucket, Rule};
 
-/// The bucket of a client's flow.
+/// The bucket of a client's flow under a rule, which says what of its address and port (in the host's order) counts.
 ///
-/// The hash is keyed, so that nobody outside can choose source ports that all fall to one node. With `Affinity::Single` the
-/// port does not count. `addr` is in network order, `port` in the host's.
+/// The hash is keyed, so that nobody outside can choose source ports that all fall to one node.
 #[inline(always)]
-pub fn bucket_of(seed: [u64; 2], affinity: Affinity, addr: [u8; 4], port: u16) -> Bucket {
-    let port = match affinity {
-        Affinity::None => port,
-        Affinity::Single => 0,
+pub fn bucket_of(seed: [u64; 2], rule: &Rule, client: &Address, port: u16) -> Bucket {
+    let port = (port & rule.port_mask).to_be() as u64;
+    let hash = if client.v6 {
+        let [high, low] = rule.v6_mask;
+        siphash_1_3(seed, [client.high & high, client.low & low, port])
+    } else {
+        // Address and port share a word.
+        siphash_1_3(seed, [client.low & rule.v4_mask | port << 32])
     };
-    let word = u32::from_le_bytes(addr) as u64 | (port.to_be() as u64) << 32;
-    Bucket::of_hash(siphash_1_3(seed, word))
+    Bucket::of_hash(hash)
 }
 
-/// SipHash-1-3 (Aumasson and Bernstein, 2012) of the eight bytes of `word`, least significant first.
+/// SipHash-1-3 (Aumasson and Bernstein, 2012) of the bytes of `words`, each least significant first.
 #[inline(always)]
-fn siphash_1_3(key: [u64; 2], word: u64) -> u64 {
+fn siphash_1_3<const N: usize>(key: [u64; 2], words: [u64; N]) -> u64 {
     let mut v = [
         key[0] ^ 0x736f_6d65_7073_6575,
         key[1] ^ 0x646f_7261_6e64_6f6d,
         key[0] ^ 0x6c79_6765_6e65_7261,
         key[1] ^ 0x7465_6462_7974_6573,
     ];
-    v[3] ^= word;
-    round(&mut v);
-    v[0] ^= word;
-    // The last block holds the message's length, 8, in its top byte, and no message bytes.
-    let last = 8 << 56;
+    for word in words {
+        v[3] ^= word;
+        round(&mut v);
+        v[0] ^= word;
+    }
+    // The last block holds the message's length in its top byte, and no message bytes.
+    let last = (8 * N as u64) << 56;
     v[3] ^= last;
     round(&mut v);
     v[0] ^= last;
@@ -58,41 +63,62 @@ fn round(v: &mut [u64; 4]) {
 #[cfg(test)]
 mod tests {
     use core::hash::Hasher as _;
+    use core::net::IpAddr;
 
     use proptest::prelude::*;
     use siphasher::sip::SipHasher13;
 
     use super::*;
+    use crate::table::Affinity;
 
     proptest! {
         #[test]
-        fn the_hash_is_siphash_1_3(key: [u64; 2], word: u64) {
-            let mut oracle = SipHasher13::new_with_keys(key[0], key[1]);
-            oracle.write(&word.to_le_bytes());
-            prop_assert_eq!(siphash_1_3(key, word), oracle.finish());
+        fn the_hash_is_siphash_1_3(key: [u64; 2], words: [u64; 3]) {
+            let [first, ..] = words;
+            prop_assert_eq!(siphash_1_3(key, [first]), oracle(key, &[first]));
+            prop_assert_eq!(siphash_1_3(key, words), oracle(key, &words));
         }
 
         #[test]
-        fn affinity_single_ignores_the_port(seed: [u64; 2], addr: [u8; 4], a: u16, b: u16) {
-            prop_assert_eq!(
-                bucket_of(seed, Affinity::Single, addr, a),
-                bucket_of(seed, Affinity::Single, addr, b)
-            );
+        fn affinity_single_ignores_the_port(seed: [u64; 2], ip: IpAddr, a: u16, b: u16) {
+            let (rule, client) = (Rule::new(1, Affinity::Single), Address::from(ip));
+            prop_assert_eq!(bucket_of(seed, &rule, &client, a), bucket_of(seed, &rule, &client, b));
         }
+
+        #[test]
+        fn affinity_network_ignores_the_host(seed: [u64; 2], net: [u8; 3], a: u8, b: u8, port: u16) {
+            let rule = Rule::new(1, Affinity::Network { v4: 24, v6: 64 });
+            let [x, y, z] = net;
+            let of = |host| bucket_of(seed, &rule, &Address::v4([x, y, z, host]), port);
+            prop_assert_eq!(of(a), of(b));
+        }
+    }
+
+    fn oracle(key: [u64; 2], words: &[u64]) -> u64 {
+        let mut oracle = SipHasher13::new_with_keys(key[0], key[1]);
+        words.iter().for_each(|word| oracle.write(&word.to_le_bytes()));
+        oracle.finish()
     }
 
     /// Fixed for ever: nodes of different versions must agree.
     #[test]
     fn buckets_of_the_fixed_vectors() {
         let seed = [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908];
+        let network = Affinity::Network { v4: 24, v6: 64 };
         let rows = [
-            (Affinity::None, [203, 0, 113, 10], 40_000, 2910),
-            (Affinity::None, [203, 0, 113, 10], 40_001, 2797),
-            (Affinity::Single, [203, 0, 113, 10], 40_001, 333),
-            (Affinity::None, [0, 0, 0, 0], 0, 3324),
+            (Affinity::None, "203.0.113.10", 40_000, 2910),
+            (Affinity::None, "203.0.113.10", 40_001, 2797),
+            (Affinity::Single, "203.0.113.10", 40_001, 333),
+            (Affinity::None, "0.0.0.0", 0, 3324),
+            (network, "203.0.113.10", 40_000, 0),
+            (Affinity::None, "2001:db8::10", 40_000, 0),
+            (Affinity::Single, "2001:db8::10", 40_000, 0),
+            (network, "2001:db8::10", 40_000, 0),
         ];
-        for (affinity, addr, port, bucket) in rows {
-            assert_eq!(bucket_of(seed, affinity, addr, port).index(), bucket, "{affinity:?} {addr:?}:{port}");
+        for (affinity, ip, port, bucket) in rows {
+            let client = Address::from(ip.parse::<IpAddr>().unwrap());
+            let found = bucket_of(seed, &Rule::new(1, affinity), &client, port);
+            assert_eq!(found.index(), bucket, "{affinity:?} {ip}:{port}");
         }
     }
 }

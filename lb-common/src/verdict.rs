@@ -3,29 +3,30 @@
 //! It asks the [`World`] lazily, so that the steady state costs one hash and one table look-up. It holds no map, clock or
 //! socket: the XDP program and the tests bring those.
 
+use crate::address::Address;
 use crate::flow::bucket_of;
-use crate::packet::{Arp, Foreign, Frame, Ipv4, Malformed, PacketMut, Payload, Tcp, TcpFlags};
-use crate::table::{Affinity, Bucket, BucketState, Config, Rule};
+use crate::packet::{
+    self, Foreign, Icmp, Ip, Ipv4Head, Ipv6Head, Link, Malformed, Packet, PacketMut, Ports, Quote, Tcp, TcpFlags, protocol,
+};
+use crate::table::{Bucket, BucketState, COUNTERS_A_RULE, Config, NODES, Rule, Sample};
 
 /// What a verdict may ask.
 pub trait World {
     /// What does not change while the program is attached.
     fn config(&self) -> &Config;
 
-    /// The index in `Config::rules` of the rule that a TCP port falls under; 0 where no rule names it.
-    fn rule_of(&self, port: u16) -> usize;
+    /// The index in `Config::rules` of the rule that a port falls under, by this element of the map `PORT_RULES`; 0 where no
+    /// rule names it.
+    fn rule_of(&self, list: u8, port: u16) -> usize;
 
     /// The state of a bucket of an owner table in the active generation.
     fn bucket_state(&self, table: u8, bucket: Bucket) -> BucketState;
 
     /// What this host's kernel has for the packet's addresses and ports.
-    fn local(&self, ip: &Ipv4, tcp: &Tcp) -> LocalSocket;
+    fn local(&self, ip: &Ip, tcp: &Tcp) -> LocalSocket;
 
-    /// The time of the coarse monotonic clock, in nanoseconds.
-    fn now(&self) -> u64;
-
-    /// Until when, on the same clock, this node may accept new connections; 0: not at all.
-    fn lease_deadline(&self) -> u64;
+    /// Whether this node may accept new connections now.
+    fn lease_lives(&self) -> bool;
 }
 
 /// What the kernel's socket table has for a packet.
@@ -62,13 +63,95 @@ pub enum Action {
     Answer,
 }
 
-/// What happens to a frame, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// What happens.
-    pub action: Action,
+/// What happens to a frame, and why: one word, because that is what a register holds. The compiler would keep a struct on the
+/// stack and write all of it on each of the program's hundred paths, which costs more than what the paths decide.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Verdict(u64);
+
+impl Verdict {
+    const RULE: u32 = 8;
+    const KIND: u32 = 16;
+    const DETAIL: u32 = 32;
+    const SEEN: u64 = 1;
+    const HEARD: u64 = 2;
+    const ARP: u64 = 3;
+    const NEIGHBOUR: u64 = 4;
+
+    /// A verdict under no rule.
+    #[inline(always)]
+    const fn of(reason: Reason) -> Self {
+        Self(reason as u64)
+    }
+
+    /// The same, under the rule with this number.
+    #[inline(always)]
+    const fn under(self, rule: usize) -> Self {
+        Self(self.0 | (rule as u64) << Self::RULE)
+    }
+
+    /// The same, with something else to do. Only one thing is.
+    #[inline(always)]
+    const fn with(self, kind: u64, detail: u64) -> Self {
+        Self(self.0 | kind << Self::KIND | detail << Self::DETAIL)
+    }
+
     /// Why; counted once for every frame.
-    pub reason: Reason,
+    #[inline(always)]
+    pub const fn reason(self) -> Reason {
+        Reason::of_number(self.0 as u8)
+    }
+
+    /// The number of the port rule that it fell under; 0 for rule 0, and for what no rule is for.
+    #[inline(always)]
+    pub const fn rule(self) -> u8 {
+        (self.0 >> Self::RULE) as u8
+    }
+
+    /// What happens.
+    #[inline(always)]
+    pub const fn action(self, config: &Config) -> Action {
+        if config.observe == 0 { self.reason().action() } else { Action::Untouched }
+    }
+
+    /// What else is to be done.
+    #[inline(always)]
+    pub const fn note(self) -> Note {
+        let detail = self.0 >> Self::DETAIL;
+        match (self.0 >> Self::KIND) & 0xff {
+            Self::SEEN => Note::Seen { table: (detail >> 16) as u8, bucket: Bucket::of_hash(detail & 0xffff) },
+            Self::HEARD => Note::Heard(detail as u8),
+            Self::ARP => Note::Arp(detail as usize),
+            Self::NEIGHBOUR => Note::Neighbour(detail as usize),
+            _ => Note::None,
+        }
+    }
+}
+
+impl core::fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let (reason, rule, note) = (self.reason(), self.rule(), self.note());
+        f.debug_struct("Verdict").field("reason", &reason).field("rule", &rule).field("note", &note).finish()
+    }
+}
+
+/// What is to be done beside passing or dropping a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// Nothing.
+    None,
+    /// Stamp the bucket: a packet of it was accepted, and its clients stay with it until they are idle.
+    Seen {
+        /// The owner table.
+        table: u8,
+        /// The bucket.
+        bucket: Bucket,
+    },
+    /// Stamp the node with this number, 1..=64: its hearing test arrived.
+    Heard(u8),
+    /// Answer the ARP request at this offset.
+    Arp(usize),
+    /// Answer the neighbour solicitation in the IPv6 packet at this offset.
+    Neighbour(usize),
 }
 
 /// Declares the reasons: the variant, its name in counters, and what it does to the frame.
@@ -88,6 +171,12 @@ macro_rules! reasons {
                 match self { $(Self::$variant => $name,)+ }
             }
 
+            /// The reason with this number; the first where there is none.
+            #[inline(always)]
+            pub const fn of_number(number: u8) -> Self {
+                match number { $(number if number == Self::$variant as u8 => Self::$variant,)+ _ => Self::ALL[0] }
+            }
+
             /// What it does to the frame.
             #[inline(always)]
             pub const fn action(self) -> Action {
@@ -98,21 +187,21 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Neither IPv4 nor ARP.
+    /// Neither IP nor ARP.
     OtherProtocolFamily => "not-ip", Untouched;
     /// Too short to say where it goes.
     Short => "too-short", Untouched;
-    /// Of a VLAN, which is another interface.
+    /// Of another VLAN, which is another interface.
     Vlan => "other-vlan", Untouched;
     /// ARP that asks for no cluster IP.
     OtherArp => "other-arp", Untouched;
-    /// IPv4 to another address.
+    /// IP to another address.
     OtherAddress => "other-address", Untouched;
 
     /// ARP request for a cluster IP: answered with the cluster MAC.
     ArpAnswered => "arp-answered", Answer;
-    /// ARP request for a cluster IP while this node may not serve.
-    ArpNoLease => "arp-no-lease", Drop;
+    /// Neighbour solicitation for a cluster IP: answered with the cluster MAC.
+    NeighbourAnswered => "neighbour-answered", Answer;
 
     /// Of a flow in a bucket that is this node's alone.
     Mine => "mine", Accept;
@@ -120,6 +209,8 @@ reasons! {
     NewMine => "new-mine", Accept;
     /// New connection in a bucket that comes to this node.
     NewArriving => "new-arriving", Accept;
+    /// Of a flow that is no connection of this host's kernel, in a bucket that comes to this node.
+    Arriving => "arriving", Accept;
     /// This host has the connection.
     LocalOpen => "local-open", Accept;
     /// This host had the connection until lately.
@@ -128,13 +219,29 @@ reasons! {
     LocalHalfOpen => "local-half-open", Accept;
     /// The ACK carries a SYN cookie of this host.
     LocalCookie => "local-cookie", Accept;
+    /// Fragment that does not begin its packet: only the node that accepted the first can complete it.
+    Fragment => "later-fragment", Accept;
+    /// ICMP error about a flow that this node has or may have.
+    IcmpError => "icmp-error", Accept;
+    /// Echo request, and this node is the one to answer.
+    Echo => "echo", Accept;
 
+    /// ARP request for a cluster IP while this node may not serve.
+    ArpNoLease => "arp-no-lease", Drop;
+    /// Neighbour solicitation for a cluster IP while this node may not serve.
+    NeighbourNoLease => "neighbour-no-lease", Drop;
+    /// A node of this cluster announces a cluster IP.
+    Announcement => "announcement", Drop;
     /// Of a flow in another node's bucket.
     Other => "other", Drop;
     /// New connection in a bucket that leaves this node.
     NewDeparting => "new-departing", Drop;
     /// New connection while this node may not serve.
     NewNoLease => "new-no-lease", Drop;
+    /// Of a flow that is no connection of this host's kernel, in a bucket that leaves this node.
+    Departing => "departing", Drop;
+    /// The same, while this node may not serve.
+    NoLease => "no-lease", Drop;
     /// This host knows no such connection, and another may.
     NoSocket => "no-socket", Drop;
     /// This host only listens there; another may have the connection.
@@ -145,45 +252,50 @@ reasons! {
     RuleDisabled => "rule-disabled", Drop;
     /// No port rule names the port, and `unmatched` is `drop`.
     Unmatched => "unmatched", Drop;
-
-    /// Fragment that does not begin its packet: only the node that accepted the first can complete it.
-    Fragment => "later-fragment", Accept;
-    /// The same, while this node may not serve.
+    /// A later fragment while this node may not serve.
     FragmentNoLease => "later-fragment-no-lease", Drop;
-    /// ICMP error: means something only to the host that has the connection it quotes.
-    IcmpError => "icmp-error", Accept;
-    /// Echo request, and this node is the one to answer.
-    Echo => "echo", Accept;
+    /// ICMP error about another node's flow.
+    IcmpErrorOther => "icmp-error-other", Drop;
+    /// ICMP error that quotes no packet of a cluster IP, or too little of it.
+    BadQuote => "bad-quote", Drop;
     /// Echo request that another node answers.
     EchoOther => "echo-other", Drop;
     /// Echo request while this node may not serve.
     EchoNoLease => "echo-no-lease", Drop;
     /// Any other ICMP to a cluster IP.
     OtherIcmp => "other-icmp", Drop;
-    /// Neither TCP nor ICMP to a cluster IP.
+    /// Neither TCP, UDP nor ICMP, and `unmatched` is `drop`.
     OtherProtocol => "other-protocol", Drop;
+    /// A node's test of who hears frames for the cluster MAC.
+    HearingTest => "hearing-test", Drop;
     /// To a cluster IP, and it ends inside a header.
     Truncated => "truncated", Drop;
     /// To a cluster IP, with an impossible IP header.
     BadIpHeader => "bad-ip-header", Drop;
+    /// To a cluster IP, with more headers than are read.
+    TooManyHeaders => "too-many-headers", Drop;
     /// To a cluster IP, with an impossible TCP header.
     BadTcpHeader => "bad-tcp-header", Drop;
 }
 
-/// How many reasons there are, and so elements of the map `COUNTERS`.
+/// How many reasons there are.
 pub const REASONS: usize = Reason::ALL.len();
+
+const _: () = assert!(REASONS <= COUNTERS_A_RULE);
+
+/// The payload of a hearing test: these bytes, then the number of the node that sent it.
+pub const HEARING_TEST: [u8; 7] = *b"rchear1";
 
 /// Decides a frame's fate.
 #[inline(always)]
-pub fn decide<W: World>(frame: &Frame, world: &W) -> Verdict {
-    let reason = match frame {
-        Frame::Foreign(foreign) => judge_foreign(*foreign),
-        Frame::Arp(arp) => judge_arp(arp, world),
-        Frame::Ipv4(ip) if world.config().serves(ip.destination) => judge_ipv4(ip, world),
-        Frame::Ipv4(_) => Reason::OtherAddress,
-    };
-    let action = if world.config().observe == 0 { reason.action() } else { Action::Untouched };
-    Verdict { action, reason }
+pub fn judge<P: Packet + ?Sized, W: World>(packet: &P, world: &W) -> Verdict {
+    let config = world.config();
+    match packet::link(packet, config.vlans) {
+        Link::Ipv4(offset) => judge_ipv4(packet, offset, world),
+        Link::Ipv6(offset) => judge_ipv6(packet, offset, world),
+        Link::Arp(offset) => judge_arp(packet, offset, world),
+        Link::Foreign(foreign) => Verdict::of(judge_foreign(foreign)),
+    }
 }
 
 #[inline(always)]
@@ -191,54 +303,163 @@ const fn judge_foreign(foreign: Foreign) -> Reason {
     match foreign {
         Foreign::Short => Reason::Short,
         Foreign::Vlan => Reason::Vlan,
-        Foreign::Arp => Reason::OtherArp,
         Foreign::Protocol => Reason::OtherProtocolFamily,
     }
 }
 
 /// The answer is the same from every node, so all that may serve give it, and it does not matter who is first.
 #[inline(always)]
-fn judge_arp<W: World>(arp: &Arp, world: &W) -> Reason {
-    if !arp.request || !world.config().serves(arp.target_ip) {
-        Reason::OtherArp
-    } else if lease_lives(world) {
-        Reason::ArpAnswered
+fn judge_arp<P: Packet + ?Sized, W: World>(packet: &P, offset: usize, world: &W) -> Verdict {
+    let config = world.config();
+    let Some(arp) = packet::arp(packet, offset) else {
+        return Verdict::of(Reason::OtherArp);
+    };
+    if !arp.request || config.vips.find(&arp.target).is_none() {
+        Verdict::of(Reason::OtherArp)
+    } else if arp.sender == arp.target && arp.sender_mac == config.cluster_mac {
+        Verdict::of(Reason::Announcement)
+    } else if world.lease_lives() {
+        Verdict::of(Reason::ArpAnswered).with(Verdict::ARP, offset as u64)
     } else {
-        Reason::ArpNoLease
+        Verdict::of(Reason::ArpNoLease)
     }
 }
 
 #[inline(always)]
-fn judge_ipv4<W: World>(ip: &Ipv4, world: &W) -> Reason {
-    match &ip.payload {
-        Payload::Tcp(tcp) => judge_tcp(ip, tcp, world),
-        Payload::Echo => judge_echo(ip, world),
-        Payload::IcmpError => Reason::IcmpError,
-        Payload::OtherIcmp => Reason::OtherIcmp,
-        Payload::LaterFragment if lease_lives(world) => Reason::Fragment,
-        Payload::LaterFragment => Reason::FragmentNoLease,
-        Payload::OtherProtocol => Reason::OtherProtocol,
-        Payload::Malformed(Malformed::Truncated) => Reason::Truncated,
-        Payload::Malformed(Malformed::IpHeader) => Reason::BadIpHeader,
-        Payload::Malformed(Malformed::TcpHeader) => Reason::BadTcpHeader,
+fn judge_ipv4<P: Packet + ?Sized, W: World>(packet: &P, offset: usize, world: &W) -> Verdict {
+    let Some(head) = Ipv4Head::read(packet, offset) else {
+        return Verdict::of(Reason::Short);
+    };
+    let Some(vip) = world.config().vips.find(&head.destination()) else {
+        return Verdict::of(Reason::OtherAddress);
+    };
+    match head.parse() {
+        Ok(ip) => judge_ip(packet, &ip, vip, world),
+        Err(malformed) => Verdict::of(judge_malformed(malformed)),
     }
 }
 
 #[inline(always)]
-fn judge_tcp<W: World>(ip: &Ipv4, tcp: &Tcp, world: &W) -> Reason {
-    let number = world.rule_of(tcp.destination_port);
-    let rule = world.config().rule(number);
-    if rule.enabled == 0 {
-        return if number == 0 { Reason::Unmatched } else { Reason::RuleDisabled };
+fn judge_ipv6<P: Packet + ?Sized, W: World>(packet: &P, offset: usize, world: &W) -> Verdict {
+    let Some(head) = Ipv6Head::read(packet, offset) else {
+        return Verdict::of(Reason::Short);
+    };
+    let destination = head.destination();
+    let vip = world.config().vips.find(&destination);
+    if (vip.is_some() || packet::is_solicited_node(&destination))
+        && let Some(target) = head.solicitation(packet)
+    {
+        return judge_solicitation(&target, offset, vip.is_some(), world);
     }
-    let state = tcp_bucket_state(ip, tcp, rule, world);
-    if tcp.flags.opens() { judge_new(state, world) } else { judge_running(state, ip, tcp, world) }
+    let Some(vip) = vip else {
+        return Verdict::of(Reason::OtherAddress);
+    };
+    match head.parse(packet) {
+        Ok(ip) => judge_ip(packet, &ip, vip, world),
+        Err(malformed) => Verdict::of(judge_malformed(malformed)),
+    }
+}
+
+/// As ARP. One for another address passes, unless it came to a cluster IP.
+#[inline(always)]
+fn judge_solicitation<W: World>(target: &Address, offset: usize, to_vip: bool, world: &W) -> Verdict {
+    match world.config().vips.find(target) {
+        None if to_vip => Verdict::of(Reason::OtherIcmp),
+        None => Verdict::of(Reason::OtherAddress),
+        Some(_) if world.lease_lives() => {
+            Verdict::of(Reason::NeighbourAnswered).with(Verdict::NEIGHBOUR, offset as u64)
+        }
+        Some(_) => Verdict::of(Reason::NeighbourNoLease),
+    }
 }
 
 #[inline(always)]
-fn tcp_bucket_state<W: World>(ip: &Ipv4, tcp: &Tcp, rule: &Rule, world: &W) -> BucketState {
-    let bucket = bucket_of(world.config().seed, rule.affinity(), ip.source, tcp.source_port);
-    world.bucket_state(rule.table, bucket)
+const fn judge_malformed(malformed: Malformed) -> Reason {
+    match malformed {
+        Malformed::Truncated => Reason::Truncated,
+        Malformed::IpHeader => Reason::BadIpHeader,
+        Malformed::TooManyHeaders => Reason::TooManyHeaders,
+        Malformed::TcpHeader => Reason::BadTcpHeader,
+    }
+}
+
+/// A packet to a cluster IP.
+#[inline(always)]
+fn judge_ip<P: Packet + ?Sized, W: World>(packet: &P, ip: &Ip, vip: usize, world: &W) -> Verdict {
+    if ip.later_fragment {
+        let reason = if world.lease_lives() { Reason::Fragment } else { Reason::FragmentNoLease };
+        return Verdict::of(reason);
+    }
+    match (ip.protocol, ip.destination.v6) {
+        (protocol::TCP, _) => match packet::tcp(packet, ip) {
+            Ok(tcp) => judge_tcp(ip, &tcp, vip, world),
+            Err(malformed) => Verdict::of(judge_malformed(malformed)),
+        },
+        (protocol::UDP, _) => match packet::udp(packet, ip) {
+            Ok(ports) => judge_udp(packet, ip, ports, vip, world),
+            Err(malformed) => Verdict::of(judge_malformed(malformed)),
+        },
+        (protocol::ICMP, false) | (protocol::ICMPV6, true) => match packet::icmp(packet, ip) {
+            Ok(icmp) => judge_icmp(packet, ip, icmp, world),
+            Err(malformed) => Verdict::of(judge_malformed(malformed)),
+        },
+        (_, _) => judge_other_protocol(ip, world),
+    }
+}
+
+/// The port rule that a flow of a cluster IP falls under, and its bucket.
+struct Place<'a> {
+    number: usize,
+    rule: &'a Rule,
+    bucket: Bucket,
+}
+
+impl<'a> Place<'a> {
+    /// Of a client's flow under the rule with this number; or why there is no place for it.
+    #[inline(always)]
+    fn find<W: World>(number: usize, client: &Address, port: u16, world: &'a W) -> Result<Self, Verdict> {
+        let config = world.config();
+        let rule = config.rule(number);
+        if rule.enabled == 0 {
+            let reason = if number == 0 { Reason::Unmatched } else { Reason::RuleDisabled };
+            return Err(Verdict::of(reason).under(number));
+        }
+        Ok(Self { number, rule, bucket: bucket_of(config.seed, rule, client, port) })
+    }
+
+    #[inline(always)]
+    fn state<W: World>(&self, world: &W) -> BucketState {
+        world.bucket_state(self.rule.table, self.bucket)
+    }
+
+    #[inline(always)]
+    fn verdict(&self, reason: Reason) -> Verdict {
+        let verdict = Verdict::of(reason).under(self.number);
+        if self.rule.sticky == 0 || reason.action() != Action::Accept {
+            return verdict;
+        }
+        verdict.with(Verdict::SEEN, (self.rule.table as u64) << 16 | self.bucket.index() as u64)
+    }
+}
+
+#[inline(always)]
+fn judge_tcp<W: World>(ip: &Ip, tcp: &Tcp, vip: usize, world: &W) -> Verdict {
+    let number = world.rule_of(world.config().vips.get(vip).tcp, tcp.ports.destination);
+    let place = match Place::find(number, &ip.source, tcp.ports.source, world) {
+        Ok(place) => place,
+        Err(verdict) => return verdict,
+    };
+    let state = place.state(world);
+    // First of all what nearly every packet is on all nodes but one.
+    place.verdict(if state == BucketState::Other {
+        Reason::Other
+    } else if tcp.flags.opens() {
+        judge_new(state, world)
+    } else if place.rule.local == 0 {
+        judge_unprotected(state, world)
+    } else {
+        judge_running(state, ip, tcp, world)
+    })
 }
 
 /// A new connection: the table and the lease alone decide, whatever socket exists.
@@ -255,7 +476,7 @@ fn judge_new<W: World>(state: BucketState, world: &W) -> Reason {
 
 /// A packet of a connection that already exists somewhere.
 #[inline(always)]
-fn judge_running<W: World>(state: BucketState, ip: &Ipv4, tcp: &Tcp, world: &W) -> Reason {
+fn judge_running<W: World>(state: BucketState, ip: &Ip, tcp: &Tcp, world: &W) -> Reason {
     match state {
         BucketState::Other => Reason::Other,
         BucketState::Mine if tcp_lease_lives(world) => Reason::Mine,
@@ -263,6 +484,18 @@ fn judge_running<W: World>(state: BucketState, ip: &Ipv4, tcp: &Tcp, world: &W) 
             judge_local(world.local(ip, tcp), tcp.flags)
         }
     }
+}
+
+/// A packet of a flow that this host's kernel has no connection for, wherever it goes: it moves with its bucket, at once.
+#[inline(always)]
+fn judge_unprotected<W: World>(state: BucketState, world: &W) -> Reason {
+    let accepted = match state {
+        BucketState::Mine => Reason::Mine,
+        BucketState::Arriving => Reason::Arriving,
+        BucketState::Departing => return Reason::Departing,
+        BucketState::Other => return Reason::Other,
+    };
+    if world.lease_lives() { accepted } else { Reason::NoLease }
 }
 
 /// Whether this host is the one that has the packet's connection. If another may have it, ours must stay silent: its kernel
@@ -291,42 +524,118 @@ const fn judge_half_open(ack_ok: bool, flags: TcpFlags) -> Reason {
     if ours { Reason::LocalHalfOpen } else { Reason::HalfOpenOther }
 }
 
-/// Echo goes to the node that holds the client's bucket of table 0, which is always a `single` table: the default host.
 #[inline(always)]
-fn judge_echo<W: World>(ip: &Ipv4, world: &W) -> Reason {
-    let bucket = bucket_of(world.config().seed, Affinity::Single, ip.source, 0);
-    match world.bucket_state(0, bucket) {
-        BucketState::Mine | BucketState::Arriving if lease_lives(world) => Reason::Echo,
+fn judge_udp<P: Packet + ?Sized, W: World>(
+    packet: &P,
+    ip: &Ip,
+    ports: Ports,
+    vip: usize,
+    world: &W,
+) -> Verdict {
+    let config = world.config();
+    if ports.destination == config.hearing_port
+        && let Some(node) = hearing_test(packet, ip, config)
+    {
+        return Verdict::of(Reason::HearingTest).with(Verdict::HEARD, node as u64);
+    }
+    let number = world.rule_of(config.vips.get(vip).udp, ports.destination);
+    match Place::find(number, &ip.source, ports.source, world) {
+        Ok(place) => place.verdict(judge_unprotected(place.state(world), world)),
+        Err(verdict) => verdict,
+    }
+}
+
+/// The number of the node whose hearing test this is. It proves nothing unless it came to the cluster MAC.
+#[inline(always)]
+fn hearing_test<P: Packet + ?Sized>(packet: &P, ip: &Ip, config: &Config) -> Option<u8> {
+    const UDP_LEN: usize = 8;
+    let [a, b, c, d, e, f, g, node] = packet.get::<8>(ip.payload + UDP_LEN)?;
+    let genuine = [a, b, c, d, e, f, g] == HEARING_TEST
+        && packet.get::<6>(0)? == config.cluster_mac
+        && (1..NODES as u8).contains(&node)
+        && config.hearing_port != 0;
+    genuine.then_some(node)
+}
+
+#[inline(always)]
+fn judge_icmp<P: Packet + ?Sized, W: World>(packet: &P, ip: &Ip, icmp: Icmp, world: &W) -> Verdict {
+    match icmp {
+        Icmp::Echo => Verdict::of(judge_echo(&ip.source, world)),
+        Icmp::Error => judge_icmp_error(packet, ip, world),
+        Icmp::Other => Verdict::of(Reason::OtherIcmp),
+    }
+}
+
+/// Echo goes to the node that holds the client's bucket under rule 0, whose table is always a `single` one: the default host.
+#[inline(always)]
+fn judge_echo<W: World>(client: &Address, world: &W) -> Reason {
+    let config = world.config();
+    let rule = config.rule(0);
+    match world.bucket_state(rule.table, bucket_of(config.seed, rule, client, 0)) {
+        BucketState::Mine | BucketState::Arriving if world.lease_lives() => Reason::Echo,
         BucketState::Mine | BucketState::Arriving => Reason::EchoNoLease,
         BucketState::Departing | BucketState::Other => Reason::EchoOther,
     }
 }
 
+/// An error goes to the owner of the flow that it quotes, and where the bucket is on its way to both. It needs no lease: to a
+/// kernel without that flow it means nothing.
 #[inline(always)]
-fn lease_lives<W: World>(world: &W) -> bool {
-    world.now() < world.lease_deadline()
+fn judge_icmp_error<P: Packet + ?Sized, W: World>(packet: &P, ip: &Ip, world: &W) -> Verdict {
+    let Some(quote) = packet::quote(packet, ip) else {
+        return Verdict::of(Reason::BadQuote);
+    };
+    let Some(vip) = world.config().vips.find(&quote.source) else {
+        return Verdict::of(Reason::BadQuote);
+    };
+    let (client, ports) = (&quote.destination, &quote.ports);
+    let place = match Place::find(quoted_rule(&quote, vip, world), client, ports.destination, world) {
+        Ok(place) => place,
+        Err(verdict) => return verdict,
+    };
+    let reason = match place.state(world) {
+        BucketState::Other => Reason::IcmpErrorOther,
+        BucketState::Mine | BucketState::Arriving | BucketState::Departing => Reason::IcmpError,
+    };
+    Verdict::of(reason).under(place.number)
+}
+
+/// The number of the rule that the answers to a quoted packet fall under.
+#[inline(always)]
+fn quoted_rule<W: World>(quote: &Quote, vip: usize, world: &W) -> usize {
+    let vip = world.config().vips.get(vip);
+    match quote.protocol {
+        protocol::TCP => world.rule_of(vip.tcp, quote.ports.source),
+        protocol::UDP => world.rule_of(vip.udp, quote.ports.source),
+        _ => 0,
+    }
+}
+
+/// GRE, ESP, SCTP and so on: rule 0.
+#[inline(always)]
+fn judge_other_protocol<W: World>(ip: &Ip, world: &W) -> Verdict {
+    match Place::find(0, &ip.source, 0, world) {
+        Ok(place) => place.verdict(judge_unprotected(place.state(world), world)),
+        Err(_) => Verdict::of(Reason::OtherProtocol),
+    }
 }
 
 #[inline(always)]
 fn tcp_lease_lives<W: World>(world: &W) -> bool {
-    world.config().ignore_lease != 0 || lease_lives(world)
+    world.config().ignore_lease != 0 || world.lease_lives()
 }
 
-/// Makes the changes to a frame that its verdict calls for. `None`, which a frame that was parsed never gives: it is too
-/// short, and must be dropped.
+/// Makes the changes to a frame that its verdict calls for. `None`, which a frame that was judged gives only where the driver
+/// has no room for an answer: it must be dropped.
 #[inline(always)]
-pub fn rewrite<P: PacketMut + ?Sized>(
-    action: Action,
-    frame: &Frame,
-    config: &Config,
-    packet: &mut P,
-) -> Option<()> {
-    match action {
+pub fn rewrite<P: PacketMut + ?Sized>(verdict: Verdict, config: &Config, packet: &mut P) -> Option<()> {
+    match verdict.action(config) {
         Action::Untouched | Action::Drop => Some(()),
         Action::Accept => packet.put(0, config.own_mac),
-        Action::Answer => match frame {
-            Frame::Arp(arp) => answer_arp(arp, config, packet),
-            Frame::Foreign(_) | Frame::Ipv4(_) => None,
+        Action::Answer => match verdict.note() {
+            Note::Arp(offset) => answer_arp(offset, config, packet),
+            Note::Neighbour(offset) => answer_solicitation(offset, config, packet),
+            Note::None | Note::Seen { .. } | Note::Heard(_) => None,
         },
     }
 }
@@ -334,202 +643,129 @@ pub fn rewrite<P: PacketMut + ?Sized>(
 /// Turns an ARP request into its reply. The cluster MAC never stands in the Ethernet source: a switch would learn it on one
 /// port, and the other nodes would go deaf.
 #[inline(always)]
-fn answer_arp<P: PacketMut + ?Sized>(arp: &Arp, config: &Config, packet: &mut P) -> Option<()> {
+fn answer_arp<P: PacketMut + ?Sized>(at: usize, config: &Config, packet: &mut P) -> Option<()> {
     const OPERATION: usize = 6;
     const REPLY: [u8; 2] = [0, 2];
-    packet.put(0, arp.source_mac)?;
+    let asker = packet.get::<6>(6)?;
+    let sender_mac = packet.get::<6>(at + 8)?;
+    let sender = packet.get::<4>(at + 14)?;
+    let target = packet.get::<4>(at + 24)?;
+    packet.put(0, asker)?;
     packet.put(6, config.own_mac)?;
-    let at = arp.offset;
     packet.put(at + OPERATION, REPLY)?;
     packet.put(at + 8, config.cluster_mac)?;
-    packet.put(at + 14, arp.target_ip)?;
-    packet.put(at + 18, arp.sender_mac)?;
-    packet.put(at + 24, arp.sender_ip)
+    packet.put(at + 14, target)?;
+    packet.put(at + 18, sender_mac)?;
+    packet.put(at + 24, sender)
 }
 
-#[cfg(test)]
-mod tests {
-    extern crate std;
-
-    use core::cell::Cell;
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn reasons_have_names_of_their_own_and_number_the_counters() {
-        let names: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
-        assert_eq!(names.len(), REASONS);
-        for (number, reason) in Reason::ALL.iter().enumerate() {
-            assert_eq!(*reason as usize, number);
-        }
+/// Turns a neighbour solicitation into its advertisement (RFC 4861, section 7.2.4), which is eight bytes longer than one without
+/// options. Who asks from `::` is told by way of all nodes. The Ethernet source: see `answer_arp`.
+#[inline(always)]
+fn answer_solicitation<P: PacketMut + ?Sized>(at: usize, config: &Config, packet: &mut P) -> Option<()> {
+    const ADVERTISEMENT_LEN: usize = 32;
+    const ALL_NODES: Address = Address::v6([0xff, 2, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 1]);
+    const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
+    let head = Ipv6Head::read(packet, at)?;
+    let (source, target) = (head.source(), head.solicitation(packet)?);
+    let asker = packet.get::<6>(6)?;
+    let probes = source.high == 0 && source.low == 0;
+    let (to, to_mac, solicited) =
+        if probes { (ALL_NODES, ALL_NODES_MAC, 0) } else { (source, asker, 0x40) };
+    let body = at + 40;
+    if packet.get::<2>(body + ADVERTISEMENT_LEN - 2).is_none() {
+        packet.grow(8)?;
     }
+    let (target_high, target_low) = target.v6_bytes();
+    let (to_high, to_low) = to.v6_bytes();
+    packet.put(0, to_mac)?;
+    packet.put(6, config.own_mac)?;
+    packet.put(at, [0x60, 0, 0, 0, 0, ADVERTISEMENT_LEN as u8, protocol::ICMPV6, 255])?;
+    packet.put(at + 8, target_high)?;
+    packet.put(at + 16, target_low)?;
+    packet.put(at + 24, to_high)?;
+    packet.put(at + 32, to_low)?;
+    // Flags: whether it was asked for, and that it overrides.
+    let head = [136, 0, 0, 0, solicited | 0x20, 0, 0, 0];
+    let [m0, m1, m2, m3, m4, m5] = config.cluster_mac;
+    let option = [2, 1, m0, m1, m2, m3, m4, m5];
+    let pseudo = [0, 0, 0, ADVERTISEMENT_LEN as u8, 0, 0, 0, protocol::ICMPV6];
+    packet.put(body, head)?;
+    packet.put(body + 8, target_high)?;
+    packet.put(body + 16, target_low)?;
+    packet.put(body + 24, option)?;
+    // The target stands twice: as the source, and in the message.
+    let sum = [target_high, target_low, target_high, target_low, to_high, to_low, pseudo, head, option];
+    packet.put(body + 2, checksum(sum))
+}
 
-    #[test]
-    fn a_new_connection_is_decided_by_bucket_and_lease() {
-        use BucketState::{Arriving, Departing, Mine, Other};
-        let rows = [
-            (Mine, true, Reason::NewMine),
-            (Arriving, true, Reason::NewArriving),
-            (Departing, true, Reason::NewDeparting),
-            (Other, true, Reason::Other),
-            (Mine, false, Reason::NewNoLease),
-            (Arriving, false, Reason::NewNoLease),
-            (Departing, false, Reason::NewDeparting),
-            (Other, false, Reason::Other),
-        ];
-        for (state, lease, reason) in rows {
-            // Even for a connection that this host has.
-            let fake = Fake::new(state, lease, LocalSocket::Open);
-            assert_eq!(decide(&tcp(TcpFlags::SYN), &fake).reason, reason, "{state:?} {lease}");
-            assert_eq!(fake.looked_up.get(), 0, "no socket counts for a new connection");
-        }
+/// The internet checksum (RFC 1071) of these bytes, as it stands in a packet.
+#[inline(always)]
+fn checksum<const N: usize>(words: [[u8; 8]; N]) -> [u8; 2] {
+    let mut sum: u64 = 0;
+    for word in words {
+        // In the machine's own order: the sum of swapped bytes is the swapped sum.
+        let word = u64::from_ne_bytes(word);
+        sum += (word & 0xffff_ffff) + (word >> 32);
     }
-
-    #[test]
-    fn a_running_connection_asks_for_a_socket_only_where_it_may_be_elsewhere() {
-        use BucketState::{Arriving, Departing, Mine, Other};
-        let rows = [
-            (Mine, true, Reason::Mine, 0),
-            (Other, true, Reason::Other, 0),
-            (Other, false, Reason::Other, 0),
-            (Mine, false, Reason::LocalOpen, 1),
-            (Arriving, true, Reason::LocalOpen, 1),
-            (Arriving, false, Reason::LocalOpen, 1),
-            (Departing, true, Reason::LocalOpen, 1),
-            (Departing, false, Reason::LocalOpen, 1),
-        ];
-        for (state, lease, reason, look_ups) in rows {
-            let fake = Fake::new(state, lease, LocalSocket::Open);
-            assert_eq!(decide(&tcp(TcpFlags::ACK), &fake).reason, reason, "{state:?} {lease}");
-            assert_eq!(fake.looked_up.get(), look_ups, "{state:?} {lease}");
-        }
+    for _ in 0..3 {
+        sum = (sum & 0xffff) + (sum >> 16);
     }
+    (!(sum as u16)).to_ne_bytes()
+}
 
-    #[test]
-    fn a_socket_decides_by_its_state_and_the_packets_flags() {
-        const ACK: u8 = TcpFlags::ACK;
-        const RST: u8 = TcpFlags::RST;
-        const FIN: u8 = TcpFlags::FIN;
-        const SYN: u8 = TcpFlags::SYN;
-        let cookie = LocalSocket::Listener { cookie_ok: true };
-        let listener = LocalSocket::Listener { cookie_ok: false };
-        let right = LocalSocket::HalfOpen { ack_ok: true };
-        let wrong = LocalSocket::HalfOpen { ack_ok: false };
-        let rows = [
-            (LocalSocket::None, ACK, Reason::NoSocket),
-            (LocalSocket::None, RST, Reason::NoSocket),
-            (listener, ACK, Reason::ListenerOnly),
-            (cookie, ACK, Reason::LocalCookie),
-            (cookie, ACK | FIN, Reason::LocalCookie),
-            (cookie, ACK | RST, Reason::ListenerOnly),
-            (cookie, ACK | SYN, Reason::ListenerOnly),
-            (cookie, FIN, Reason::ListenerOnly),
-            (right, ACK, Reason::LocalHalfOpen),
-            (right, ACK | RST, Reason::LocalHalfOpen),
-            (right, FIN, Reason::HalfOpenOther),
-            (wrong, ACK, Reason::HalfOpenOther),
-            (wrong, ACK | RST, Reason::HalfOpenOther),
-            (wrong, RST, Reason::LocalHalfOpen),
-            (wrong, 0, Reason::HalfOpenOther),
-            (LocalSocket::Open, FIN, Reason::LocalOpen),
-            (LocalSocket::TimeWait, ACK, Reason::LocalTimeWait),
-        ];
-        for (socket, flags, reason) in rows {
-            let fake = Fake::new(BucketState::Arriving, true, socket);
-            assert_eq!(decide(&tcp(flags), &fake).reason, reason, "{socket:?} {flags:#x}");
-        }
+/// What `rollcall capture` shows of a frame.
+#[inline(always)]
+pub fn sample<P: Packet + ?Sized>(
+    packet: &P,
+    verdict: Verdict,
+    config: &Config,
+    length: u32,
+    time: u64,
+) -> Sample {
+    let mut sample = Sample {
+        time,
+        source: [0; 2],
+        destination: [0; 2],
+        length,
+        source_port: 0,
+        destination_port: 0,
+        family: 0,
+        protocol: 0,
+        flags: 0,
+        reason: verdict.reason() as u8,
+        rule: verdict.rule(),
+        reserved: [0; 3],
+    };
+    let ip = match packet::link(packet, config.vlans) {
+        Link::Ipv4(at) => Ipv4Head::read(packet, at).and_then(|head| head.parse().ok()),
+        Link::Ipv6(at) => Ipv6Head::read(packet, at).and_then(|head| head.parse(packet).ok()),
+        Link::Arp(_) | Link::Foreign(_) => None,
+    };
+    if let Some(ip) = ip {
+        describe(&mut sample, packet, &ip);
     }
+    sample
+}
 
-    #[test]
-    fn observing_changes_no_verdicts_reason_and_touches_no_frame() {
-        let mut fake = Fake::new(BucketState::Other, true, LocalSocket::None);
-        fake.config.observe = 1;
-        let verdict = decide(&tcp(TcpFlags::SYN), &fake);
-        assert_eq!(verdict.reason, Reason::Other);
-        assert_eq!(verdict.action, Action::Untouched);
+#[inline(always)]
+fn describe<P: Packet + ?Sized>(sample: &mut Sample, packet: &P, ip: &Ip) {
+    sample.family = if ip.destination.v6 { 6 } else { 4 };
+    sample.source = [ip.source.high, ip.source.low];
+    sample.destination = [ip.destination.high, ip.destination.low];
+    sample.protocol = ip.protocol;
+    if ip.later_fragment {
+        return;
     }
-
-    #[test]
-    fn only_counted_cluster_ips_are_served() {
-        let config = Config {
-            cluster_ips: [
-                [192, 168, 50, 8],
-                [192, 168, 50, 9],
-                [0; 4],
-                [0; 4],
-                [0; 4],
-                [0; 4],
-                [0; 4],
-                [0; 4],
-            ],
-            cluster_ip_count: 1,
-            ..Config::EMPTY
-        };
-        assert!(config.serves([192, 168, 50, 8]));
-        assert!(!config.serves([192, 168, 50, 9]), "beyond the count");
-        assert!(!config.serves([0; 4]));
-        assert!(!Config::EMPTY.serves([0; 4]));
-    }
-
-    /// A world in which every bucket has one state, and which counts its socket look-ups.
-    struct Fake {
-        config: Config,
-        state: BucketState,
-        lease: bool,
-        socket: LocalSocket,
-        looked_up: Cell<u32>,
-    }
-
-    impl Fake {
-        fn new(state: BucketState, lease: bool, socket: LocalSocket) -> Self {
-            let mut config = Config { cluster_ip_count: 1, ..Config::EMPTY };
-            config.cluster_ips[0] = [192, 168, 50, 8];
-            config.rules[1].enabled = 1;
-            Self { config, state, lease, socket, looked_up: Cell::new(0) }
-        }
-    }
-
-    impl World for Fake {
-        fn config(&self) -> &Config {
-            &self.config
-        }
-
-        fn rule_of(&self, _port: u16) -> usize {
-            1
-        }
-
-        fn bucket_state(&self, _table: u8, _bucket: Bucket) -> BucketState {
-            self.state
-        }
-
-        fn local(&self, _ip: &Ipv4, _tcp: &Tcp) -> LocalSocket {
-            self.looked_up.set(self.looked_up.get() + 1);
-            self.socket
-        }
-
-        fn now(&self) -> u64 {
-            1_000
-        }
-
-        fn lease_deadline(&self) -> u64 {
-            // A deadline is the first moment after the lease.
-            if self.lease { 1_001 } else { 1_000 }
-        }
-    }
-
-    fn tcp(flags: u8) -> Frame {
-        Frame::Ipv4(Ipv4 {
-            offset: 14,
-            source: [203, 0, 113, 10],
-            destination: [192, 168, 50, 8],
-            payload: Payload::Tcp(Tcp {
-                offset: 34,
-                source_port: 40_000,
-                destination_port: 443,
-                acknowledgement: 1,
-                flags: TcpFlags(flags),
-            }),
-        })
+    let ports = match ip.protocol {
+        protocol::TCP => packet::tcp(packet, ip).map(|tcp| {
+            sample.flags = tcp.flags.0;
+            tcp.ports
+        }),
+        protocol::UDP => packet::udp(packet, ip),
+        _ => return,
+    };
+    if let Ok(ports) = ports {
+        (sample.source_port, sample.destination_port) = (ports.source, ports.destination);
     }
 }
