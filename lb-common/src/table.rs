@@ -27,6 +27,9 @@ pub const PORT_LISTS: usize = 2 * CLUSTER_IPS;
 /// How many counters each rule has: one for each reason, see `counter`.
 pub const COUNTERS_A_RULE: usize = 64;
 
+/// The size of the ring buffer for samples.
+pub const CAPTURE_BYTES: usize = 64 * 1024;
+
 /// How many node numbers (host priorities) there are, 0 included, which no node has.
 pub const NODES: usize = 65;
 
@@ -568,7 +571,8 @@ mod tests {
 
     #[test]
     fn neighbouring_cluster_ips_all_have_a_slot() {
-        let ips: std::vec::Vec<_> = (0..CLUSTER_IPS as u8).map(|host| (Address::v4([192, 168, 50, host]), 0, 0)).collect();
+        let ips: std::vec::Vec<_> =
+            (0..CLUSTER_IPS as u8).map(|host| (Address::v4([192, 168, 50, host]), 0, 0)).collect();
         let vips = Vips::new(&ips).unwrap();
         assert_eq!(vips.find(&Address::v4([192, 168, 50, 63])), Some(63));
         assert_eq!(vips.find(&Address::v4([192, 168, 51, 63])), None);

@@ -6,7 +6,8 @@
 use crate::address::Address;
 use crate::flow::bucket_of;
 use crate::packet::{
-    self, Foreign, Icmp, Ip, Ipv4Head, Ipv6Head, Link, Malformed, Packet, PacketMut, Ports, Quote, Tcp, TcpFlags, protocol,
+    self, Foreign, Icmp, Ip, Ipv4Head, Ipv6Head, Link, Malformed, Packet, PacketMut, Ports, Quote, Tcp,
+    TcpFlags, protocol,
 };
 use crate::table::{Bucket, BucketState, COUNTERS_A_RULE, Config, NODES, Rule, Sample};
 
@@ -118,7 +119,9 @@ impl Verdict {
     pub const fn note(self) -> Note {
         let detail = self.0 >> Self::DETAIL;
         match (self.0 >> Self::KIND) & 0xff {
-            Self::SEEN => Note::Seen { table: (detail >> 16) as u8, bucket: Bucket::of_hash(detail & 0xffff) },
+            Self::SEEN => {
+                Note::Seen { table: (detail >> 16) as u8, bucket: Bucket::of_hash(detail & 0xffff) }
+            }
             Self::HEARD => Note::Heard(detail as u8),
             Self::ARP => Note::Arp(detail as usize),
             Self::NEIGHBOUR => Note::Neighbour(detail as usize),
@@ -670,8 +673,7 @@ fn answer_solicitation<P: PacketMut + ?Sized>(at: usize, config: &Config, packet
     let (source, target) = (head.source(), head.solicitation(packet)?);
     let asker = packet.get::<6>(6)?;
     let probes = source.high == 0 && source.low == 0;
-    let (to, to_mac, solicited) =
-        if probes { (ALL_NODES, ALL_NODES_MAC, 0) } else { (source, asker, 0x40) };
+    let (to, to_mac, solicited) = if probes { (ALL_NODES, ALL_NODES_MAC, 0) } else { (source, asker, 0x40) };
     let body = at + 40;
     if packet.get::<2>(body + ADVERTISEMENT_LEN - 2).is_none() {
         packet.grow(8)?;

@@ -6,8 +6,8 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
 use lb_common::table::{
-    Bucket, BucketState, BucketTable, COUNTERS_A_RULE, Config, Counter, GENERATIONS, Lease, NODES, PORT_LISTS,
-    PortRules, RULES, Sample, SeenTable, TABLES as TABLE_COUNT, counter,
+    Bucket, BucketState, BucketTable, CAPTURE_BYTES, COUNTERS_A_RULE, Config, Counter, GENERATIONS, Lease,
+    NODES, PORT_LISTS, PortRules, RULES, Sample, SeenTable, TABLES as TABLE_COUNT, counter,
 };
 use lb_common::verdict::Verdict;
 
@@ -47,7 +47,7 @@ static HEARD: Array<u64> = Array::with_max_entries(NODES as u32, 0);
 
 /// What became of single packets, for `rollcall capture`?
 #[map]
-static CAPTURE: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
+static CAPTURE: RingBuf = RingBuf::with_byte_size(CAPTURE_BYTES as u32, 0);
 
 /// The configuration that the loader has put in.
 #[inline(always)]

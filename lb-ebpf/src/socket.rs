@@ -121,13 +121,7 @@ impl Socket {
         const TCP_LEN: u32 = 20;
         // SAFETY: the socket is held; both pointers have the stated number of bytes before data_end.
         let checked = unsafe {
-            bpf_tcp_check_syncookie(
-                self.0.cast(),
-                ip.cast(),
-                ip_len as u32,
-                tcp.cast::<tcphdr>(),
-                TCP_LEN,
-            )
+            bpf_tcp_check_syncookie(self.0.cast(), ip.cast(), ip_len as u32, tcp.cast::<tcphdr>(), TCP_LEN)
         };
         checked == 0
     }

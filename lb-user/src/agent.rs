@@ -12,14 +12,12 @@ mod status;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use lb_common::flow::bucket_of;
-use lb_common::table::{Bucket, BucketTable};
+use lb_common::table::BucketTable;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
@@ -172,7 +170,7 @@ impl Agent {
             cluster,
             counters,
             interface,
-            tables: tables.map(|table| (table.filtering, ports_text(&table.ports))).collect(),
+            tables: tables.map(|table| (table.spread.filtering, table.rules.join(", "))).collect(),
             proxy: self.proxy.as_ref().map(Supervisor::status),
             events: Arc::clone(&self.events),
         });
@@ -221,7 +219,7 @@ impl Agent {
             mac: nic.mac,
             peers: others.map(|node| node.priority).collect(),
             timing,
-            tables: self.plan.tables.iter().map(|table| table.filtering).collect(),
+            tables: self.plan.tables.iter().map(|table| table.spread.clone()).collect(),
             // Clocks of sound hosts differ by far less than a hundredth; two of them leave as much again.
             lease_margin: Time::coarse_tick() + timing.suspect() / 50,
             facts: facts::digest_of(&self.config.cluster),
@@ -238,7 +236,7 @@ impl Agent {
         Network {
             ifindex: nic.index,
             own: (me.address, nic.mac),
-            cluster_ip: cluster.cluster_ips[0].address,
+            cluster_ip: cluster.probed(),
             peers,
             gateway: cluster.gateway.or(nic.gateway),
         }
@@ -301,11 +299,12 @@ impl Agent {
         let (handle, plan) = (cluster.handle(), Arc::clone(&self.plan));
         tokio::task::spawn_blocking(move || {
             let tables = plan.tables.len();
-            let locate = |local: SocketAddrV4, remote: SocketAddrV4| locate(&plan, local, remote);
-            let live = scan::connections(tables, locate).unwrap_or_else(|error| {
-                warn!(%error, "cannot ask the kernel for its connections: nothing counts as empty");
-                vec![BucketSet::FULL; tables]
-            });
+            let live = scan::connections(tables, |local, remote| plan.locate(local, remote)).unwrap_or_else(
+                |error| {
+                    warn!(%error, "cannot ask the kernel for its connections: nothing counts as empty");
+                    vec![BucketSet::FULL; tables]
+                },
+            );
             handle.tell(Input::Scan(live));
         });
     }
@@ -366,24 +365,6 @@ impl Agent {
         };
         link.and(dataplane)
     }
-}
-
-/// The owner table and the bucket of a connection of this host; `None` if it is not for a cluster IP or a rule.
-fn locate(plan: &Plan, local: SocketAddrV4, remote: SocketAddrV4) -> Option<(usize, Bucket)> {
-    let config = &plan.config;
-    let count = usize::try_from(config.cluster_ip_count).ok()?;
-    config.cluster_ips.get(..count)?.contains(&local.ip().octets()).then_some(())?;
-    let rule = config.rules.get(usize::from(plan.port_rules.0[usize::from(local.port())]))?;
-    let bucket = bucket_of(config.seed, rule.affinity(), remote.ip().octets(), remote.port());
-    (rule.enabled != 0).then_some((usize::from(rule.table), bucket))
-}
-
-/// Port ranges as `443,8000-8099`.
-fn ports_text(ports: &[(u16, u16)]) -> String {
-    let range = |(first, last): &(u16, u16)| {
-        if first == last { first.to_string() } else { format!("{first}-{last}") }
-    };
-    ports.iter().map(range).collect::<Vec<_>>().join(",")
 }
 
 /// The maps, as the cluster thread writes them.

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -64,8 +64,8 @@ pub fn check(config: &Config, cluster_mac: [u8; 6], resumed: bool) -> Result<Int
     };
     // Only an interface that works can ask.
     if let (Some(interface), true) = (&interface, problems.is_empty() && !config.cluster.observe) {
-        for ip in &config.cluster.cluster_ips {
-            problems.extend(unanswered(interface, ip.address, cluster_mac).err());
+        for ip in v4_cluster_ips(config) {
+            problems.extend(unanswered(interface, ip, cluster_mac).err());
         }
     }
     match interface {
@@ -190,7 +190,7 @@ pub enum PreflightError {
         /// Its number.
         port: u16,
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// The port cannot be used for another reason.
     #[error("{protocol} port {port} of {address} cannot be used: {reason}")]
@@ -200,7 +200,7 @@ pub enum PreflightError {
         /// Its number.
         port: u16,
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Why.
         reason: String,
     },
@@ -220,13 +220,18 @@ fn interface(config: &Config) -> Result<Interface, PreflightError> {
     };
     let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
     let elsewhere = |ip: Ipv4Addr| ip.to_bits() & mask != address.to_bits() & mask;
-    match config.cluster.cluster_ips.iter().find(|ip| elsewhere(ip.address)) {
+    match v4_cluster_ips(config).find(|ip| elsewhere(*ip)) {
         None => Ok(interface),
-        Some(ip) => {
+        Some(cluster_ip) => {
             let network = format!("{address}/{prefix}");
-            Err(PreflightError::OtherNetwork { cluster_ip: ip.address, network, interface: name })
+            Err(PreflightError::OtherNetwork { cluster_ip, network, interface: name })
         }
     }
+}
+
+fn v4_cluster_ips(config: &Config) -> impl Iterator<Item = Ipv4Addr> {
+    let ips = config.cluster.cluster_ips.iter();
+    ips.filter_map(|ip| if let IpAddr::V4(address) = ip.address { Some(address) } else { None })
 }
 
 fn privileges() -> Result<(), PreflightError> {
@@ -261,7 +266,7 @@ fn ports(config: &Config) -> Vec<PreflightError> {
     if let Err(error) = UdpSocket::bind((heartbeats, HEARTBEAT_PORT))
         && error.kind() != io::ErrorKind::AddrNotAvailable
     {
-        problems.push(port("UDP", SocketAddrV4::new(heartbeats, HEARTBEAT_PORT), &error));
+        problems.push(port("UDP", SocketAddr::new(heartbeats.into(), HEARTBEAT_PORT), &error));
     }
     if config.cluster.observe {
         return problems;
@@ -275,8 +280,8 @@ fn ports(config: &Config) -> Vec<PreflightError> {
     problems
 }
 
-fn port(protocol: &'static str, address: SocketAddrV4, error: &io::Error) -> PreflightError {
-    let (port, address) = (address.port(), *address.ip());
+fn port(protocol: &'static str, address: SocketAddr, error: &io::Error) -> PreflightError {
+    let (port, address) = (address.port(), address.ip());
     if error.kind() == io::ErrorKind::AddrInUse {
         return PreflightError::Taken { protocol, port, address };
     }

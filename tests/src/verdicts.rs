@@ -3,15 +3,17 @@
 //! thread that feeds it.
 
 use std::fs;
+use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, PerCpuArray};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
+use lb_common::address::Address;
 use lb_common::flow::bucket_of;
-use lb_common::packet::{Ipv4, Tcp, parse};
-use lb_common::table::{Affinity, Bucket, BucketState, BucketTable, Config, Counter, PortRules};
-use lb_common::verdict::{Action, LocalSocket, Reason, World, decide, rewrite};
+use lb_common::packet::{Ip, Packet, PacketMut, Tcp};
+use lb_common::table::{Bucket, BucketState, BucketTable, Config, Counter, Lease, PortRules, counter};
+use lb_common::verdict::{Action, LocalSocket, Reason, World, judge, rewrite};
 use lb_user::dataplane::{OBJECT, btf};
 
 /// What became of a frame.
@@ -41,8 +43,8 @@ pub enum Fate {
 pub struct Setting {
     /// The read-only data.
     pub config: Config,
-    /// Which rule each port falls under.
-    pub port_rules: Box<PortRules>,
+    /// Which rule each port falls under: the lists that the cluster IPs name.
+    pub port_lists: Vec<PortRules>,
     /// The owner tables of the active generation.
     pub tables: Vec<BucketTable>,
     /// Whether the lease lives.
@@ -54,30 +56,22 @@ pub struct Setting {
 impl Setting {
     /// Judges a frame on the host.
     pub fn feed(&self, frame: &[u8]) -> Outcome {
-        let mut bytes = frame.to_vec();
-        let parsed = parse(frame);
-        let verdict = decide(&parsed, self);
-        let packet: &mut [u8] = &mut bytes;
-        let rewritten = rewrite(verdict.action, &parsed, &self.config, packet);
-        let fate = match (rewritten, verdict.action) {
+        let verdict = judge(frame, self);
+        let mut packet = Frame(frame.to_vec());
+        let rewritten = rewrite(verdict, &self.config, &mut packet);
+        let fate = match (rewritten, verdict.action(&self.config)) {
             (None, _) | (Some(()), Action::Drop) => Fate::Dropped,
             (Some(()), Action::Untouched | Action::Accept) => Fate::Passed,
             (Some(()), Action::Answer) => Fate::Sent,
         };
-        Outcome { fate, reason: verdict.reason, frame: bytes }
+        Outcome { fate, reason: verdict.reason(), frame: packet.0 }
     }
 
-    /// Puts the bucket of a client's flow into `state`.
-    pub fn set_bucket(
-        &mut self,
-        table: usize,
-        affinity: Affinity,
-        client: [u8; 4],
-        port: u16,
-        state: BucketState,
-    ) {
-        let bucket = bucket_of(self.config.seed, affinity, client, port);
-        self.tables[table].set(bucket, state);
+    /// Puts the bucket of a client's flow under a rule into `state`.
+    pub fn set_bucket(&mut self, rule: usize, client: IpAddr, port: u16, state: BucketState) {
+        let rule = self.config.rules[rule];
+        let bucket = bucket_of(self.config.seed, &rule, &Address::from(client), port);
+        self.tables[usize::from(rule.table)].set(bucket, state);
     }
 }
 
@@ -86,24 +80,42 @@ impl World for Setting {
         &self.config
     }
 
-    fn rule_of(&self, port: u16) -> usize {
-        usize::from(self.port_rules.0[usize::from(port)])
+    fn rule_of(&self, list: u8, port: u16) -> usize {
+        self.port_lists.get(usize::from(list)).map_or(0, |list| usize::from(list.0[usize::from(port)]))
     }
 
     fn bucket_state(&self, table: u8, bucket: Bucket) -> BucketState {
         self.tables.get(usize::from(table)).map_or(BucketState::Other, |table| table.state(bucket))
     }
 
-    fn local(&self, _ip: &Ipv4, _tcp: &Tcp) -> LocalSocket {
+    fn local(&self, _ip: &Ip, _tcp: &Tcp) -> LocalSocket {
         self.socket
     }
 
-    fn now(&self) -> u64 {
-        1
+    fn lease_lives(&self) -> bool {
+        self.lease
+    }
+}
+
+/// A frame that the host rewrites.
+struct Frame(Vec<u8>);
+
+impl Packet for Frame {
+    fn get<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        Packet::get(self.0.as_slice(), offset)
+    }
+}
+
+impl PacketMut for Frame {
+    fn put<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
+        let end = offset.checked_add(N)?;
+        self.0.get_mut(offset..end)?.copy_from_slice(&bytes);
+        Some(())
     }
 
-    fn lease_deadline(&self) -> u64 {
-        if self.lease { u64::MAX } else { 0 }
+    fn grow(&mut self, by: usize) -> Option<()> {
+        self.0.resize(self.0.len() + by, 0);
+        Some(())
     }
 }
 
@@ -122,6 +134,7 @@ impl Kernel {
         let config = Config { snt_isn_offset: snt_isn_offset()?, ..setting.config };
         let mut loader = EbpfLoader::new();
         loader.override_global("CONFIG", &config, true);
+        loader.map_max_entries("PORT_RULES", setting.port_lists.len().max(1) as u32);
         let ebpf = loader.load(OBJECT).context("the kernel refuses the maps; this needs root")?;
         let mut kernel = Self { ebpf, counts: vec![Counter::default(); Reason::ALL.len()] };
         kernel.xdp()?.load().context("the kernel refuses the program")?;
@@ -135,13 +148,16 @@ impl Kernel {
     /// The kernel refuses.
     pub fn apply(&mut self, setting: &Setting) -> Result<()> {
         let mut rules: Array<_, PortRules> = self.map("PORT_RULES")?.try_into()?;
-        rules.set(0, setting.port_rules.as_ref(), 0)?;
+        for (list, number) in setting.port_lists.iter().zip(0..) {
+            rules.set(number, list, 0)?;
+        }
         let mut tables: Array<_, BucketTable> = self.map("TABLES")?.try_into()?;
         for (table, index) in setting.tables.iter().zip(0..) {
             tables.set(index, table, 0)?;
         }
-        let mut lease: Array<_, u64> = self.map("LEASE")?.try_into()?;
-        lease.set(0, setting.lease_deadline(), 0)?;
+        let until = if setting.lease { u64::MAX } else { 0 };
+        let mut lease: Array<_, Lease> = self.map("LEASE")?.try_into()?;
+        lease.set(0, Lease { until_tick: until, until, tick: 0, time: 0 }, 0)?;
         Ok(())
     }
 
@@ -184,9 +200,11 @@ impl Kernel {
         let mut counters = Vec::new();
         for reason in Reason::ALL {
             let mut sum = Counter::default();
-            for of_cpu in map.get(&u32::from(*reason as u8), 0)?.iter() {
-                sum.packets += of_cpu.packets;
-                sum.bytes += of_cpu.bytes;
+            for rule in 0..8 {
+                for of_cpu in map.get(&counter(rule, *reason as u8), 0)?.iter() {
+                    sum.packets += of_cpu.packets;
+                    sum.bytes += of_cpu.bytes;
+                }
             }
             counters.push(sum);
         }

@@ -24,7 +24,7 @@ use super::peer::{Answer, Peer, Probe, Standing};
 use super::sets::BucketSet;
 use super::wire::{Heartbeat, Holdings, Message, PeerReport, Phase, Published, State, TableId};
 use crate::clock::Time;
-use crate::config::model::{Filtering, Priority, Timing};
+use crate::config::model::{Priority, Spread, Timing};
 
 /// What a node is told once, at its start.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ pub struct Settings {
     /// Heartbeats.
     pub timing: Timing,
     /// How each owner table spreads its buckets; at least one, at most `lb_common::table::TABLES`.
-    pub tables: Vec<Filtering>,
+    pub tables: Vec<Spread>,
     /// How much sooner than a peer suspects us our lease ends: at least a tick of the coarse clock, and what clocks may differ
     /// over the suspect time.
     pub lease_margin: Duration,

@@ -2,14 +2,14 @@
 //! thread.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use lb_common::table::Bucket;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+use netlink_sys::{Socket, SocketAddr as NetlinkAddr, protocols::NETLINK_SOCK_DIAG};
 
 use super::sets::BucketSet;
 
@@ -19,7 +19,7 @@ use super::sets::BucketSet;
 /// a cluster IP. Takes time in proportion to the host's connections.
 pub fn connections(
     tables: usize,
-    locate: impl Fn(SocketAddrV4, SocketAddrV4) -> Option<(usize, Bucket)>,
+    locate: impl Fn(SocketAddr, SocketAddr) -> Option<(usize, Bucket)>,
 ) -> io::Result<Vec<BucketSet>> {
     let mut sets = vec![BucketSet::EMPTY; tables];
     for_each_connection(|local, remote| {
@@ -32,16 +32,15 @@ pub fn connections(
     Ok(sets)
 }
 
-fn for_each_connection(mut see: impl FnMut(SocketAddrV4, SocketAddrV4)) -> io::Result<()> {
-    // A listener on [::] makes sockets of the other family for clients of this one.
+fn for_each_connection(mut see: impl FnMut(SocketAddr, SocketAddr)) -> io::Result<()> {
     dump(AF_INET, &mut see)?;
     dump(AF_INET6, &mut see)
 }
 
-fn dump(family: u8, see: &mut impl FnMut(SocketAddrV4, SocketAddrV4)) -> io::Result<()> {
+fn dump(family: u8, see: &mut impl FnMut(SocketAddr, SocketAddr)) -> io::Result<()> {
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
+    socket.connect(&NetlinkAddr::new(0, 0))?;
     socket.send(&request(family), 0)?;
     loop {
         let (bytes, _) = socket.recv_from_full()?;
@@ -62,18 +61,11 @@ fn dump(family: u8, see: &mut impl FnMut(SocketAddrV4, SocketAddrV4)) -> io::Res
     }
 }
 
-fn note(response: &InetResponse, see: &mut impl FnMut(SocketAddrV4, SocketAddrV4)) {
+fn note(response: &InetResponse, see: &mut impl FnMut(SocketAddr, SocketAddr)) {
     let id = &response.header.socket_id;
-    if let (Some(local), Some(remote)) = (ipv4(id.source_address), ipv4(id.destination_address)) {
-        see(SocketAddrV4::new(local, id.source_port), SocketAddrV4::new(remote, id.destination_port));
-    }
-}
-
-fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
-    match address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(address) => address.to_ipv4_mapped(),
-    }
+    // A socket of a listener on [::] has the addresses of its IPv4 client in IPv6 form.
+    let end = |address: IpAddr, port| SocketAddr::new(address.to_canonical(), port);
+    see(end(id.source_address, id.source_port), end(id.destination_address, id.destination_port));
 }
 
 fn request(family: u8) -> Vec<u8> {
@@ -113,7 +105,7 @@ mod tests {
         let listener = TcpListener::bind(address).unwrap();
         let port = listener.local_addr().unwrap().port();
         let locate =
-            |local: SocketAddrV4, _: SocketAddrV4| (local.port() == port).then_some((0, Bucket::of_hash(7)));
+            |local: SocketAddr, _: SocketAddr| (local.port() == port).then_some((0, Bucket::of_hash(7)));
         assert!(connections(1, locate).unwrap()[0].is_empty());
         let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
         let (server, _) = listener.accept().unwrap();

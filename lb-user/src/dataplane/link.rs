@@ -284,7 +284,7 @@ fn plan(
     let present = netlink.addresses().map_err(change("telling its addresses"))?;
     let mut foreign = false;
     for ip in &config.cluster.cluster_ips {
-        let address = ip.address;
+        let std::net::IpAddr::V4(address) = ip.address else { continue };
         match present.iter().find(|present| present.address == address) {
             Some(found) if !found.on_loopback() => return Err(ordinary(found, netlink)),
             Some(found) => foreign |= !found.host_scope,

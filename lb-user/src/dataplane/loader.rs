@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray};
+use aya::maps::{Array, Map, MapData, MapError, MapInfo, PerCpuArray};
 use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::xdp::XdpLink;
@@ -17,8 +17,10 @@ use aya::programs::{
     ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode, loaded_links, loaded_programs,
 };
 use aya::{Ebpf, EbpfLoader, Pod, include_bytes_aligned};
-use lb_common::table::{self, BucketTable, Counter, GENERATIONS, PortRules, TABLES};
-use lb_common::verdict::REASONS;
+use lb_common::table::{
+    self, BucketTable, CAPTURE_BYTES, COUNTERS_A_RULE, Counter, GENERATIONS, NODES, PortRules, RULES,
+    SeenTable, TABLES,
+};
 
 use super::link::{InspectError, Interface};
 use super::plan::format_mac;
@@ -245,11 +247,14 @@ const XDP_PIN: &str = "xdp";
 const TC_PIN: &str = "tc";
 
 /// The maps whose state outlives a program: name, size of an element, number of elements.
-const STATE_MAPS: [(&str, usize, usize); 4] = [
+const STATE_MAPS: [(&str, usize, usize); 7] = [
     ("TABLES", size_of::<BucketTable>(), GENERATIONS * TABLES),
     ("ACTIVE", size_of::<u32>(), 1),
-    ("LEASE", size_of::<u64>(), 1),
-    ("COUNTERS", size_of::<Counter>(), REASONS),
+    ("LEASE", size_of::<table::Lease>(), 1),
+    ("COUNTERS", size_of::<Counter>(), RULES * COUNTERS_A_RULE),
+    ("SEEN", size_of::<SeenTable>(), TABLES),
+    ("HEARD", size_of::<u64>(), NODES),
+    ("CAPTURE", 0, CAPTURE_BYTES),
 ];
 
 /// Makes the folder for the pins, if it can be one.
@@ -280,7 +285,7 @@ fn attach(
     let mut writers = Writers {
         tables: OwnerTables::new(take(&mut ebpf, "TABLES")?, take(&mut ebpf, "ACTIVE")?)
             .map_err(|source| refused("use the owner tables", source))?,
-        lease: Lease::new(take(&mut ebpf, "LEASE")?),
+        lease: load_lease(pins)?,
     };
     // The tables of an agent before this may mean something else under this plan: they accept nothing more.
     writers.lease.end().map_err(|source| refused("end the lease", source))?;
@@ -316,18 +321,35 @@ fn load(plan: &Plan, interface: &Interface, pins: &Path) -> Result<Ebpf, Error> 
     drop_foreign_maps(pins)?;
     let mut loader = EbpfLoader::new();
     loader.override_global("CONFIG", &config, true);
+    loader.map_max_entries("PORT_RULES", plan.port_lists.len().max(1) as u32);
     for (name, _, _) in STATE_MAPS {
         loader.map_pin_path(name, pins.join(name));
     }
     let loaded = loader.load(OBJECT);
     let mut ebpf = loaded.map_err(|source| refused("create the BPF maps", source))?;
     let rules = ebpf.map_mut("PORT_RULES").expect("invariant: lb-ebpf has this map");
-    Array::<_, PortRules>::try_from(rules)
-        .and_then(|mut rules| rules.set(0, plan.port_rules.as_ref(), 0))
-        .map_err(|source| refused("write the port rules", source))?;
+    write_port_lists(rules, &plan.port_lists).map_err(|source| refused("write the port rules", source))?;
     let xdp = xdp_program(&mut ebpf).load();
     xdp.map_err(|source| refused("load the XDP program", source))?;
     Ok(ebpf)
+}
+
+/// Loads the program by which the lease is renewed, apart from the others: it is held as long as it may be run, and they are not.
+fn load_lease(pins: &Path) -> Result<Lease, Error> {
+    let mut loader = EbpfLoader::new();
+    loader.map_max_entries("PORT_RULES", 1);
+    for (name, _, _) in STATE_MAPS {
+        loader.map_pin_path(name, pins.join(name));
+    }
+    let mut ebpf = loader.load(OBJECT).map_err(|source| refused("create the BPF maps", source))?;
+    let renew = Lease::program(&mut ebpf).load();
+    renew.map_err(|source| refused("load the program that renews the lease", source))?;
+    Ok(Lease::new(ebpf))
+}
+
+fn write_port_lists(map: &mut Map, lists: &[PortRules]) -> Result<(), MapError> {
+    let mut map: Array<_, PortRules> = map.try_into()?;
+    lists.iter().zip(0..).try_for_each(|(list, number)| map.set(number, list, 0))
 }
 
 /// Where this kernel keeps the sequence number of a SYN-ACK.

@@ -1,9 +1,12 @@
 //! owner table -> maps -> XDP program: the only writers of the maps while a program is attached.
 
 use std::io;
+use std::time::Duration;
 
+use aya::Ebpf;
 use aya::maps::{Array, MapData};
-use lb_common::table::{BucketState, BucketTable, GENERATIONS, TABLES};
+use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use lb_common::table::{BucketState, BucketTable, GENERATIONS, Renewal, TABLES};
 
 use super::grace::Grace;
 use crate::clock::Time;
@@ -72,25 +75,44 @@ impl OwnerTables {
 }
 
 /// Until when this node may accept new connections.
-pub struct Lease(Array<MapData, u64>);
+pub struct Lease {
+    ebpf: Ebpf,
+    tick: Duration,
+}
 
 impl Lease {
-    pub(crate) fn new(map: Array<MapData, u64>) -> Self {
-        Self(map)
+    /// From a loaded object whose program [`Lease::program`] is loaded too.
+    pub(crate) fn new(ebpf: Ebpf) -> Self {
+        Self { ebpf, tick: Time::coarse_tick() }
     }
 
-    /// Lets the node accept until `deadline`.
+    /// The program that writes the lease: it reads clock and tick where it compares them.
+    pub(crate) fn program(ebpf: &mut Ebpf) -> &mut Xdp {
+        let program = ebpf.program_mut("renew").and_then(|program| program.try_into().ok());
+        program.expect("invariant: lb-ebpf has this XDP program")
+    }
+
+    /// Lets the node accept until `deadline`, or up to two ticks of the kernel less.
     ///
     /// # Errors
-    /// The kernel refused to write; the lease that was there goes on.
+    /// The kernel refused to run the program; the lease that was there goes on.
     pub fn renew(&mut self, deadline: Time) -> io::Result<()> {
-        self.0.set(0, deadline.as_nanos(), 0).map_err(io::Error::other)
+        let tick_length = u64::try_from(self.tick.as_nanos()).unwrap_or(u64::MAX);
+        let frame = Renewal { until: deadline.as_nanos(), tick_length }.to_bytes();
+        let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };
+        let result = Self::program(&mut self.ebpf).test_run(options).map_err(io::Error::other)?;
+        const XDP_PASS: u32 = 2;
+        if result.return_value == XDP_PASS {
+            Ok(())
+        } else {
+            Err(io::Error::other("the program that renews the lease did not take it"))
+        }
     }
 
     /// Ends the lease at once.
     ///
     /// # Errors
-    /// The kernel refused to write; the lease that was there goes on.
+    /// The kernel refused to run the program; the lease that was there goes on.
     pub fn end(&mut self) -> io::Result<()> {
         self.renew(Time::default())
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use aya::maps::{MapData, PerCpuArray};
-use lb_common::table::Counter;
+use lb_common::table::{Counter, counter};
 use lb_common::verdict::Reason;
 
 use crate::control::api::Count;
@@ -27,7 +27,7 @@ impl Counters {
         let mut counts = BTreeMap::new();
         for reason in Reason::ALL {
             let mut sum = Count::default();
-            let of_cpus = self.0.get(&u32::from(*reason as u8), 0);
+            let of_cpus = self.0.get(&counter(0, *reason as u8), 0);
             for of_cpu in of_cpus.map_err(io::Error::other)?.iter() {
                 sum.packets += of_cpu.packets;
                 sum.bytes += of_cpu.bytes;

@@ -4,7 +4,8 @@
 use anyhow::{Context as _, Result};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use etherparse::PacketBuilder;
-use lb_common::table::{Affinity, BucketState, BucketTable, Config, PortRules, Rule};
+use lb_common::address::Address;
+use lb_common::table::{Affinity, BucketState, BucketTable, Config, PortRules, Rule, Vips};
 use lb_common::verdict::LocalSocket;
 use lb_user::dataplane::OBJECT;
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -75,15 +76,14 @@ fn cases() -> Result<Vec<Case>> {
 }
 
 fn setting(state: BucketState) -> Setting {
-    let mut config =
-        Config { seed: [1, 2], cluster_ip_count: 1, own_mac: [2, 0, 0, 0, 0, 6], ..Config::EMPTY };
-    config.cluster_ips[0] = VIP;
-    config.rules[1] = Rule { table: 1, affinity: Affinity::None as u8, enabled: 1, reserved: 0 };
-    let mut port_rules = Box::new(PortRules([0; 65_536]));
-    port_rules.0[443] = 1;
+    let vips = Vips::new(&[(Address::v4(VIP), 0, 0)]).expect("one cluster IP fits");
+    let mut config = Config { seed: [1, 2], vips, own_mac: [2, 0, 0, 0, 0, 6], ..Config::EMPTY };
+    config.rules[1] = Rule::new(1, Affinity::None);
+    let mut ports = PortRules([0; 65_536]);
+    ports.0[443] = 1;
     Setting {
         config,
-        port_rules,
+        port_lists: vec![ports],
         tables: vec![BucketTable::filled(state); 2],
         lease: true,
         socket: LocalSocket::None,

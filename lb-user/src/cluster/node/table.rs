@@ -2,6 +2,7 @@
 
 use super::super::ownership::{Claim, assign};
 use super::*;
+use crate::config::model::{Filtering, Spread};
 
 /// The owner table that this node follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +131,7 @@ impl Node {
 
     /// What each member should own of owner table `index`: balanced, with the fewest moves from what is held now.
     fn shares(&self, index: usize, members: &[Member]) -> Vec<BucketSet> {
-        let weights = weights(self.settings.tables[index], members);
+        let weights = weights(&self.settings.tables[index], members);
         let claims: Vec<Claim> = members
             .iter()
             .zip(weights)
@@ -171,20 +172,24 @@ impl Node {
 
 /// The weights that count. Nodes whose service fails, or that are leaving, own nothing while others can; if nobody else can,
 /// they keep their shares.
-fn weights(filtering: Filtering, members: &[Member]) -> Vec<u32> {
-    type Tier = fn(&Member) -> bool;
-    let tiers: [Tier; 4] = [
-        |member| member.ready && !member.leaving && member.weight > 0,
-        |member| member.ready && !member.leaving,
-        |member| !member.leaving,
-        |_| true,
+fn weights(spread: &Spread, members: &[Member]) -> Vec<u32> {
+    let own = |member: &Member| spread.weights.get(&member.node).copied().unwrap_or(member.weight);
+    let tiers: [&dyn Fn(&Member) -> bool; 4] = [
+        &|member| member.ready && !member.leaving && own(member) > 0,
+        &|member| member.ready && !member.leaving,
+        &|member| !member.leaving,
+        &|_| true,
     ];
-    let tier = tiers.into_iter().find(|tier| members.iter().any(tier)).unwrap_or(|_| true);
-    let first = members.iter().position(tier);
-    let weight = |(index, member): (usize, &Member)| match filtering {
-        Filtering::Multiple if tier(member) => u32::from(member.weight.max(1)),
-        Filtering::Single if Some(index) == first => 1,
+    let tier = tiers.into_iter().find(|tier| members.iter().any(tier)).unwrap_or(&|_| true);
+    let handling = |member: &&Member| {
+        let number = spread.handling_priorities.get(&member.node).copied();
+        number.unwrap_or(member.node.number())
+    };
+    let first = members.iter().filter(|member| tier(member)).min_by_key(handling).map(|member| member.node);
+    let weight = |member: &Member| match spread.filtering {
+        Filtering::Multiple if tier(member) => u32::from(own(member).max(1)),
+        Filtering::Single if Some(member.node) == first => 1,
         Filtering::Multiple | Filtering::Single | Filtering::Disabled => 0,
     };
-    members.iter().enumerate().map(weight).collect()
+    members.iter().map(weight).collect()
 }
