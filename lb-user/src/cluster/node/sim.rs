@@ -7,6 +7,7 @@ use lb_common::table::{Bucket, BucketState};
 
 use super::super::link::{Link, Refused};
 use super::*;
+use crate::config::model::{Filtering, Spread};
 use crate::config::secret::ClusterSecret;
 
 const SECRET: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -138,7 +139,7 @@ impl Sim {
             mac: [2, 0, 0, 0, 0, me.number()],
             peers: peers.clone(),
             timing,
-            tables: vec![Filtering::Single, Filtering::Multiple],
+            tables: vec![Spread::plain(Filtering::Single), Spread::plain(Filtering::Multiple)],
             lease_margin: MS * 12,
             facts: 1,
             ready: true,

@@ -51,7 +51,7 @@ fn a_cluster_ip_that_changed_while_no_agent_ran_leaves_the_loopback_interface() 
         let before = host();
         drop(Link::setup(config, &interface(), MAC).unwrap());
         let mut config = config.clone();
-        config.cluster.cluster_ips[0].address = Ipv4Addr::new(192, 168, 50, 9);
+        config.cluster.cluster_ips[0].address = Ipv4Addr::new(192, 168, 50, 9).into();
         let mac = [0x03, 0xbf, 192, 168, 50, 9];
         let link = Link::setup(&config, &interface(), mac).unwrap();
         let addresses = ip("-o address show dev lo");
