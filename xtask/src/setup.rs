@@ -11,7 +11,7 @@ use xtask::bpf::{self, Toolchain};
 use xtask::{capture, exec, find_program};
 
 /// How much to set up.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy)]
 pub(crate) enum For {
     /// What compiles the XDP program.
     Build,
@@ -21,24 +21,38 @@ pub(crate) enum For {
     Everything,
 }
 
+impl For {
+    fn needs(self) -> impl Iterator<Item = &'static Need> {
+        let sets: &[&[Need]] = match self {
+            Self::Build => &[&BUILD],
+            Self::Tests => &[&BUILD, &TESTS],
+            Self::Everything => &[&BUILD, &TESTS, &PEERS],
+        };
+        sets.iter().copied().flatten()
+    }
+}
+
 /// A program that some task runs, and the Debian package that brings it.
 struct Need {
     program: &'static str,
     package: &'static str,
-    wanted_for: For,
 }
 
-const NEEDS: [Need; 10] = [
-    Need { program: "cc", package: "gcc", wanted_for: For::Build },
-    Need { program: "cmake", package: "cmake", wanted_for: For::Build },
-    Need { program: "ip", package: "iproute2", wanted_for: For::Tests },
-    Need { program: "nsenter", package: "util-linux", wanted_for: For::Tests },
-    Need { program: "nft", package: "nftables", wanted_for: For::Tests },
-    Need { program: "nginx", package: "nginx-light", wanted_for: For::Tests },
-    Need { program: "curl", package: "curl", wanted_for: For::Tests },
-    Need { program: "haproxy", package: "haproxy", wanted_for: For::Everything },
-    Need { program: "keepalived", package: "keepalived", wanted_for: For::Everything },
-    Need { program: "wrk", package: "wrk", wanted_for: For::Everything },
+const BUILD: [Need; 2] =
+    [Need { program: "cc", package: "gcc" }, Need { program: "cmake", package: "cmake" }];
+
+const TESTS: [Need; 5] = [
+    Need { program: "ip", package: "iproute2" },
+    Need { program: "nsenter", package: "util-linux" },
+    Need { program: "nft", package: "nftables" },
+    Need { program: "nginx", package: "nginx-light" },
+    Need { program: "curl", package: "curl" },
+];
+
+const PEERS: [Need; 3] = [
+    Need { program: "haproxy", package: "haproxy" },
+    Need { program: "keepalived", package: "keepalived" },
+    Need { program: "wrk", package: "wrk" },
 ];
 
 const BPF_LINKER: &str = "0.13.0";
@@ -53,10 +67,7 @@ pub(crate) fn run(wanted: For) -> Result<()> {
 }
 
 fn install_programs(wanted: For) -> Result<()> {
-    let missing: Vec<&Need> = NEEDS
-        .iter()
-        .filter(|need| need.wanted_for <= wanted && find_program(need.program).is_none())
-        .collect();
+    let missing: Vec<&Need> = wanted.needs().filter(|need| find_program(need.program).is_none()).collect();
     if missing.is_empty() {
         return Ok(());
     }
