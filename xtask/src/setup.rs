@@ -19,6 +19,8 @@ pub(crate) enum For {
     Tests,
     /// And the benches' peers.
     Everything,
+    /// What compiles the XDP program, and what shows it to an older kernel. No other task needs an emulator.
+    OldKernel,
 }
 
 impl For {
@@ -27,6 +29,7 @@ impl For {
             Self::Build => &[&BUILD],
             Self::Tests => &[&BUILD, &TESTS],
             Self::Everything => &[&BUILD, &TESTS, &PEERS],
+            Self::OldKernel => &[&BUILD, &OLD_KERNEL],
         };
         sets.iter().copied().flatten()
     }
@@ -53,6 +56,14 @@ const PEERS: [Need; 3] = [
     Need { program: "haproxy", package: "haproxy" },
     Need { program: "keepalived", package: "keepalived" },
     Need { program: "wrk", package: "wrk" },
+];
+
+const OLD_KERNEL: [Need; 5] = [
+    Need { program: "qemu-system-x86_64", package: "qemu-system-x86" },
+    Need { program: "ip", package: "iproute2" },
+    Need { program: "dpkg-deb", package: "dpkg" },
+    Need { program: "ldd", package: "libc-bin" },
+    Need { program: "timeout", package: "coreutils" },
 ];
 
 const BPF_LINKER: &str = "0.13.0";
@@ -100,7 +111,7 @@ fn install_toolchain() -> Result<()> {
         "libzstd-dev",
         "zlib1g-dev",
     ])?;
-    with_spinner(&format!("building bpf-linker {BPF_LINKER} against LLVM {major}"), || {
+    with_spinner(&format!("building bpf-linker {BPF_LINKER} against LLVM {major}"), |_| {
         let mut cargo = Command::new("cargo");
         cargo
             .args([
@@ -120,13 +131,14 @@ fn install_toolchain() -> Result<()> {
     })
 }
 
-fn can_apt() -> bool {
+/// Whether this is Debian, and this user may install packages.
+pub(crate) fn can_apt() -> bool {
     find_program("apt-get").is_some() && capture(Command::new("id").arg("-u")).is_ok_and(|uid| uid == "0")
 }
 
 /// Installs Debian packages; the daemons among them are not started, since only the lab's own copies should run.
 fn apt_install(packages: &[&str]) -> Result<()> {
-    with_spinner(&format!("installing {}", packages.join(" ")), || {
+    with_spinner(&format!("installing {}", packages.join(" ")), |_| {
         let _policy = NoDaemons::set()?;
         let install = || {
             let mut apt = Command::new("apt-get");
@@ -167,13 +179,14 @@ impl Drop for NoDaemons {
     }
 }
 
-fn with_spinner(what: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+/// Does `work` under a spinner, whose message it may change; where there is no terminal, a line says what is being done.
+pub(crate) fn with_spinner<T>(what: &str, work: impl FnOnce(&ProgressBar) -> Result<T>) -> Result<T> {
     let spinner = ProgressBar::new_spinner().with_message(what.to_owned());
     spinner.enable_steady_tick(Duration::from_millis(100));
     if spinner.is_hidden() {
         eprintln!("{what}");
     }
-    let done = work();
+    let done = work(&spinner);
     spinner.finish_and_clear();
     done
 }
