@@ -1,6 +1,7 @@
 //! `cargo xtask TASK`: everything that is done to this project, one file a task.
 #![forbid(unsafe_code)]
 
+mod old_kernel;
 mod run;
 mod setup;
 
@@ -46,6 +47,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Show that the XDP program loads on the oldest kernel supported: Debian's Linux 6.1, booted in qemu.
+    OldKernel,
 }
 
 fn main() -> ExitCode {
@@ -80,6 +83,10 @@ fn run_task(task: Task) -> Result<ExitCode> {
         Task::Bench { args } => {
             setup::run(setup::For::Everything)?;
             return run::bench(&args);
+        }
+        Task::OldKernel => {
+            setup::run(setup::For::OldKernel)?;
+            return old_kernel::run();
         }
     }
     Ok(ExitCode::SUCCESS)
