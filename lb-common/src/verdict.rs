@@ -8,7 +8,7 @@ use crate::flow::bucket_of;
 use crate::packet::{
     self, Foreign, Icmp, Ip, Ipv4Head, Ipv6Head, Link, Malformed, Packet, PacketMut, Ports, Quote, Tcp, TcpFlags, protocol,
 };
-use crate::table::{Bucket, BucketState, COUNTERS_A_RULE, Config, NODES, Rule, Sample};
+use crate::table::{Bucket, BucketState, COUNTERS_A_RULE, Config, NODES, RULES, Rule, Sample};
 
 /// What a verdict may ask.
 pub trait World {
@@ -63,13 +63,48 @@ pub enum Action {
     Answer,
 }
 
+impl Action {
+    /// What the reason with this number does. Reasons with the same action stand together, which makes it two comparisons.
+    #[inline(always)]
+    const fn of_reason(number: u8) -> Self {
+        const ANSWER: u8 = first(Action::Answer);
+        const ACCEPT: u8 = first(Action::Accept);
+        const DROP: u8 = first(Action::Drop);
+        match number {
+            DROP.. => Self::Drop,
+            ACCEPT.. => Self::Accept,
+            ANSWER.. => Self::Answer,
+            _ => Self::Untouched,
+        }
+    }
+}
+
+/// The number of the first reason with this action.
+const fn first(action: Action) -> u8 {
+    let mut number = 0;
+    while Reason::ALL[number].action() as u8 != action as u8 {
+        number += 1;
+    }
+    number as u8
+}
+
+const _: () = {
+    let mut number = 0;
+    while number < REASONS {
+        let reason = Reason::ALL[number];
+        assert!(Action::of_reason(number as u8) as u8 == reason.action() as u8);
+        number += 1;
+    }
+};
+
 /// What happens to a frame, and why: one word, because that is what a register holds. The compiler would keep a struct on the
 /// stack and write all of it on each of the program's hundred paths, which costs more than what the paths decide.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Verdict(u64);
 
 impl Verdict {
-    const RULE: u32 = 8;
+    /// Reason and rule together are the place in `COUNTERS`.
+    const RULE: u32 = COUNTERS_A_RULE.trailing_zeros();
     const KIND: u32 = 16;
     const DETAIL: u32 = 32;
     const SEEN: u64 = 1;
@@ -98,19 +133,30 @@ impl Verdict {
     /// Why; counted once for every frame.
     #[inline(always)]
     pub const fn reason(self) -> Reason {
-        Reason::of_number(self.0 as u8)
+        Reason::of_number(self.number())
+    }
+
+    #[inline(always)]
+    const fn number(self) -> u8 {
+        self.0 as u8 & (COUNTERS_A_RULE - 1) as u8
     }
 
     /// The number of the port rule that it fell under; 0 for rule 0, and for what no rule is for.
     #[inline(always)]
     pub const fn rule(self) -> u8 {
-        (self.0 >> Self::RULE) as u8
+        (self.0 >> Self::RULE) as u8 & (RULES - 1) as u8
+    }
+
+    /// Its place in the map `COUNTERS`: `table::counter` of its rule and its reason.
+    #[inline(always)]
+    pub const fn counter(self) -> u32 {
+        self.0 as u32 & (RULES * COUNTERS_A_RULE - 1) as u32
     }
 
     /// What happens.
     #[inline(always)]
     pub const fn action(self, config: &Config) -> Action {
-        if config.observe == 0 { self.reason().action() } else { Action::Untouched }
+        if config.observe == 0 { Action::of_reason(self.number()) } else { Action::Untouched }
     }
 
     /// What else is to be done.
@@ -281,7 +327,7 @@ reasons! {
 /// How many reasons there are.
 pub const REASONS: usize = Reason::ALL.len();
 
-const _: () = assert!(REASONS <= COUNTERS_A_RULE);
+const _: () = assert!(REASONS <= COUNTERS_A_RULE && RULES * COUNTERS_A_RULE <= 1 << Verdict::KIND);
 
 /// The payload of a hearing test: these bytes, then the number of the node that sent it.
 pub const HEARING_TEST: [u8; 7] = *b"rchear1";
@@ -435,7 +481,7 @@ impl<'a> Place<'a> {
     #[inline(always)]
     fn verdict(&self, reason: Reason) -> Verdict {
         let verdict = Verdict::of(reason).under(self.number);
-        if self.rule.sticky == 0 || reason.action() != Action::Accept {
+        if reason.action() != Action::Accept || self.rule.sticky == 0 {
             return verdict;
         }
         verdict.with(Verdict::SEEN, (self.rule.table as u64) << 16 | self.bucket.index() as u64)

@@ -7,7 +7,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
 use lb_common::table::{
     Bucket, BucketState, BucketTable, COUNTERS_A_RULE, Config, Counter, GENERATIONS, Lease, NODES, PORT_LISTS,
-    PortRules, RULES, Sample, SeenTable, TABLES as TABLE_COUNT, counter,
+    PortRules, RULES, Sample, SeenTable, TABLES as TABLE_COUNT,
 };
 use lb_common::verdict::Verdict;
 
@@ -114,7 +114,7 @@ pub(crate) fn renew(lease: &Lease) {
 /// Counts a frame of `length` bytes.
 #[inline(always)]
 pub(crate) fn count(verdict: Verdict, length: u64) {
-    let Some(counter) = COUNTERS.get_ptr_mut(counter(verdict.rule(), verdict.reason() as u8)) else {
+    let Some(counter) = COUNTERS.get_ptr_mut(verdict.counter()) else {
         return;
     };
     // SAFETY: a pointer to this CPU's own element of a live map; XDP is not interrupted by itself on one CPU, and the
