@@ -195,6 +195,7 @@ const IPV6_LEN: usize = 40;
 const TCP_LEN: usize = 20;
 const UDP_LEN: usize = 8;
 const ICMP_LEN: usize = 8;
+const FRAGMENT_OFFSET: u16 = 0x1fff;
 
 /// Steps over the Ethernet header and up to two tags. `vlans` are the tags of frames for the cluster IPs, outermost first, 0
 /// for none; a tag of VLAN 0 carries only a priority, and Linux treats such a frame as untagged.
@@ -269,10 +270,18 @@ impl Ipv4Head {
         Address::v4([a, b, c, d])
     }
 
+    /// Whether it is what nearly every packet is: TCP or UDP, behind no options, and no later fragment.
+    #[inline(always)]
+    pub(crate) const fn is_plain(&self) -> bool {
+        let [version, _, _, _, _, _, f0, f1, _, protocol, ..] = self.bytes;
+        version == 0x45
+            && u16::from_ne_bytes([f0, f1]) & FRAGMENT_OFFSET.to_be() == 0
+            && matches!(protocol, protocol::TCP | protocol::UDP)
+    }
+
     /// What else the header says.
     #[inline(always)]
     pub fn parse(&self) -> Result<Ip, Malformed> {
-        const FRAGMENT_OFFSET: u16 = 0x1fff;
         let [version, _, l0, l1, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, ..] = self.bytes;
         let header_len = (version & 0x0f) as usize * 4;
         if version >> 4 != 4 || header_len < IPV4_LEN {
@@ -288,7 +297,7 @@ impl Ipv4Head {
             protocol,
             payload: self.offset + header_len,
             payload_len: if total_len == 0 { usize::MAX } else { total_len.saturating_sub(header_len) },
-            later_fragment: u16::from_be_bytes([f0, f1]) & FRAGMENT_OFFSET != 0,
+            later_fragment: u16::from_ne_bytes([f0, f1]) & FRAGMENT_OFFSET.to_be() != 0,
         })
     }
 }
@@ -319,6 +328,13 @@ impl Ipv6Head {
     pub const fn destination(&self) -> Address {
         let [.., a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = self.bytes;
         Address::v6([a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p])
+    }
+
+    /// Whether it is what nearly every packet is: TCP or UDP, behind no extension headers.
+    #[inline(always)]
+    pub(crate) const fn is_plain(&self) -> bool {
+        let [_, _, _, _, _, _, next, ..] = self.bytes;
+        matches!(next, protocol::TCP | protocol::UDP)
     }
 
     /// What else the header and the extension headers say.

@@ -354,7 +354,8 @@ const fn judge_foreign(foreign: Foreign) -> Reason {
 }
 
 /// The answer is the same from every node, so all that may serve give it, and it does not matter who is first.
-#[inline(always)]
+#[cold]
+#[inline(never)]
 fn judge_arp<P: Packet + ?Sized, W: World>(packet: &P, offset: usize, world: &W) -> Verdict {
     let config = world.config();
     let Some(arp) = packet::arp(packet, offset) else {
@@ -379,9 +380,29 @@ fn judge_ipv4<P: Packet + ?Sized, W: World>(packet: &P, offset: usize, world: &W
     let Some(vip) = world.config().vips.find(&head.destination()) else {
         return Verdict::of(Reason::OtherAddress);
     };
+    if head.is_plain() {
+        judge_ipv4_head(packet, &head, vip, world)
+    } else {
+        judge_rare_ipv4(packet, offset, vip, world)
+    }
+}
+
+#[inline(always)]
+fn judge_ipv4_head<P: Packet + ?Sized, W: World>(packet: &P, head: &Ipv4Head, vip: usize, world: &W) -> Verdict {
     match head.parse() {
         Ok(ip) => judge_ip(packet, &ip, vip, world),
         Err(malformed) => Verdict::of(judge_malformed(malformed)),
+    }
+}
+
+/// What is not plain, out of the way: inlined, it would take the registers of what nearly every packet is. It reads the header
+/// again, since an argument in memory would keep the plain packet's header in memory too.
+#[cold]
+#[inline(never)]
+fn judge_rare_ipv4<P: Packet + ?Sized, W: World>(packet: &P, offset: usize, vip: usize, world: &W) -> Verdict {
+    match Ipv4Head::read(packet, offset) {
+        Some(head) => judge_ipv4_head(packet, &head, vip, world),
+        None => Verdict::of(Reason::Short),
     }
 }
 
@@ -391,18 +412,39 @@ fn judge_ipv6<P: Packet + ?Sized, W: World>(packet: &P, offset: usize, world: &W
         return Verdict::of(Reason::Short);
     };
     let destination = head.destination();
-    let vip = world.config().vips.find(&destination);
-    if (vip.is_some() || packet::is_solicited_node(&destination))
-        && let Some(target) = head.solicitation(packet)
-    {
-        return judge_solicitation(&target, offset, vip.is_some(), world);
+    match world.config().vips.find(&destination) {
+        Some(vip) if head.is_plain() => judge_ipv6_head(packet, &head, vip, world),
+        None if !packet::is_solicited_node(&destination) => Verdict::of(Reason::OtherAddress),
+        vip => judge_rare_ipv6(packet, offset, vip, world),
     }
-    let Some(vip) = vip else {
-        return Verdict::of(Reason::OtherAddress);
-    };
+}
+
+#[inline(always)]
+fn judge_ipv6_head<P: Packet + ?Sized, W: World>(packet: &P, head: &Ipv6Head, vip: usize, world: &W) -> Verdict {
     match head.parse(packet) {
         Ok(ip) => judge_ip(packet, &ip, vip, world),
         Err(malformed) => Verdict::of(judge_malformed(malformed)),
+    }
+}
+
+/// As `judge_rare_ipv4`.
+#[cold]
+#[inline(never)]
+fn judge_rare_ipv6<P: Packet + ?Sized, W: World>(
+    packet: &P,
+    offset: usize,
+    vip: Option<usize>,
+    world: &W,
+) -> Verdict {
+    let Some(head) = Ipv6Head::read(packet, offset) else {
+        return Verdict::of(Reason::Short);
+    };
+    if let Some(target) = head.solicitation(packet) {
+        return judge_solicitation(&target, offset, vip.is_some(), world);
+    }
+    match vip {
+        Some(vip) => judge_ipv6_head(packet, &head, vip, world),
+        None => Verdict::of(Reason::OtherAddress),
     }
 }
 
@@ -580,7 +622,7 @@ fn judge_udp<P: Packet + ?Sized, W: World>(
 ) -> Verdict {
     let config = world.config();
     if ports.destination == config.hearing_port
-        && let Some(node) = hearing_test(packet, ip, config)
+        && let Some(node) = hearing_test(packet, ip.payload, world)
     {
         return Verdict::of(Reason::HearingTest).with(Verdict::HEARD, node as u64);
     }
@@ -592,10 +634,12 @@ fn judge_udp<P: Packet + ?Sized, W: World>(
 }
 
 /// The number of the node whose hearing test this is. It proves nothing unless it came to the cluster MAC.
-#[inline(always)]
-fn hearing_test<P: Packet + ?Sized>(packet: &P, ip: &Ip, config: &Config) -> Option<u8> {
+#[cold]
+#[inline(never)]
+fn hearing_test<P: Packet + ?Sized, W: World>(packet: &P, payload: usize, world: &W) -> Option<u8> {
     const UDP_LEN: usize = 8;
-    let [a, b, c, d, e, f, g, node] = packet.get::<8>(ip.payload + UDP_LEN)?;
+    let config = world.config();
+    let [a, b, c, d, e, f, g, node] = packet.get::<8>(payload + UDP_LEN)?;
     let genuine = [a, b, c, d, e, f, g] == HEARING_TEST
         && packet.get::<6>(0)? == config.cluster_mac
         && (1..NODES as u8).contains(&node)
@@ -678,11 +722,17 @@ pub fn rewrite<P: PacketMut + ?Sized>(verdict: Verdict, config: &Config, packet:
     match verdict.action(config) {
         Action::Untouched | Action::Drop => Some(()),
         Action::Accept => packet.put(0, config.own_mac),
-        Action::Answer => match verdict.note() {
-            Note::Arp(offset) => answer_arp(offset, config, packet),
-            Note::Neighbour(offset) => answer_solicitation(offset, config, packet),
-            Note::None | Note::Seen { .. } | Note::Heard(_) => None,
-        },
+        Action::Answer => answer(verdict, config, packet),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn answer<P: PacketMut + ?Sized>(verdict: Verdict, config: &Config, packet: &mut P) -> Option<()> {
+    match verdict.note() {
+        Note::Arp(offset) => answer_arp(offset, config, packet),
+        Note::Neighbour(offset) => answer_solicitation(offset, config, packet),
+        Note::None | Note::Seen { .. } | Note::Heard(_) => None,
     }
 }
 

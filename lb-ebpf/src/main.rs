@@ -86,8 +86,9 @@ fn decide(ctx: &XdpContext) -> Result<Action, TooShort> {
 }
 
 /// Samples a packet.
-#[inline(always)]
-fn capture(packet: &XdpPacket<'_>, verdict: Verdict, config: &Config, length: u64) {
+#[cold]
+#[inline(never)]
+fn capture(packet: &XdpPacket, verdict: Verdict, config: &Config, length: u64) {
     let wanted = config.capture_reasons >> (verdict.reason() as u8) & 1 != 0;
     // SAFETY: the helper takes nothing and has no effect.
     if wanted && unsafe { bpf_get_prandom_u32() }.checked_rem(config.capture_every) == Some(0) {
