@@ -201,7 +201,7 @@ const FRAGMENT_OFFSET: u16 = 0x1fff;
 /// for none; a tag of VLAN 0 carries only a priority, and Linux treats such a frame as untagged.
 #[inline(always)]
 pub fn link<P: Packet + ?Sized>(packet: &P, vlans: [u16; 2]) -> Link {
-    let Some(mut ethertype) = packet.get::<2>(ETHERNET_LEN - 2).map(u16::from_be_bytes) else {
+    let Some(mut ethertype) = packet.get::<2>(ETHERNET_LEN - 2).map(u16::from_ne_bytes) else {
         return Link::Foreign(Foreign::Short);
     };
     let [mut expected, mut next] = vlans;
@@ -220,7 +220,7 @@ pub fn link<P: Packet + ?Sized>(packet: &P, vlans: [u16; 2]) -> Link {
             }
             (expected, next) = (next, 0);
         }
-        ethertype = u16::from_be_bytes([t0, t1]);
+        ethertype = u16::from_ne_bytes([t0, t1]);
         offset += 4;
     }
     match ethertype {
@@ -296,10 +296,17 @@ impl Ipv4Head {
             destination: self.destination(),
             protocol,
             payload: self.offset + header_len,
-            payload_len: if total_len == 0 { usize::MAX } else { total_len.saturating_sub(header_len) },
+            payload_len: rest(total_len, header_len),
             later_fragment: u16::from_ne_bytes([f0, f1]) & FRAGMENT_OFFSET.to_be() != 0,
         })
     }
+}
+
+/// What is left of a stated length behind these headers; 0 states none.
+#[inline(always)]
+fn rest(stated: usize, headers: usize) -> usize {
+    // Signed: the compiler makes one comparison of this and the next one, and of saturating_sub none but its own.
+    if stated == 0 { usize::MAX } else { (stated as isize - headers as isize).max(0) as usize }
 }
 
 /// An IPv6 header.
@@ -354,7 +361,7 @@ impl Ipv6Head {
             destination: self.destination(),
             protocol: extensions.protocol,
             payload: extensions.end,
-            payload_len: if stated == 0 { usize::MAX } else { stated.saturating_sub(length) },
+            payload_len: rest(stated, length),
             later_fragment: extensions.later_fragment,
         })
     }
@@ -502,11 +509,12 @@ impl Packet for [u8] {
     }
 }
 
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_ARP: u16 = 0x0806;
-const ETHERTYPE_VLAN: u16 = 0x8100;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
-const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
+// In network order.
+const ETHERTYPE_IPV4: u16 = u16::to_be(0x0800);
+const ETHERTYPE_ARP: u16 = u16::to_be(0x0806);
+const ETHERTYPE_VLAN: u16 = u16::to_be(0x8100);
+const ETHERTYPE_IPV6: u16 = u16::to_be(0x86dd);
+const ETHERTYPE_SERVICE_VLAN: u16 = u16::to_be(0x88a8);
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
