@@ -68,6 +68,7 @@ pub(crate) fn rule_of(list: u8, port: u16) -> usize {
 /// The state of a bucket in the active generation.
 #[inline(always)]
 pub(crate) fn bucket_state(table: u8, bucket: Bucket) -> BucketState {
+    let bucket = load::settled(bucket);
     let generation = match ACTIVE.get_ptr(0) {
         // SAFETY: a pointer into a live array map. Volatile, since the agent changes it meanwhile; an aligned u32 is
         // read whole.

@@ -133,6 +133,7 @@ pub(crate) mod load {
     pub(super) use core::arch::asm;
 
     use aya_ebpf::bindings::xdp_md;
+    use lb_common::table::Bucket;
 
     /// One load of `$type` from `$offset` bytes behind `$from`, where that many bytes may be read.
     macro_rules! load {
@@ -191,6 +192,23 @@ pub(crate) mod load {
         unsafe {
             ctx.byte_add(OFFSET).cast::<u32>().read() as usize
         }
+    }
+
+    /// The same bucket, known now. LLVM would hash behind the look-ups, since some paths do not need the bucket, and keep all that
+    /// it is made of on the stack until then.
+    #[inline(always)]
+    pub(crate) fn settled(bucket: Bucket) -> Bucket {
+        #[cfg(target_arch = "bpf")]
+        {
+            let number: u64;
+            // SAFETY: one move between registers. Not `pure`, so that it stays where it is.
+            unsafe {
+                asm!("{same} = {value}", same = out(reg) number, value = in(reg) bucket.index() as u64, options(nomem, nostack));
+            }
+            Bucket::of_hash(number)
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        bucket
     }
 
     /// The same context, of which LLVM knows nothing, least of all its fields.
