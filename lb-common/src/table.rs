@@ -572,7 +572,8 @@ mod tests {
 
     #[test]
     fn neighbouring_cluster_ips_all_have_a_slot() {
-        let ips: std::vec::Vec<_> = (0..CLUSTER_IPS as u8).map(|host| (Address::v4([192, 168, 50, host]), 0, 0)).collect();
+        let ips: std::vec::Vec<_> =
+            (0..CLUSTER_IPS as u8).map(|host| (Address::v4([192, 168, 50, host]), 0, 0)).collect();
         let vips = Vips::new(&ips).unwrap();
         assert_eq!(vips.find(&Address::v4([192, 168, 50, 63])), Some(63));
         assert_eq!(vips.find(&Address::v4([192, 168, 51, 63])), None);

@@ -6,9 +6,10 @@
 use crate::address::Address;
 use crate::flow::bucket_of;
 use crate::packet::{
-    self, Foreign, Icmp, Ip, Ipv4Head, Ipv6Head, Link, Malformed, Packet, PacketMut, Ports, Quote, Tcp, TcpFlags, protocol,
+    self, Foreign, Icmp, Ip, Ipv4Head, Ipv6Head, Link, Malformed, Packet, PacketMut, Ports, Quote, Tcp,
+    TcpFlags, protocol,
 };
-use crate::table::{Bucket, BucketState, COUNTERS_A_RULE, Config, NODES, RULES, Rule, Sample};
+use crate::table::{Bucket, BucketState, COUNTERS_A_RULE, Config, NODES, RULES, Rule, Sample, counter};
 
 /// What a verdict may ask.
 pub trait World {
@@ -93,6 +94,8 @@ const _: () = {
     while number < REASONS {
         let reason = Reason::ALL[number];
         assert!(Action::of_reason(number as u8) as u8 == reason.action() as u8);
+        let place = counter((RULES - 1) as u8, number as u8);
+        assert!(Verdict::of(reason).under(RULES - 1).counter() == place);
         number += 1;
     }
 };
@@ -164,7 +167,9 @@ impl Verdict {
     pub const fn note(self) -> Note {
         let detail = self.0 >> Self::DETAIL;
         match (self.0 >> Self::KIND) & 0xff {
-            Self::SEEN => Note::Seen { table: (detail >> 16) as u8, bucket: Bucket::of_hash(detail & 0xffff) },
+            Self::SEEN => {
+                Note::Seen { table: (detail >> 16) as u8, bucket: Bucket::of_hash(detail & 0xffff) }
+            }
             Self::HEARD => Note::Heard(detail as u8),
             Self::ARP => Note::Arp(detail as usize),
             Self::NEIGHBOUR => Note::Neighbour(detail as usize),
@@ -388,7 +393,12 @@ fn judge_ipv4<P: Packet + ?Sized, W: World>(packet: &P, offset: usize, world: &W
 }
 
 #[inline(always)]
-fn judge_ipv4_head<P: Packet + ?Sized, W: World>(packet: &P, head: &Ipv4Head, vip: usize, world: &W) -> Verdict {
+fn judge_ipv4_head<P: Packet + ?Sized, W: World>(
+    packet: &P,
+    head: &Ipv4Head,
+    vip: usize,
+    world: &W,
+) -> Verdict {
     match head.parse() {
         Ok(ip) => judge_ip(packet, &ip, vip, world),
         Err(malformed) => Verdict::of(judge_malformed(malformed)),
@@ -399,7 +409,12 @@ fn judge_ipv4_head<P: Packet + ?Sized, W: World>(packet: &P, head: &Ipv4Head, vi
 /// again, since an argument in memory would keep the plain packet's header in memory too.
 #[cold]
 #[inline(never)]
-fn judge_rare_ipv4<P: Packet + ?Sized, W: World>(packet: &P, offset: usize, vip: usize, world: &W) -> Verdict {
+fn judge_rare_ipv4<P: Packet + ?Sized, W: World>(
+    packet: &P,
+    offset: usize,
+    vip: usize,
+    world: &W,
+) -> Verdict {
     match Ipv4Head::read(packet, offset) {
         Some(head) => judge_ipv4_head(packet, &head, vip, world),
         None => Verdict::of(Reason::Short),
@@ -420,7 +435,12 @@ fn judge_ipv6<P: Packet + ?Sized, W: World>(packet: &P, offset: usize, world: &W
 }
 
 #[inline(always)]
-fn judge_ipv6_head<P: Packet + ?Sized, W: World>(packet: &P, head: &Ipv6Head, vip: usize, world: &W) -> Verdict {
+fn judge_ipv6_head<P: Packet + ?Sized, W: World>(
+    packet: &P,
+    head: &Ipv6Head,
+    vip: usize,
+    world: &W,
+) -> Verdict {
     match head.parse(packet) {
         Ok(ip) => judge_ip(packet, &ip, vip, world),
         Err(malformed) => Verdict::of(judge_malformed(malformed)),
@@ -766,8 +786,7 @@ fn answer_solicitation<P: PacketMut + ?Sized>(at: usize, config: &Config, packet
     let (source, target) = (head.source(), head.solicitation(packet)?);
     let asker = packet.get::<6>(6)?;
     let probes = source.high == 0 && source.low == 0;
-    let (to, to_mac, solicited) =
-        if probes { (ALL_NODES, ALL_NODES_MAC, 0) } else { (source, asker, 0x40) };
+    let (to, to_mac, solicited) = if probes { (ALL_NODES, ALL_NODES_MAC, 0) } else { (source, asker, 0x40) };
     let body = at + 40;
     if packet.get::<2>(body + ADVERTISEMENT_LEN - 2).is_none() {
         packet.grow(8)?;

@@ -11,9 +11,7 @@ mod packet;
 mod socket;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
-use aya_ebpf::helpers::generated::{
-    bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_ns,
-};
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use lb_common::packet::{Ip, Packet as _, Tcp};

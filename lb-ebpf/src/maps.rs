@@ -6,8 +6,8 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
 use lb_common::table::{
-    Bucket, BucketState, BucketTable, COUNTERS_A_RULE, Config, Counter, GENERATIONS, Lease, NODES, PORT_LISTS,
-    PortRules, RULES, Sample, SeenTable, TABLES as TABLE_COUNT,
+    Bucket, BucketState, BucketTable, COUNTERS_A_RULE, Config, Counter, GENERATIONS, Lease, NODES,
+    PORT_LISTS, PortRules, RULES, Sample, SeenTable, TABLES as TABLE_COUNT,
 };
 use lb_common::verdict::Verdict;
 

@@ -2,8 +2,8 @@
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
-    BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
-    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2, tcphdr,
+    BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1,
+    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2, tcphdr,
 };
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::helpers::generated::{
@@ -98,7 +98,13 @@ impl Socket {
         // SAFETY: the context is the one that this program was called with; the tuple lives through the call and is at least
         // as long as the length of its family's.
         let socket = unsafe {
-            bpf_skc_lookup_tcp(ctx.as_ptr(), (&raw const tuple).cast_mut(), length, BPF_F_CURRENT_NETNS as i64 as u64, 0)
+            bpf_skc_lookup_tcp(
+                ctx.as_ptr(),
+                (&raw const tuple).cast_mut(),
+                length,
+                BPF_F_CURRENT_NETNS as i64 as u64,
+                0,
+            )
         };
         // Not then_some: it would make, and drop, a Socket of null too.
         if socket.is_null() { None } else { Some(Self(socket)) }
@@ -145,13 +151,7 @@ impl Socket {
         const TCP_LEN: u32 = 20;
         // SAFETY: the socket is held; both pointers have the stated number of bytes before data_end.
         let checked = unsafe {
-            bpf_tcp_check_syncookie(
-                self.0.cast(),
-                ip.cast(),
-                ip_len as u32,
-                tcp.cast::<tcphdr>(),
-                TCP_LEN,
-            )
+            bpf_tcp_check_syncookie(self.0.cast(), ip.cast(), ip_len as u32, tcp.cast::<tcphdr>(), TCP_LEN)
         };
         checked == 0
     }
