@@ -110,10 +110,10 @@ mod tests {
             (Affinity::None, "203.0.113.10", 40_001, 2797),
             (Affinity::Single, "203.0.113.10", 40_001, 333),
             (Affinity::None, "0.0.0.0", 0, 3324),
-            (network, "203.0.113.10", 40_000, 0),
-            (Affinity::None, "2001:db8::10", 40_000, 0),
-            (Affinity::Single, "2001:db8::10", 40_000, 0),
-            (network, "2001:db8::10", 40_000, 0),
+            (network, "203.0.113.10", 40_000, 562),
+            (Affinity::None, "2001:db8::10", 40_000, 3060),
+            (Affinity::Single, "2001:db8::10", 40_000, 2473),
+            (network, "2001:db8::10", 40_000, 1158),
         ];
         for (affinity, ip, port, bucket) in rows {
             let client = Address::from(ip.parse::<IpAddr>().unwrap());
