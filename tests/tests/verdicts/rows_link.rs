@@ -281,6 +281,7 @@ fn other_solicitation_rows() -> Vec<Row> {
         foreign("to the group with code 1", patched(asked(&[]), CODE, &[1])),
         foreign("to the group with a short stated length", patched(asked(&[]), 18, &[0, 23])),
         foreign("to the group behind another header", with_header(group_of(VIP6))),
+        foreign("to the group in a packet of version 4", patched(asked(&[]), 14, &[0x45])),
         foreign(
             "to all nodes",
             solicitation(ROUTER6, IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1)), VIP6, &[]),
@@ -292,6 +293,12 @@ fn other_solicitation_rows() -> Vec<Row> {
         other("to the cluster IP for another address", solicitation(ROUTER6, VIP6, OWN6, &[])),
         other("an advertisement to the cluster IP", patched(to_vip(), 54, &[136])),
         other("a router solicitation to the cluster IP", patched(to_vip(), 54, &[133])),
+        drops(
+            "to the cluster IP in a packet of version 4",
+            patched(to_vip(), 14, &[0x45]),
+            Reason::BadIpHeader,
+        )
+        .mine(),
     ];
     rows.extend((54..78).map(|length| foreign("to the group, cut", asked(&[])[..length].to_vec())));
     rows.extend((62..78).map(|length| other("to the cluster IP, cut", to_vip()[..length].to_vec())));
