@@ -13,4 +13,5 @@ mod rows_ip;
 mod rows_link;
 mod rows_rules;
 mod scene;
+mod sockets;
 mod table;
