@@ -8,6 +8,8 @@
 #![allow(clippy::unwrap_used, reason = "it is how a test fails, in its helpers too")]
 
 mod frames;
+mod generator;
+mod random;
 mod rows_icmp;
 mod rows_ip;
 mod rows_link;
