@@ -5,6 +5,7 @@
 //! The map of counters has thousands of elements. So a frame is fed together with what the host expects of it: the kernel's
 //! maps are looked at there first, and everywhere only where that was wrong, and once at the end ([`Kernel::audit`]).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 
@@ -222,15 +223,20 @@ impl Kernel {
         Ok(self.run(frame)? == 2)
     }
 
-    /// How many frames were counted; checks that none was counted, and nothing stamped, beside what was expected.
+    /// How many frames were counted for each reason; checks that none was counted, and nothing stamped, beside what was expected.
     ///
     /// # Errors
     /// Something was, or the kernel refuses.
-    pub fn audit(&self) -> Result<u64> {
+    pub fn audit(&self) -> Result<BTreeMap<Reason, u64>> {
+        let mut reasons = BTreeMap::new();
         for (place, expected) in self.counted.iter().enumerate() {
             let (rule, reason) = (place / COUNTERS_A_RULE, place % COUNTERS_A_RULE);
             let counter = self.counter(place)?;
             ensure!(counter == *expected, "rule {rule}, reason {reason}: {counter:?}, not {expected:?}");
+            if counter.packets > 0 {
+                let reason = Reason::ALL.get(reason).context("no reason has this number")?;
+                *reasons.entry(*reason).or_default() += counter.packets;
+            }
         }
         for table in 0..TABLES as u32 {
             ensure!(self.seen.get(&table, 0)? == NEVER_SEEN, "an unexpected stamp in table {table}");
@@ -238,7 +244,7 @@ impl Kernel {
         for node in 0..NODES as u32 {
             ensure!(self.heard.get(&node, 0)? == 0, "an unexpected stamp of node {node}");
         }
-        Ok(self.counted.iter().map(|counter| counter.packets).sum())
+        Ok(reasons)
     }
 
     /// Puts a lease in force.

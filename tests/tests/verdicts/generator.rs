@@ -10,8 +10,8 @@ use proptest::sample::{Index, select};
 use crate::frames::*;
 use crate::scene::*;
 
-/// A frame with well-formed headers, most of them for a cluster IP of `Scene::new`.
-pub(crate) fn well_formed() -> impl Strategy<Value = Vec<u8>> {
+/// A frame with well-formed headers, most of them for a cluster IP of `Scene::new`, most of them with its tags.
+pub(crate) fn well_formed(vlans: [u16; 2]) -> impl Strategy<Value = Vec<u8>> {
     let untagged = prop_oneof![
         24 => (ip_packet(), any::<bool>()).prop_map(|(packet, own)| {
             if own { patched(frame(&packet), 0, &OWN_MAC) } else { frame(&packet) }
@@ -20,11 +20,12 @@ pub(crate) fn well_formed() -> impl Strategy<Value = Vec<u8>> {
         3 => any_solicitation(),
         1 => any::<u16>().prop_map(|number| ethernet(CLUSTER_MAC, number | 0x0600, &[0; 46])),
     ];
-    let tags: Vec<&'static [u16]> =
-        vec![&[], &[], &[], &[], &[0], &[7], &[7], &[0, 7], &[5, 7], &[5, 7], &[7, 5], &[8], &[0, 0]];
+    let right: Vec<u16> = vlans.into_iter().filter(|&vlan| vlan != 0).collect();
+    let any = select(vec![vec![], vec![0], vec![7], vec![0, 7], vec![5, 7], vec![7, 5], vec![8], vec![0, 0]]);
+    let tags = prop_oneof![12 => Just(right), 1 => any];
     let padding = prop_oneof![8 => Just(0usize), 3 => 0usize..60, 1 => 1_000usize..5_000];
-    (untagged, select(tags), padding).prop_map(|(frame, tags, padding)| {
-        let mut frame = tagged(&frame, tags);
+    (untagged, tags, padding).prop_map(|(frame, tags, padding)| {
+        let mut frame = tagged(&frame, &tags);
         frame.resize(frame.len() + padding, 0);
         frame
     })
