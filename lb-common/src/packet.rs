@@ -371,7 +371,7 @@ impl Ipv6Head {
     #[inline(always)]
     pub fn solicitation<P: Packet + ?Sized>(&self, packet: &P) -> Option<Address> {
         const SOLICITATION_LEN: usize = 24;
-        let [_, _, _, _, l0, l1, protocol::ICMPV6, 255, ..] = self.bytes else {
+        let [0x60..=0x6f, _, _, _, l0, l1, protocol::ICMPV6, 255, ..] = self.bytes else {
             return None;
         };
         let body = packet.get::<SOLICITATION_LEN>(self.offset + IPV6_LEN)?;
