@@ -297,7 +297,7 @@ impl Kernel {
     /// # Errors
     /// The kernel refuses.
     pub fn attach(&mut self, interface: &str) -> Result<()> {
-        let attached = self.xdp()?.attach(interface, XdpMode::Driver);
+        let attached = self.xdp("rollcall")?.attach(interface, XdpMode::Driver);
         attached.map(drop).with_context(|| format!("cannot attach the program to {interface}"))
     }
 
