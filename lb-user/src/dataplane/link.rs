@@ -42,11 +42,8 @@ impl Link {
     /// After an error, `teardown` of the run folder puts back what was changed.
     pub fn setup(config: &Config, interface: &Interface, cluster_mac: [u8; 6]) -> Result<Self, LinkError> {
         let run_dir = config.local.run_dir.clone();
-        let mut link = Self {
-            run_dir,
-            warnings: host::warnings(&interface.name),
-            filter: "as it was: observing".into(),
-        };
+        let mut link =
+            Self { run_dir, warnings: host::warnings(&config.local), filter: "as it was: observing".into() };
         if config.cluster.observe {
             // An agent that did more than observe may have left something.
             teardown(&link.run_dir)?;

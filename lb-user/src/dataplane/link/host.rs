@@ -10,6 +10,9 @@ use std::{fs, iter};
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::model::Local;
+use crate::sys::strips_vlan_tags;
+
 /// Settings of the interfaces of the calling thread's network namespace.
 const SETTINGS: &str = "/proc/sys/net/ipv4/conf";
 
@@ -216,11 +219,11 @@ pub(super) fn lacks_ipv6(interface: &str) -> bool {
 }
 
 /// What of this host's settings would keep frames for the cluster MAC from the service; a sentence each.
-pub(super) fn warnings(interface: &str) -> Vec<String> {
+pub(super) fn warnings(local: &Local) -> Vec<String> {
     const NAME: &str = "drop_unicast_in_l2_multicast";
     let mut warnings = Vec::new();
     for (family, settings) in [("ipv4", SETTINGS), ("ipv6", SETTINGS_V6)] {
-        for place in ["all", interface] {
+        for place in ["all", &local.interface] {
             let value = fs::read_to_string(Path::new(settings).join(place).join(NAME));
             if value.is_ok_and(|value| value.trim() == "1") {
                 warnings.push(format!(
@@ -228,6 +231,13 @@ pub(super) fn warnings(interface: &str) -> Vec<String> {
                 ));
             }
         }
+    }
+    let beneath = local.beneath();
+    if !local.vlans.is_empty() && strips_vlan_tags(beneath).unwrap_or(false) {
+        warnings.push(format!(
+            "{beneath} takes VLAN tags out of the frames before the XDP program sees them, so that none is for a cluster IP: \
+             ethtool -K {beneath} rxvlan off"
+        ));
     }
     warnings
 }

@@ -102,7 +102,9 @@ pub(super) fn network_namespace() -> io::Result<u64> {
 #[derive(Debug, Error)]
 pub enum InspectError {
     /// There is none of that name.
-    #[error("there is no interface {name}; hint: set `interface` in node.toml to one of: {known}")]
+    #[error(
+        "there is no interface {name}; hint: set `interface` (or `xdp_interface`) in node.toml to one of: {known}"
+    )]
     Missing {
         /// The name.
         name: String,

@@ -14,6 +14,8 @@ use crate::config::model::{ClusterIp, Config, Mode, Site};
 use crate::dataplane::plan::cluster_mac;
 use crate::preflight;
 
+mod attached;
+
 const MAC: [u8; 6] = [0x03, 0xbf, 192, 168, 50, 8];
 
 #[test]
@@ -264,6 +266,31 @@ fn a_record_of_the_version_before_is_understood() {
         fs::write(config.local.run_dir.join("host-state.json"), record).unwrap();
         teardown(&config.local.run_dir).unwrap();
         assert!(!ip("-o address show dev lo").contains("192.168.50.8"));
+    });
+}
+
+#[test]
+fn settings_that_would_keep_frames_from_the_service_are_told() {
+    in_namespace(|config| {
+        assert_eq!(set_up(config).warnings, [""; 0]);
+        set("nic", "drop_unicast_in_l2_multicast", 1);
+        fs::write("/proc/sys/net/ipv6/conf/all/drop_unicast_in_l2_multicast", "1").unwrap();
+        let mut config = config.clone();
+        config.local.xdp_interface = Some("peer".to_owned());
+        config.local.vlans = vec![50];
+        let warnings = set_up(&config).warnings;
+        assert!(
+            warnings[0].starts_with("net.ipv4.conf.nic.drop_unicast_in_l2_multicast is 1"),
+            "{warnings:?}"
+        );
+        assert!(
+            warnings[1].starts_with("net.ipv6.conf.all.drop_unicast_in_l2_multicast is 1"),
+            "{warnings:?}"
+        );
+        // As the driver of veth does unless it is told otherwise.
+        assert!(warnings[2].ends_with("ethtool -K peer rxvlan off"), "{warnings:?}");
+        assert_eq!(super::recorded(&config.local.run_dir), Some(Interface::inspect("peer").unwrap().key()));
+        teardown(&config.local.run_dir).unwrap();
     });
 }
 
