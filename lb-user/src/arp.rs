@@ -43,8 +43,8 @@ impl Arp {
         Self { to, from: own.1, operation: Operation::Request, sender: own, target: (address, [0; 6]) }
     }
 
-    /// The news, to all, that `address` is at `mac` (RFC 5227, section 3: in the form of a question, which more hosts heed). Sent
-    /// from `own_mac`, whatever it says.
+    /// The news, to all, that `address` is at `mac`: in the form of a question, which more hosts heed (RFC 5227, section 3).
+    /// Sent from `own_mac`, whatever it says.
     pub(crate) fn announcement(address: Ipv4Addr, mac: [u8; 6], own_mac: [u8; 6]) -> Self {
         let (sender, target) = ((address, mac), (address, [0; 6]));
         Self { to: BROADCAST, from: own_mac, operation: Operation::Request, sender, target }

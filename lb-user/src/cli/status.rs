@@ -39,8 +39,10 @@ fn show(status: &Status) {
     let interface = &status.interface;
     let (name, xdp, mac) = (&interface.name, &interface.xdp, &interface.cluster_mac);
     let on = interface.xdp_interface.as_ref().map(|beneath| format!(" on {beneath}")).unwrap_or_default();
-    let filter = if interface.filter.is_empty() { "unknown" } else { &interface.filter };
-    output::line(&format!("  interface {name}, XDP {xdp}{on}, cluster MAC {mac} let in by: {filter}"));
+    output::line(&format!("  interface {name}, XDP {xdp}{on}, cluster MAC {mac}"));
+    if !interface.filter.is_empty() {
+        output::line(&format!("  the cluster MAC comes in by {}", interface.filter));
+    }
     if let Some(why) = &interface.why {
         output::line(&format!("  XDP is not native: {why}"));
     }

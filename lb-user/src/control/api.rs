@@ -146,7 +146,7 @@ pub struct InterfaceStatus {
     pub tc_companion: bool,
     /// The cluster MAC address.
     pub cluster_mac: String,
-    /// How frames for it come in: `filter entry`, or `promiscuous` and why.
+    /// How frames for it come in: `a filter entry`, or `promiscuous mode` and why.
     #[serde(default)]
     pub filter: String,
     /// The folder with the pinned link and maps.

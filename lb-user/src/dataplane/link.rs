@@ -30,7 +30,7 @@ pub struct Link {
     run_dir: PathBuf,
     /// What the operator should know of this host; a sentence each.
     pub warnings: Vec<String>,
-    /// How frames for the cluster MAC come in: `filter entry`, or `promiscuous` and why.
+    /// How frames for the cluster MAC come in: `a filter entry`, or `promiscuous mode` and why.
     pub filter: String,
 }
 
@@ -42,8 +42,11 @@ impl Link {
     /// After an error, `teardown` of the run folder puts back what was changed.
     pub fn setup(config: &Config, interface: &Interface, cluster_mac: [u8; 6]) -> Result<Self, LinkError> {
         let run_dir = config.local.run_dir.clone();
-        let mut link =
-            Self { run_dir, warnings: host::warnings(&config.local), filter: "as it was: observing".into() };
+        let mut link = Self {
+            run_dir,
+            warnings: host::warnings(&config.local),
+            filter: "what was there: observing".into(),
+        };
         if config.cluster.observe {
             // An agent that did more than observe may have left something.
             teardown(&link.run_dir)?;

@@ -63,7 +63,8 @@ pub(super) fn plan(record: &mut Record, netlink: &mut Netlink, wanted: &Wanted) 
     Ok(record.plan_settings(wider(&present, wanted))?)
 }
 
-/// Lets frames for the cluster MAC in. Says how; `why` a driver refuses the entry decides nothing.
+/// Lets frames for the cluster MAC in, by promiscuous mode only where the driver takes no entry. Says how. `write` keeps the
+/// record before anything is done that stands in it.
 pub(super) fn let_in(
     record: &mut Record,
     netlink: &mut Netlink,
@@ -75,13 +76,13 @@ pub(super) fn let_in(
     let how = match heard {
         Ok(()) => {
             record.promiscuous = false;
-            "filter entry".to_owned()
+            "a filter entry".to_owned()
         }
         Err(error) if is_refusal(&error) => {
             record.mac = None;
             let already = netlink.is_promiscuous(record.index).map_err(change("telling its flags"))?;
             record.promiscuous |= !already;
-            format!("promiscuous: the driver refuses a filter entry for the cluster MAC ({error})")
+            format!("promiscuous mode: the driver refuses a filter entry ({error})")
         }
         Err(error) => return Err(change("letting the cluster MAC in")(error)),
     };

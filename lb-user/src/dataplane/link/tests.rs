@@ -136,7 +136,7 @@ fn every_mode_and_an_ipv6_cluster_ip_leave_no_trace() {
         for (mode, mac, joins) in cases {
             let config = dual(config, mode);
             let link = set_up(&config);
-            assert_eq!(link.filter, "filter entry");
+            assert_eq!(link.filter, "a filter entry");
             let filter = Command::new("bridge").args(["fdb", "show", "dev", "nic"]).output().unwrap();
             let filter = String::from_utf8(filter.stdout).unwrap();
             assert!(filter.contains(&format!("{mac} self permanent")), "{mode:?}: {filter}");
@@ -188,14 +188,18 @@ fn an_interface_that_refuses_a_filter_entry_becomes_promiscuous_for_as_long() {
         let upper = || ip("-d link show dev upper");
         let before = upper();
         let link = set_up(&config);
-        assert!(link.filter.starts_with("promiscuous: the driver refuses a filter entry"), "{}", link.filter);
+        assert!(
+            link.filter.starts_with("promiscuous mode: the driver refuses a filter entry ("),
+            "{}",
+            link.filter
+        );
         assert!(upper().contains("PROMISC"), "{}", upper());
         drop(link);
         drop(set_up(&config));
         assert!(upper().contains("PROMISC"));
         // It takes one for a multicast address, and so needs no more.
         config.cluster.mode = Mode::Multicast;
-        assert_eq!(set_up(&config).filter, "filter entry");
+        assert_eq!(set_up(&config).filter, "a filter entry");
         assert!(!upper().contains("PROMISC"));
         config.cluster.mode = Mode::Unicast;
         set_up(&config).teardown().unwrap();
