@@ -301,14 +301,15 @@ impl Agent {
         heard.ok().flatten().unwrap_or_default()
     }
 
-    /// Tells the link where the cluster IPs are, if no other node that serves has done so.
+    /// Tells the link where the cluster IPs are, unless another node that serves has done so.
     fn announce(&self) {
         let (Some(voice), Some(cluster)) = (&self.voice, &self.cluster) else { return };
-        if !announce::is_due(&cluster.handle().snapshot()) {
-            return;
-        }
-        let announcer = voice.announcer();
+        let (announcer, handle, me) = (voice.announcer(), cluster.handle(), self.config.me().priority);
         tokio::spawn(async move {
+            tokio::time::sleep(announce::SETTLED).await;
+            if !announce::is_due(me, &handle.snapshot()) {
+                return;
+            }
             let announced = async { announcer?.announce().await };
             if let Err(error) = announced.await {
                 warn!(%error, "could not announce the cluster IPs: a router may keep what it knew of them");

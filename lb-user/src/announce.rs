@@ -9,7 +9,7 @@ use crate::arp::Arp;
 use crate::cluster::node::Snapshot;
 use crate::cluster::peer::Standing;
 use crate::cluster::wire::Phase;
-use crate::config::model::ClusterIp;
+use crate::config::model::{ClusterIp, Priority};
 use crate::ndp;
 use crate::sys::{FrameSocket, Received};
 
@@ -18,14 +18,22 @@ use crate::sys::{FrameSocket, Received};
 const TIMES: u32 = 3;
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Whether this node, which begins to serve, is the first: by the snapshot nobody else serves.
-pub(crate) fn is_due(snapshot: &Snapshot) -> bool {
-    let serves = |standing, phase| match (standing, phase) {
-        (Standing::Alive | Standing::Suspect, Some(Phase::Serving | Phase::Stopping)) => true,
-        (Standing::Alive | Standing::Suspect, Some(Phase::Starting | Phase::Stopped) | None)
-        | (Standing::Unknown | Standing::Dead | Standing::Stopped, _) => false,
-    };
-    !snapshot.peers.iter().any(|peer| serves(peer.standing, peer.phase))
+/// How long after a node began to serve its snapshot (at most 100 ms old) surely tells who else does.
+pub(crate) const SETTLED: Duration = Duration::from_millis(200);
+
+/// Whether the node `me`, which began to serve, announces: nobody else serves, or of several that may have begun together it is
+/// the default host. One that returns to the others says the same as before, which does no harm.
+pub(crate) fn is_due(me: Priority, snapshot: &Snapshot) -> bool {
+    let others = snapshot.peers.iter().any(|peer| serves(peer.standing, peer.phase));
+    snapshot.default_host == Some(me) || !others
+}
+
+const fn serves(standing: Standing, phase: Option<Phase>) -> bool {
+    match (standing, phase) {
+        (Standing::Alive, Some(Phase::Serving | Phase::Stopping)) => true,
+        (Standing::Alive, Some(Phase::Starting | Phase::Stopped) | None)
+        | (Standing::Unknown | Standing::Suspect | Standing::Dead | Standing::Stopped, _) => false,
+    }
 }
 
 /// Announces the cluster IPs, some times over some seconds.
