@@ -20,3 +20,4 @@ mod samples;
 mod scene;
 mod sockets;
 mod table;
+mod verifier;
