@@ -6,8 +6,8 @@
 use crate::address::Address;
 use crate::flow::bucket_of;
 use crate::packet::{
-    self, Foreign, Icmp, Ip, Ipv4Head, Ipv6Head, Link, Malformed, Packet, PacketMut, Ports, Quote, Tcp,
-    TcpFlags, protocol,
+    self, Foreign, HEADERS_END, Icmp, Ip, Ipv4Head, Ipv6Head, Link, Malformed, Packet, PacketMut, Ports,
+    Quote, Tcp, TcpFlags, protocol,
 };
 use crate::table::{Bucket, BucketState, COUNTERS_A_RULE, Config, NODES, RULES, Rule, Sample, counter};
 
@@ -171,8 +171,9 @@ impl Verdict {
                 Note::Seen { table: (detail >> 16) as u8, bucket: Bucket::of_hash(detail & 0xffff) }
             }
             Self::HEARD => Note::Heard(detail as u8),
-            Self::ARP => Note::Arp(detail as usize),
-            Self::NEIGHBOUR => Note::Neighbour(detail as usize),
+            // The masks change nothing; they show the verifier the bounds.
+            Self::ARP => Note::Arp(detail as usize & HEADERS_END),
+            Self::NEIGHBOUR => Note::Neighbour(detail as usize & HEADERS_END),
             _ => Note::None,
         }
     }

@@ -235,6 +235,33 @@ pub(crate) mod load {
         #[cfg(not(target_arch = "bpf"))]
         value
     }
+
+    /// The same value, of which the verifier knows nothing, since it goes through a number that it does not know.
+    #[inline(always)]
+    pub(crate) fn forget<T: Copy>(value: T, random: u32) -> T {
+        const { assert!(size_of::<T>() == size_of::<u64>()) };
+        #[cfg(target_arch = "bpf")]
+        {
+            let mut same = core::mem::MaybeUninit::<T>::uninit();
+            // SAFETY: two operations between registers that undo each other, of a value with the size of one.
+            unsafe {
+                let value: u64 = core::mem::transmute_copy(&value);
+                asm!(
+                    "{same} ^= {random}",
+                    "{same} ^= {random}",
+                    same = inout(reg) value => *same.as_mut_ptr().cast::<u64>(),
+                    random = in(reg) u64::from(random) * 0x1_0000_0001,
+                    options(pure, nomem, nostack)
+                );
+                same.assume_init()
+            }
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        {
+            let _ = random;
+            value
+        }
+    }
 }
 
 /// Whether the frame is addressed to this interface's own MAC address, yet not taken for this host's.

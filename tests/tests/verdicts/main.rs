@@ -9,11 +9,15 @@
 
 mod frames;
 mod generator;
+mod instances;
+mod lease;
 mod random;
 mod rows_icmp;
 mod rows_ip;
 mod rows_link;
 mod rows_rules;
+mod samples;
 mod scene;
 mod sockets;
 mod table;
+mod verifier;
