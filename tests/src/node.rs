@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
@@ -11,7 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lb_common::table::{BUCKETS, Bucket};
+use lb_common::flow::bucket_of;
+use lb_common::table::{Affinity, BUCKETS, Bucket};
 use lb_user::clock::Time;
 use lb_user::config;
 use lb_user::config::secret::ClusterSecret;
@@ -22,7 +24,7 @@ use rustix::process::Signal;
 use crate::backend::{Backend, Certificates, write_private};
 use crate::capture::Gone;
 use crate::client::Https;
-use crate::lab::{CLUSTER_IP, GATEWAY, Lab, NODE_DMZ, PUBLIC_NAME, Place, Plan};
+use crate::lab::{CLUSTER_IP, CLUSTER_IP6, GATEWAY, Lab, NODE_DMZ, PUBLIC_NAME, Place, Plan};
 use crate::prober::Attempt;
 use crate::sys::{Process, run, signal, tail};
 
@@ -502,6 +504,14 @@ impl Held {
         self.has(attempt.bucket(seed))
     }
 
+    /// Whether a client's connection, of a rule without affinity, falls into one of them.
+    pub fn has_client(&self, client: SocketAddr, seed: [u64; 2]) -> bool {
+        match client {
+            SocketAddr::V4(v4) => self.has(bucket_of(seed, Affinity::None, v4.ip().octets(), v4.port())),
+            SocketAddr::V6(_) => panic!("buckets of IPv6"),
+        }
+    }
+
     /// Whether `bucket` is one of them.
     pub fn has(&self, bucket: Bucket) -> bool {
         self.0[bucket.index()]
@@ -510,7 +520,8 @@ impl Held {
 
 /// The bucket states of the table that port 443 falls under.
 fn buckets(status: &Status) -> Result<&str> {
-    let table = status.tables.iter().find(|table| table.ports.split(',').any(|port| port.trim() == "443"));
+    let serves = |ports: &str| ports.split([',', ' ']).any(|word| word == "443");
+    let table = status.tables.iter().find(|table| serves(&table.ports));
     let states = &table.with_context(|| format!("{} has no table for port 443", status.node))?.states;
     ensure!(states.len() == BUCKETS, "{} shows {} bucket states", status.node, states.len());
     Ok(states)
@@ -560,21 +571,33 @@ fn cluster_file(lab: &Lab, certificates: &Certificates) -> String {
         servers.map(|(name, address, _)| format!("{{ name = {name:?}, address = \"{address}\" }}")).collect();
     format!(
         r#"[cluster]
-ip = "{CLUSTER_IP}/24"
-mode = "multicast"
+{}
+mode = "{}"
 gateway = "{GATEWAY}"
 
-{}[exchange]
+{}{}
+[exchange]
 names = [{PUBLIC_NAME:?}, "autodiscover.example.test"]
 certificate = {:?}
 key = {:?}
 servers = [{}]
 "#,
+        cluster_ips(lab),
+        lab.plan.mode.as_str(),
         nodes.collect::<String>(),
+        lab.plan.rules,
         certificates.certificate,
         certificates.key,
         servers.join(", "),
     )
+}
+
+fn cluster_ips(lab: &Lab) -> String {
+    if lab.plan.ipv6 {
+        format!("ips = [\"{CLUSTER_IP}/24\", \"{CLUSTER_IP6}/64\"]")
+    } else {
+        format!("ip = \"{CLUSTER_IP}/24\"")
+    }
 }
 
 /// The line of a link without the numbers that differ from one run to the next.
@@ -591,10 +614,11 @@ fn without_ids(line: &str) -> String {
     kept.join(" ")
 }
 
-/// The IPv4 sysctls of every interface of the calling thread's namespace.
+/// The IP sysctls of every interface of the calling thread's namespace.
 fn interface_sysctls() -> Vec<String> {
     let mut lines = Vec::new();
-    let interfaces = fs::read_dir("/proc/sys/net/ipv4/conf").into_iter().flatten().flatten();
+    let families = ["/proc/sys/net/ipv4/conf", "/proc/sys/net/ipv6/conf"];
+    let interfaces = families.into_iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
     for interface in interfaces {
         for key in fs::read_dir(interface.path()).into_iter().flatten().flatten() {
             let value = fs::read_to_string(key.path()).unwrap_or_default();
