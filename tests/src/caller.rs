@@ -31,6 +31,7 @@ pub struct Caller {
     target: SocketAddr,
     next_port: u16,
     patience: Duration,
+    hold: Duration,
 }
 
 /// One call and what became of it.
@@ -50,7 +51,19 @@ impl Caller {
     /// A client on the lab's internet that calls `target`.
     pub fn new(lab: &Lab, target: SocketAddr) -> Result<Self> {
         let source = client_address(lab, target)?;
-        Ok(Self { namespace: lab.client.clone(), source, target, next_port: 1024, patience: PATIENCE })
+        Ok(Self {
+            namespace: lab.client.clone(),
+            source,
+            target,
+            next_port: 1024,
+            patience: PATIENCE,
+            hold: Duration::ZERO,
+        })
+    }
+
+    /// The same, but it holds every call for this long, and then asks again.
+    pub fn holding(self, hold: Duration) -> Self {
+        Self { hold, ..self }
     }
 
     /// The same with another patience.
@@ -81,12 +94,22 @@ impl Caller {
         (client, connect())
     }
 
-    /// Connects, asks, hangs up.
+    /// Connects, asks, perhaps holds on and asks again, hangs up.
     fn call(&mut self) -> Call {
         let begun = Time::now();
         let (client, stream) = self.connect();
-        let answer = stream.and_then(|mut stream| ask(&mut stream, u64::from(client.port())));
+        let answer = stream.and_then(|stream| self.talk(stream));
         Call { client, begun, ended: Time::now(), answer: answer.map_err(|error| format!("{error:#}")) }
+    }
+
+    fn talk(&self, mut stream: TcpStream) -> Result<String> {
+        let name = ask(&mut stream, 1)?;
+        if !self.hold.is_zero() {
+            thread::sleep(self.hold);
+            let again = ask(&mut stream, 2)?;
+            ensure!(name == again, "{name} answered first, {again} second");
+        }
+        Ok(name)
     }
 }
 
@@ -139,6 +162,11 @@ impl Callers {
     /// Lets each end its call and gives all, in the order they were begun.
     pub fn finish(self) -> Result<Vec<Call>> {
         self.stop.store(true, Ordering::Release);
+        self.finish_all()
+    }
+
+    /// Waits until all the calls are made, and gives them.
+    pub fn finish_all(self) -> Result<Vec<Call>> {
         let mut all = Vec::new();
         for thread in self.threads {
             all.extend(thread.join().map_err(|_| anyhow!("a caller panicked"))??);

@@ -44,6 +44,11 @@ impl Capture {
         Ok(Self { stop, flows, thread })
     }
 
+    /// The MAC address of the node that first answered in a flow, up to now.
+    pub fn answered_by(&self, flow: Flow) -> Option<[u8; 6]> {
+        locked(&self.flows).answered_by(flow)
+    }
+
     /// What was captured up to now.
     pub fn so_far(&self) -> Flows {
         locked(&self.flows).clone()
@@ -117,7 +122,8 @@ pub struct Flows {
     pub frames: u64,
 }
 
-/// When a node could not be heard: its cable was out or it had no power. DESIGN's one exception to "no flow is ever answered
+/// When a node could not be heard: its cable was out or it had no power. After a loss of power there is no end of that for the
+/// connections that it had. DESIGN's one exception to "no flow is ever answered
 /// by two nodes" is a network that is itself in two parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone {
@@ -154,6 +160,13 @@ impl Flows {
     /// The flows of one kind that were answered.
     pub fn of(&self, kind: Kind) -> impl Iterator<Item = &Flow> {
         self.by.keys().filter(move |flow| flow.kind == kind)
+    }
+
+    /// The TCP flows that more than one node accepted.
+    pub fn accepted_twice(&self) -> Vec<String> {
+        let accepted = |voices: &&Vec<Voice>| voices.iter().filter(|voice| voice.syn_acks > 0).count() > 1;
+        let twice = self.by_several().filter(|(_, voices)| accepted(voices));
+        twice.map(|(flow, voices)| describe(*flow, voices)).collect()
     }
 
     /// The flows with a reset.
@@ -225,10 +238,11 @@ fn is_orphan_reset(voices: &[Voice], gone: &[Gone]) -> bool {
     gone.iter().any(|gone| {
         let (dead, others): (Vec<&Voice>, Vec<&Voice>) =
             voices.iter().partition(|voice| voice.mac == gone.mac);
-        let ([_], [heir]) = (&dead[..], &others[..]) else {
+        let ([dead], [heir]) = (&dead[..], &others[..]) else {
             return false;
         };
-        heir.only_resets() && heir.first > gone.from && gone.until.is_none_or(|until| heir.first < until)
+        let during = heir.first > gone.from && gone.until.is_none_or(|until| heir.first < until);
+        dead.first < gone.from && during && heir.only_resets()
     })
 }
 
@@ -460,6 +474,8 @@ mod tests {
         assert_eq!(returned.answered_twice(&gone(2)).len(), 0, "it spoke again after its return");
         let late = heard(&[(A, Says::SynAck), ack, ack, ack, ack, (B, Says::Reset)]);
         assert_eq!(late.answered_twice(&gone(2)).len(), 1, "reset after its return");
+        let begun_since = heard(&[(B, Says::Ack), (B, Says::Ack), (A, Says::SynAck), (B, Says::Reset)]);
+        assert_eq!(begun_since.answered_twice(&gone(2)).len(), 1, "it answered after it had gone");
         let answered = heard(&[(A, Says::SynAck), (B, Says::SynAck)]);
         assert_eq!(answered.answered_twice(&gone(1)).len(), 1, "more than a reset");
     }

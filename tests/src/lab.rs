@@ -276,6 +276,15 @@ impl Lab {
         self.estate.namespace(role)
     }
 
+    /// The MAC address that the router knows for an address of the DMZ.
+    pub fn neighbour(&self, ip: IpAddr) -> Result<Option<String>> {
+        let mut command = self.router.command("ip");
+        let text =
+            output(command.args(["-json", "neigh", "show", "to", &ip.to_string(), "dev", "dmz"]), None)?;
+        let entries: serde_json::Value = serde_json::from_str(&text).context("`ip -json` printed no JSON")?;
+        Ok(entries[0]["lladdr"].as_str().map(str::to_owned))
+    }
+
     /// The router before the small hop, where the plan has it.
     pub fn hop(&self) -> Result<&Namespace> {
         self.hop.as_ref().context("this lab's plan has no small hop")

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -22,8 +23,8 @@ use lb_user::dataplane::{self, Plan as DataPlan};
 use rustix::process::Signal;
 
 use crate::backend::{Backend, Certificates, write_private};
-use crate::capture::Gone;
-use crate::client::Https;
+use crate::capture::{Capture, Flow, Gone};
+use crate::client::{Connection, Https};
 use crate::lab::{CLUSTER_IP, CLUSTER_IP6, GATEWAY, Lab, NODE_DMZ, PUBLIC_NAME, Place, Plan};
 use crate::prober::Attempt;
 use crate::sys::{Process, run, signal, tail};
@@ -147,6 +148,26 @@ impl Cluster {
     /// A browser on the internet.
     pub fn https(&self) -> Result<Https> {
         Ok(Https::new(&self.lab, self.certificates.client()?))
+    }
+
+    /// The published site over each of the cluster's families of addresses: of IPv4 through the NAT, of IPv6 without.
+    pub fn https_of_all(&self) -> Result<Vec<Https>> {
+        let tls = self.certificates.client()?;
+        let v6 = self.lab.plan.ipv6.then(|| Https::new6(&self.lab, Arc::clone(&tls)));
+        Ok([Https::new(&self.lab, tls)].into_iter().chain(v6).collect())
+    }
+
+    /// A connection to the published site that a certain node answers, which `capture` has to have seen.
+    pub fn connect_through(&self, https: &Https, capture: &Capture, name: &str) -> Result<Connection> {
+        let mac = self.place(name)?.mac;
+        for _ in 0..200 {
+            let connection = https.connect()?;
+            let flow = Flow::https((https.source, connection.port));
+            if capture.answered_by(flow) == Some(mac) {
+                return Ok(connection);
+            }
+        }
+        bail!("none of 200 connections is answered by {name}");
     }
 
     /// Pulls a node's cable out of the DMZ's switch, and when.

@@ -197,7 +197,8 @@ fn a_published_container_answers_and_never_resets_what_it_does_not_know() {
     let container = Container::start(&lab, place).unwrap();
     let capture = Capture::start(&lab).unwrap();
     let line = Line::open(Caller::new(&lab, PUBLISHED).unwrap()).unwrap();
-    let calls = Callers::start(callers(&lab, PUBLISHED, 2), Duration::from_millis(1), 100).finish().unwrap();
+    let calls =
+        Callers::start(callers(&lab, PUBLISHED, 2), Duration::from_millis(1), 100).finish_all().unwrap();
     assert!(calls.iter().all(|call| call.answer.as_deref() == Ok("arr1")), "{calls:?}");
     let report = line.finish().unwrap();
     assert_eq!((report.by, report.broken), (["arr1".to_owned()].into(), None));
