@@ -129,8 +129,10 @@ pub struct Flows {
 pub struct Gone {
     /// The node's MAC address.
     pub mac: [u8; 6],
-    /// Since when.
+    /// Since when, at the earliest.
     pub from: Time,
+    /// Since when, at the latest: nothing that it answers later was begun before.
+    pub by: Time,
     /// Until when, if it came back.
     pub until: Option<Time>,
 }
@@ -242,7 +244,7 @@ fn is_orphan_reset(voices: &[Voice], gone: &[Gone]) -> bool {
             return false;
         };
         let during = heir.first > gone.from && gone.until.is_none_or(|until| heir.first < until);
-        dead.first < gone.from && during && heir.only_resets()
+        dead.first < gone.by && during && heir.only_resets()
     })
 }
 
@@ -464,7 +466,10 @@ mod tests {
     #[test]
     fn a_reset_of_what_a_dead_node_left_is_no_double_but_a_reset_beside_a_living_one_is() {
         let flows = heard(&[(A, Says::SynAck), (A, Says::Data), (B, Says::Reset)]);
-        let gone = |from| [Gone { mac: A, from: Time::from_nanos(from), until: Some(Time::from_nanos(5)) }];
+        let gone = |from| {
+            let from = Time::from_nanos(from);
+            [Gone { mac: A, from, by: from, until: Some(Time::from_nanos(5)) }]
+        };
         assert_eq!(flows.answered_twice(&gone(2)).len(), 0);
         assert_eq!(flows.orphans_reset(&gone(2)), 1);
         assert_eq!(flows.answered_twice(&gone(4)).len(), 1, "reset before it was gone");

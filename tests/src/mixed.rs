@@ -29,7 +29,7 @@ pub const TCP_RULE: &str = "[[rule]]\nports = 53\n";
 pub const EVERY_KIND: &[Kind] = &[Kind::Tcp, Kind::Udp, Kind::Echo];
 
 /// Callers for each cluster IP that hang up as soon as they are answered.
-const QUICK_CALLERS: usize = 4;
+const QUICK_CALLERS: usize = 12;
 
 /// Callers for each cluster IP that hold on, so that there are always some in the middle of a call; and for how long.
 const SLOW_CALLERS: (usize, Duration) = (12, Duration::from_millis(100));
@@ -246,7 +246,7 @@ impl MixedOutcome {
     /// at all.
     fn lost_calls(&self) -> Vec<&Call> {
         let died = |call: &Call, mac: [u8; 6]| {
-            self.gone.iter().any(|gone| gone.mac == mac && call.begun < gone.from && gone.from < call.ended)
+            self.gone.iter().any(|gone| gone.mac == mac && call.begun < gone.by && gone.from < call.ended)
         };
         let excused = |call: &&Call| self.flows.answered_by(flow(call)).is_some_and(|mac| died(call, mac));
         self.calls.iter().filter(|call| call.answer.is_err() && !excused(call)).collect()

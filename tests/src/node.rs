@@ -175,7 +175,7 @@ impl Cluster {
         let place = self.place(name)?;
         let from = Time::now();
         self.lab.pull_cable(place)?;
-        Ok(Gone { mac: place.mac, from, until: None })
+        Ok(Gone { mac: place.mac, from, by: Time::now(), until: None })
     }
 
     /// Puts the cable back, and notes when.
@@ -189,13 +189,14 @@ impl Cluster {
         let place = self.place(name)?.clone();
         let from = Time::now();
         self.lab.power_off(&place)?;
+        let by = Time::now();
         let node = self.node(name);
         if let Some(mut agent) = node.agent.take() {
             agent.kill();
         }
         // What was in memory is gone.
         let _ = fs::remove_dir_all(&node.run_dir);
-        Ok(Gone { mac: place.mac, from, until: None })
+        Ok(Gone { mac: place.mac, from, by, until: None })
     }
 
     /// Gives a node its power back; its agent is not started.
