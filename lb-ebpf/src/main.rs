@@ -46,13 +46,6 @@ pub(crate) fn companion(mut ctx: TcContext) -> i32 {
     TCX_NEXT
 }
 
-/// Lets everything pass. The lab's switches have it: `XDP_TX` on a veth reaches only a peer that has a program too. And the
-/// bench measures the other program against it.
-#[xdp(frags)]
-pub(crate) fn pass(_ctx: XdpContext) -> u32 {
-    XDP_PASS
-}
-
 /// Renews or ends the lease: run by the agent (`BPF_PROG_TEST_RUN`), attached nowhere. Its frame is a `Renewal`. Clock and tick
 /// are read where they are compared, so that the agent need not know how they relate.
 #[xdp]
