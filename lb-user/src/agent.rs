@@ -34,6 +34,7 @@ use crate::cluster::transport::Network;
 use crate::config::model::Config;
 use crate::config::secret::ClusterSecret;
 use crate::control::api::InterfaceStatus;
+use crate::dataplane::idle::Idle;
 use crate::dataplane::link::{self, Interface, Link, Lock, RunDir};
 use crate::dataplane::{self, Counters, Dataplane, Lease, OwnerTables, Plan};
 use crate::proxy::spawn::Account;
@@ -273,6 +274,7 @@ impl Agent {
         match output {
             Output::Event(event) => self.note(&event),
             Output::Scan => self.scan(),
+            Output::FindIdle => self.find_idle(),
             // Only a stop asks for the first, and it waits for it; the second ends `serve`.
             Output::HandedOver | Output::Failed(_) => {}
         }
@@ -306,6 +308,23 @@ impl Agent {
                 },
             );
             handle.tell(Input::Scan(live));
+        });
+    }
+
+    /// Looks for idle buckets off the cluster thread. No answer means that none is known to be idle.
+    fn find_idle(&self) {
+        let Some(cluster) = &self.cluster else { return };
+        let (handle, plan) = (cluster.handle(), Arc::clone(&self.plan));
+        let interface = self.config.local.interface.clone();
+        tokio::task::spawn_blocking(move || {
+            let find = || -> Result<Vec<BucketSet>> {
+                let idle = Idle::open(&dataplane::pins_of(&interface)?)?;
+                Ok(idle.find(plan.tables.iter().map(|table| &table.spread))?)
+            };
+            match find() {
+                Ok(idle) => handle.tell(Input::Idle(idle)),
+                Err(error) => warn!("cannot tell which buckets are idle: {error:#}"),
+            }
         });
     }
 

@@ -9,16 +9,20 @@
 //! ```
 //! Numbers in the sealed part are little-endian. A datagram is at most 1400 bytes, so that no path fragments it.
 
+mod bytemap;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use lb_common::table::{BUCKETS, TABLES};
+use lb_common::table::{BUCKETS, Bucket, TABLES};
 use thiserror::Error;
 
+use self::bytemap::ByteMap;
 use super::sets::BucketSet;
 use crate::config::model::Priority;
 
 /// The version of all this. Nodes of different versions refuse each other.
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
 
 /// Header length: what is authenticated but not encrypted.
 pub(crate) const HEADER: usize = 32;
@@ -26,10 +30,10 @@ pub(crate) const HEADER: usize = 32;
 /// How many bytes of a state one part carries.
 pub(crate) const PART: usize = 1200;
 
-/// How many parts a state may have; bounds what a peer can make us keep.
+/// How many parts a state may have; bounds what a peer can make us keep. The largest state there may be has fewer.
 pub(crate) const MAX_PARTS: usize = 255;
 
-/// How many releases of one owner table may be under way.
+/// How many releases of one owner table may be under way: as many as a byte can tell apart, see `Holdings::encode`.
 pub(crate) const MAX_RELEASES: usize = 64;
 
 const MAGIC: [u8; 4] = *b"RLCL";
@@ -100,8 +104,10 @@ pub struct Heartbeat {
     pub phase: Phase,
     /// Its operator wants it to own nothing.
     pub draining: bool,
-    /// Its service works.
+    /// Its service works, and it hears frames for the cluster MAC.
     pub ready: bool,
+    /// It does not hear frames for the cluster MAC while others do.
+    pub deaf: bool,
     /// Its share of `multiple` tables against the others'.
     pub weight: u8,
     /// The MAC address of its cluster NIC, for lease probes.
@@ -112,8 +118,21 @@ pub struct Heartbeat {
     pub table: TableId,
     /// Version of its state; the parts carry the same.
     pub state_version: u64,
+    /// Whose hearing tests arrive at it: bit n is priority n + 1.
+    pub hears: u64,
+    /// What it has passed.
+    pub traffic: Traffic,
     /// What it thinks of the other nodes.
     pub peers: Vec<PeerReport>,
+}
+
+/// What a node's data path has passed for the cluster IPs, since its counters began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Frames.
+    pub packets: u64,
+    /// Their lengths.
+    pub bytes: u64,
 }
 
 /// Where a node is between start and stop.
@@ -172,10 +191,10 @@ pub struct State {
     /// Per owner table.
     pub holdings: Vec<Holdings>,
     /// The owner table that the sender computed, if it is the default host.
-    pub published: Option<Published>,
+    pub published: Option<Arc<Published>>,
 }
 
-/// What a node holds of one owner table.
+/// What a node holds of one owner table. No bucket is held and departing or released, nor released twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holdings {
     /// Accepts new connections of these.
@@ -212,8 +231,37 @@ pub struct Published {
     pub epoch: u64,
     /// The nodes that it is for, in the order of priorities.
     pub members: Vec<Priority>,
-    /// Per owner table, what each of `members` should own.
-    pub shares: Vec<Vec<BucketSet>>,
+    /// Per owner table.
+    pub owners: Vec<Owners>,
+}
+
+/// Which of some members should own each bucket of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owners(ByteMap);
+
+impl Owners {
+    const NOBODY: u8 = u8::MAX;
+
+    /// From the owners in the order of buckets, which are among `members`.
+    pub(crate) fn new(owners: &[Option<Priority>], members: &[Priority]) -> Self {
+        let mut map = ByteMap(Box::new([Self::NOBODY; BUCKETS]));
+        for (place, owner) in map.0.iter_mut().zip(owners) {
+            let number = members.iter().position(|member| Some(*member) == *owner);
+            *place = number.and_then(|number| u8::try_from(number).ok()).unwrap_or(Self::NOBODY);
+        }
+        Self(map)
+    }
+
+    /// What each of `members` members should own.
+    pub(crate) fn shares(&self, members: usize) -> Vec<BucketSet> {
+        let mut shares = vec![BucketSet::EMPTY; members];
+        for (bucket, owner) in Bucket::all().zip(self.0.0.iter()) {
+            if let Some(share) = shares.get_mut(usize::from(*owner)) {
+                share.insert(bucket);
+            }
+        }
+        shares
+    }
 }
 
 /// What is wrong with bytes from the network. Nothing of them was used.
@@ -286,18 +334,28 @@ impl Message {
 }
 
 impl Heartbeat {
+    /// Whether anything is different that ownership depends on.
+    pub(crate) fn differs(&self, other: &Self) -> bool {
+        // One that says so once a second is not news for that.
+        let told = |of: &Self| Self { hears: 0, traffic: Traffic::default(), ..of.clone() };
+        told(self) != told(other)
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend(u16::try_from(self.period.as_millis()).unwrap_or(u16::MAX).to_le_bytes());
         out.push(self.multiplier);
         out.extend(self.incarnation.to_le_bytes());
         out.push(self.phase as u8);
-        out.push(u8::from(self.draining) | u8::from(self.ready) << 1);
+        out.push(u8::from(self.draining) | u8::from(self.ready) << 1 | u8::from(self.deaf) << 2);
         out.push(self.weight);
         out.extend(self.mac);
         out.extend(self.facts.to_le_bytes());
         out.extend(self.table.epoch.to_le_bytes());
         out.push(self.table.author);
         out.extend(self.state_version.to_le_bytes());
+        out.extend(self.hears.to_le_bytes());
+        out.extend(self.traffic.packets.to_le_bytes());
+        out.extend(self.traffic.bytes.to_le_bytes());
         out.push(u8::try_from(self.peers.len()).unwrap_or(u8::MAX));
         for peer in &self.peers {
             out.extend([peer.node.number(), u8::from(peer.alive)]);
@@ -316,7 +374,7 @@ impl Heartbeat {
         let incarnation = reader.u32()?;
         let phase = Phase::decode(reader.u8()?)?;
         let flags = reader.u8()?;
-        if flags > 3 {
+        if flags > 7 {
             return Err(Malformed::Field("flags"));
         }
         Ok(Self {
@@ -326,11 +384,14 @@ impl Heartbeat {
             phase,
             draining: flags & 1 != 0,
             ready: flags & 2 != 0,
+            deaf: flags & 4 != 0,
             weight: reader.u8()?,
             mac: reader.array()?,
             facts: reader.u64()?,
             table: TableId { epoch: reader.u64()?, author: reader.u8()? },
             state_version: reader.u64()?,
+            hears: reader.u64()?,
+            traffic: Traffic { packets: reader.u64()?, bytes: reader.u64()? },
             peers: Self::decode_peers(reader)?,
         })
     }
@@ -366,16 +427,9 @@ impl State {
     /// The bytes that parts carry.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = vec![u8::try_from(self.holdings.len()).unwrap_or(u8::MAX)];
+        let mut before = ByteMap::zero();
         for holdings in &self.holdings {
-            put_set(&mut out, &holdings.holds);
-            put_set(&mut out, &holdings.departing);
-            out.push(u8::try_from(holdings.released.len()).unwrap_or(u8::MAX));
-            for release in &holdings.released {
-                out.push(release.heir.number());
-                out.extend(release.incarnation.to_le_bytes());
-                out.extend(release.id.to_le_bytes());
-                put_set(&mut out, &release.set);
-            }
+            holdings.encode(&mut before, &mut out);
         }
         match &self.published {
             None => out.push(0),
@@ -383,7 +437,9 @@ impl State {
                 out.push(u8::try_from(published.members.len()).unwrap_or(u8::MAX));
                 out.extend(published.epoch.to_le_bytes());
                 out.extend(published.members.iter().map(|member| member.number()));
-                published.shares.iter().flatten().for_each(|set| put_set(&mut out, set));
+                let zero = ByteMap::zero();
+                let before = std::iter::once(&zero).chain(published.owners.iter().map(|owners| &owners.0));
+                published.owners.iter().zip(before).for_each(|(owners, before)| owners.0.put(before, &mut out));
             }
         }
         out
@@ -395,10 +451,12 @@ impl State {
         if usize::from(reader.u8()?) != tables || tables > TABLES {
             return Err(Malformed::Field("tables"));
         }
-        let holdings = (0..tables).map(|_| Holdings::decode(&mut reader)).collect::<Result<_, _>>()?;
+        let mut before = ByteMap::zero();
+        let holdings =
+            (0..tables).map(|_| Holdings::decode(&mut reader, &mut before)).collect::<Result<_, _>>()?;
         let published = match reader.u8()? {
             0 => None,
-            count => Some(Published::decode(&mut reader, count, tables)?),
+            count => Some(Arc::new(Published::decode(&mut reader, count, tables)?)),
         };
         reader.end()?;
         Ok(Self { holdings, published })
@@ -415,8 +473,26 @@ impl State {
 }
 
 impl Holdings {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let (holds, departing) = (reader.set()?, reader.set()?);
+    /// Each bucket's byte: 0 nothing, 1 held, 2 departing, `3 + 2 n` of release n, one more if it also departs.
+    fn encode(&self, before: &mut ByteMap, out: &mut Vec<u8>) {
+        out.push(u8::try_from(self.released.len()).unwrap_or(u8::MAX));
+        for release in &self.released {
+            out.push(release.heir.number());
+            out.extend(release.incarnation.to_le_bytes());
+            out.extend(release.id.to_le_bytes());
+        }
+        let mut map = ByteMap::zero();
+        self.departing.iter().for_each(|bucket| map.0[bucket.index()] = DEPARTING);
+        for (release, byte) in self.released.iter().zip((FIRST_RELEASE..).step_by(2)) {
+            let departs = |bucket: Bucket| u8::from(self.departing.contains(bucket));
+            release.set.iter().for_each(|bucket| map.0[bucket.index()] = byte + departs(bucket));
+        }
+        self.holds.iter().for_each(|bucket| map.0[bucket.index()] = HELD);
+        map.put(before, out);
+        *before = map;
+    }
+
+    fn decode(reader: &mut Reader<'_>, before: &mut ByteMap) -> Result<Self, Malformed> {
         let count = reader.u8()?;
         if usize::from(count) > MAX_RELEASES {
             return Err(Malformed::Field("releases"));
@@ -426,13 +502,42 @@ impl Holdings {
                 heir: reader.priority()?,
                 incarnation: reader.u32()?,
                 id: reader.u32()?,
-                set: reader.set()?,
+                set: BucketSet::EMPTY,
             })
         };
         let released = (0..count).map(release).collect::<Result<_, Malformed>>()?;
-        Ok(Self { holds, departing, released })
+        let map = ByteMap::read(reader, before)?;
+        let mut holdings = Self { released, ..Self::NONE };
+        for (bucket, &byte) in Bucket::all().zip(map.0.iter()) {
+            holdings.put(bucket, byte)?;
+        }
+        *before = map;
+        Ok(holdings)
+    }
+
+    fn put(&mut self, bucket: Bucket, byte: u8) -> Result<(), Malformed> {
+        match byte {
+            0 => {}
+            HELD => self.holds.insert(bucket),
+            DEPARTING => self.departing.insert(bucket),
+            FIRST_RELEASE.. => {
+                let (number, departs) = ((byte - FIRST_RELEASE) / 2, (byte - FIRST_RELEASE) % 2 == 1);
+                let release = self.released.get_mut(usize::from(number));
+                release.ok_or(Malformed::Field("bucket"))?.set.insert(bucket);
+                if departs {
+                    self.departing.insert(bucket);
+                }
+            }
+        }
+        Ok(())
     }
 }
+
+const HELD: u8 = 1;
+const DEPARTING: u8 = 2;
+const FIRST_RELEASE: u8 = 3;
+
+const _: () = assert!(FIRST_RELEASE as usize + 2 * MAX_RELEASES <= 256);
 
 impl Published {
     fn decode(reader: &mut Reader<'_>, count: u8, tables: usize) -> Result<Self, Malformed> {
@@ -441,20 +546,17 @@ impl Published {
         if !members.is_sorted_by(|a, b| a < b) {
             return Err(Malformed::Field("members"));
         }
-        let share = |reader: &mut Reader<'_>| (0..count).map(|_| reader.set()).collect::<Result<Vec<_>, _>>();
-        let shares = (0..tables).map(|_| share(reader)).collect::<Result<_, _>>()?;
-        Ok(Self { epoch, members, shares })
-    }
-}
-
-fn put_set(out: &mut Vec<u8>, set: &BucketSet) {
-    if set.is_empty() {
-        out.push(0);
-    } else if *set == BucketSet::FULL {
-        out.push(1);
-    } else {
-        out.push(2);
-        out.extend(set.to_bytes());
+        let mut before = ByteMap::zero();
+        let mut owners = Vec::with_capacity(tables);
+        for _ in 0..tables {
+            let map = ByteMap::read(reader, &before)?;
+            if map.0.iter().any(|&owner| owner >= count && owner != Owners::NOBODY) {
+                return Err(Malformed::Field("owner"));
+            }
+            before = map.clone();
+            owners.push(Owners(map));
+        }
+        Ok(Self { epoch, members, owners })
     }
 }
 
@@ -482,15 +584,6 @@ impl Reader<'_> {
 
     fn priority(&mut self) -> Result<Priority, Malformed> {
         Priority::new(self.u8()?).ok_or(Malformed::Field("priority"))
-    }
-
-    fn set(&mut self) -> Result<BucketSet, Malformed> {
-        match self.u8()? {
-            0 => Ok(BucketSet::EMPTY),
-            1 => Ok(BucketSet::FULL),
-            2 => self.array::<{ BUCKETS / 8 }>().map(|bytes| BucketSet::from_bytes(&bytes)),
-            _ => Err(Malformed::Field("set")),
-        }
     }
 
     fn end(&self) -> Result<(), Malformed> {

@@ -7,6 +7,7 @@
 
 pub mod btf;
 mod grace;
+pub mod idle;
 pub mod link;
 mod loader;
 mod maps;

@@ -17,7 +17,7 @@ impl Node {
         self.accept_releases();
         for index in 0..self.holdings.len() {
             self.take(index);
-            self.release(index);
+            self.release(index, now);
         }
         self.apply();
         self.announce();
@@ -142,9 +142,10 @@ impl Node {
         peer.is_member() && peer.is_current() && !self.differs(peer)
     }
 
-    /// Releases what another should own, to that node by name, once it follows the same table. Final: from here on only the
-    /// heir may take it.
-    fn release(&mut self, index: usize) {
+    /// Releases what another should own and may move, to that node by name, once it follows the same table. Final: from here
+    /// on only the heir may take it.
+    fn release(&mut self, index: usize, now: Time) {
+        let may_move = self.may_move(index, now);
         let Some(table) = self.table.as_ref().filter(|_| self.serves()) else {
             return;
         };
@@ -152,7 +153,8 @@ impl Node {
         for peer in
             self.peers.values().filter(|peer| peer.phase() == Some(Phase::Serving) && self.agrees(peer))
         {
-            let share = table.share(index, peer.node).intersection(&self.holdings[index].holds);
+            let due = table.share(index, peer.node).intersection(&self.holdings[index].holds);
+            let share = due.intersection(&may_move);
             if !share.is_empty() {
                 releases.push((peer.node, peer.incarnation(), share));
             }

@@ -15,10 +15,10 @@ pub(super) struct Table {
 
 impl Table {
     /// What `node` should own of owner table `index`.
-    pub(super) fn share(&self, index: usize, node: Priority) -> BucketSet {
+    pub(super) fn share(&self, index: usize, node: Priority) -> &BucketSet {
         let member = self.members.iter().position(|member| *member == node);
         let share = member.and_then(|member| self.shares.get(index)?.get(member));
-        share.cloned().unwrap_or(BucketSet::EMPTY)
+        share.unwrap_or(&BucketSet::EMPTY)
     }
 }
 
@@ -71,13 +71,14 @@ impl Node {
         if self.published.is_some() && self.published_for == members {
             return;
         }
-        let shares = (0..self.holdings.len()).map(|index| self.shares(index, &members)).collect();
-        let nodes = members.iter().map(|member| member.node).collect();
+        let nodes: Vec<Priority> = members.iter().map(|member| member.node).collect();
+        let owners = |index| Owners::new(&self.owners(index, &members), &nodes);
+        let owners = (0..self.holdings.len()).map(owners).collect();
         self.newest_epoch += 1;
-        let published = Published { epoch: self.newest_epoch, members: nodes, shares };
-        self.published = Some(published.clone());
+        let published = Arc::new(Published { epoch: self.newest_epoch, members: nodes, owners });
+        self.published = Some(Arc::clone(&published));
         self.published_for = members;
-        self.follow(self.settings.me, published);
+        self.follow(self.settings.me, &published);
     }
 
     fn adopt(&mut self, host: Priority) {
@@ -87,22 +88,23 @@ impl Node {
         let published = peer.state.as_ref().and_then(|(_, state)| state.published.clone());
         // A node that starts follows a table that it has no part in, and so lets its author know that it knows of it.
         let concerns_us =
-            |table: &Published| self.phase == Phase::Starting || table.members.contains(&self.settings.me);
+            |table: &Arc<Published>| self.phase == Phase::Starting || table.members.contains(&self.settings.me);
         let Some(published) = published.filter(concerns_us) else {
             return;
         };
         let id = TableId { epoch: published.epoch, author: host.number() };
-        if id != self.table_id() && published.shares.len() == self.holdings.len() {
-            self.follow(host, published);
+        if id != self.table_id() && published.owners.len() == self.holdings.len() {
+            self.follow(host, &published);
         }
     }
 
-    fn follow(&mut self, author: Priority, published: Published) {
-        let Published { epoch, members, shares } = published;
-        self.newest_epoch = self.newest_epoch.max(epoch);
-        let id = TableId { epoch, author: author.number() };
+    fn follow(&mut self, author: Priority, published: &Published) {
+        let Published { epoch, members, owners } = published;
+        self.newest_epoch = self.newest_epoch.max(*epoch);
+        let id = TableId { epoch: *epoch, author: author.number() };
         self.report(Event::Converged { table: id, members: members.len() });
-        self.table = Some(Table { id, members, shares });
+        let shares = owners.iter().map(|owners| owners.shares(members.len())).collect();
+        self.table = Some(Table { id, members: members.clone(), shares });
         self.urgent = true;
     }
 
@@ -111,7 +113,7 @@ impl Node {
             node: self.settings.me,
             incarnation: self.incarnation,
             weight: self.settings.weight,
-            ready: self.ready,
+            ready: self.is_ready(),
             leaving: self.draining || self.phase == Phase::Stopping,
         };
         let member = |peer: &Peer| {
@@ -129,8 +131,8 @@ impl Node {
         members
     }
 
-    /// What each member should own of owner table `index`: balanced, with the fewest moves from what is held now.
-    fn shares(&self, index: usize, members: &[Member]) -> Vec<BucketSet> {
+    /// Who should own what of owner table `index`: balanced, with the fewest moves from what is held now.
+    fn owners(&self, index: usize, members: &[Member]) -> Vec<Option<Priority>> {
         let weights = weights(&self.settings.tables[index], members);
         let claims: Vec<Claim> = members
             .iter()
@@ -141,12 +143,7 @@ impl Node {
                 holds: self.claim_of(index, member.node),
             })
             .collect();
-        let owners = assign(&claims);
-        let share = |member: &Member| {
-            let own = |bucket: &lb_common::table::Bucket| owners[bucket.index()] == Some(member.node);
-            lb_common::table::Bucket::all().filter(own).collect()
-        };
-        members.iter().map(share).collect()
+        assign(&claims)
     }
 
     /// What `node` holds, or has been released to.
