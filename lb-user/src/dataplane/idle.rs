@@ -110,7 +110,7 @@ mod tests {
     fn a_bucket_is_idle_once_its_timeout_is_over() {
         let rows = [(0, false), (1, false), (59, false), (61, true), (3600, true), (86_400 * 40, true)];
         // Linux starts with a tick that wraps five minutes after the start.
-        for uptime in [1 << 40, (1 << 32) - 75_000, (1 << 32) + 1, (1 << 33) - 1, (7 << 32) + 10_000] {
+        for uptime in [(1 << 40) + 9, (1 << 32) - 75_000, (1 << 32) + 1, (1 << 33) - 1, (7 << 32) + 10_000] {
             for (age, expected) in rows {
                 if age * 250 < uptime {
                     let idle = is_idle(uptime, Duration::from_secs(age), Duration::from_millis(20));

@@ -152,8 +152,10 @@ impl Sim {
     fn sticky(count: u8, seed: u64) -> Self {
         let mut sim = Self::new(count, seed);
         sim.tables[1].stickiness = Some(STICKINESS);
+        let mut sim = sim.converge();
+        sim.check_balanced();
         sim.busy = BucketSet::FULL;
-        sim.converge()
+        sim
     }
 
     /// One that tests its hearing.
@@ -189,7 +191,7 @@ impl Sim {
             mac: [2, 0, 0, 0, 0, me.number()],
             peers: peers.clone(),
             timing,
-            tables: vec![Spread::plain(Filtering::Single), Spread::plain(Filtering::Multiple)],
+            tables: self.tables.clone(),
             lease_margin: MS * 12,
             facts: 1,
             ready: true,
