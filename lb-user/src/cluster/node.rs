@@ -26,7 +26,9 @@ use self::table::{Member, Table};
 use super::hearing::{Hearing, Neighbour};
 use super::peer::{Answer, Peer, Probe, Standing};
 use super::sets::BucketSet;
-use super::wire::{Heartbeat, Holdings, Message, Owners, PeerReport, Phase, Published, State, TableId, Traffic};
+use super::wire::{
+    Heartbeat, Holdings, Message, Owners, PeerReport, Phase, Published, State, TableId, Traffic,
+};
 use crate::clock::Time;
 use crate::config::model::{Priority, Spread, Timing};
 
@@ -259,7 +261,8 @@ impl Node {
             return;
         };
         self.newest_epoch = self.newest_epoch.max(heartbeat.table.epoch);
-        let (was, changed) = (peer.standing, peer.heartbeat.as_ref().is_none_or(|last| last.differs(&heartbeat)));
+        let (was, changed) =
+            (peer.standing, peer.heartbeat.as_ref().is_none_or(|last| last.differs(&heartbeat)));
         let stale = peer.state_version() != heartbeat.state_version;
         let behind = heartbeat
             .peers

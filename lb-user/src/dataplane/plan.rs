@@ -288,7 +288,10 @@ ips = ["192.168.50.8/24", "fd00:50::8/64"]"#;
     fn plan(cluster: &str, rest: &str) -> Plan {
         let file = std::env::temp_dir().join(format!("rollcall-plan-{:?}.toml", std::thread::current().id()));
         let node = |number: u8| {
-            format!("[[node]]\nname = \"arr{number}\"\naddress = \"192.168.50.{}\"\npriority = {number}\n", number + 5)
+            format!(
+                "[[node]]\nname = \"arr{number}\"\naddress = \"192.168.50.{}\"\npriority = {number}\n",
+                number + 5
+            )
         };
         let text = format!("[cluster]{cluster}\nmode = \"multicast\"\n{}{}{rest}", node(1), node(2));
         std::fs::write(&file, text).unwrap();

@@ -292,7 +292,8 @@ async fn a_port_that_is_taken_is_named() {
     // The old proxy, too, goes on where the new agent cannot.
     drop(first);
     eventually("the proxy is left", || is_left(&place.run_dir).unwrap()).await;
-    let error = take_listeners(&place.run_dir, &[place.address.into(), address.into()]).unwrap_err().to_string();
+    let error =
+        take_listeners(&place.run_dir, &[place.address.into(), address.into()]).unwrap_err().to_string();
     assert!(error.contains(&address.to_string()) && error.contains("ss -ltnp"), "{error}");
     assert_eq!(place.get().await, 200);
     place.start().await.stop().await;

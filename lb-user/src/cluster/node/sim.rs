@@ -399,7 +399,8 @@ impl Sim {
             }
             Command::FindIdle => {
                 let idle = BucketSet::FULL.difference(&self.busy);
-                self.arrivals.push((now + MS * 5, Arrival::Idle { to: host, idle: vec![BucketSet::FULL, idle] }));
+                self.arrivals
+                    .push((now + MS * 5, Arrival::Idle { to: host, idle: vec![BucketSet::FULL, idle] }));
             }
             Command::Report(event) => {
                 self.note(host, event.sentence(|node| format!("arr{node}")));
@@ -853,6 +854,50 @@ fn without_the_lease_check_a_pause_makes_two_acceptors() {
     sim.ignore_lease = true;
     let doubles = sample().filter(|(table, bucket)| sim.acceptors(*table, *bucket).len() > 1).count();
     assert!(doubles > 0, "the check for two acceptors would not notice");
+}
+
+/// Not a test: prints what the core's work costs in a large cluster. In release mode, with `--ignored --nocapture`.
+#[test]
+#[ignore = "prints figures and judges nothing"]
+fn what_settling_costs_with_32_tables_and_8_nodes() {
+    let mut sim = Sim::new(8, 30);
+    sim.tables.resize_with(lb_common::table::TABLES, || Spread::plain(Filtering::Multiple));
+    for (spread, weight) in sim.tables.iter_mut().skip(1).zip(1..) {
+        spread.weights = [(Priority::new(3).unwrap(), weight)].into();
+        spread.stickiness = (weight % 2 == 0).then_some(STICKINESS);
+    }
+    let mut sim = sim.converge();
+    let mut now = sim.now;
+    for host in [0, 3] {
+        let (_, node) = sim.hosts[host].agent.as_mut().unwrap();
+        let mut measure = |what: &str, times: u32, work: &mut dyn FnMut(&mut Node, Time)| {
+            let start = Time::now();
+            for _ in 0..times {
+                now = now + Duration::from_micros(1);
+                work(node, now);
+                while node.next_command().is_some() {}
+            }
+            println!("arr{}: {what}: {:?}", host + 1, Time::now().since(start) / times);
+        };
+        let peer = Priority::new(2).unwrap();
+        measure("a heartbeat that says nothing new", 200, &mut |node, now| {
+            let heartbeat = node.peers[&peer].heartbeat.clone().unwrap();
+            node.handle_message(peer, false, Message::Heartbeat(Box::new(heartbeat)), now);
+        });
+        measure("a heartbeat that says something new", 200, &mut |node, now| {
+            let mut heartbeat = node.peers[&peer].heartbeat.clone().unwrap();
+            heartbeat.peers[1].accepted ^= 1;
+            node.handle_message(peer, false, Message::Heartbeat(Box::new(heartbeat)), now);
+        });
+        measure("a member that changes", 50, &mut |node, now| {
+            let mut heartbeat = node.peers[&peer].heartbeat.clone().unwrap();
+            heartbeat.ready ^= true;
+            node.handle_message(peer, false, Message::Heartbeat(Box::new(heartbeat)), now);
+        });
+        measure("a round of heartbeats", 50, &mut |node, now| node.beat(now));
+        measure("a state as parts", 50, &mut |node, _| drop(node.announced.parts(1)));
+        measure("a snapshot", 50, &mut |node, now| drop(node.snapshot(now)));
+    }
 }
 
 /// Random faults; two acceptors never, a complete table soon after the last fault.

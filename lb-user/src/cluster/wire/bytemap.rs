@@ -23,7 +23,8 @@ impl ByteMap {
         }
         let palette = self.palette();
         let packed = PACKED.into_iter().find(|bits| palette.len() <= 1 << bits);
-        let packed_length = packed.map_or(BUCKETS, |bits| palette.len() + 1 + BUCKETS * usize::from(bits) / 8);
+        let packed_length =
+            packed.map_or(BUCKETS, |bits| palette.len() + 1 + BUCKETS * usize::from(bits) / 8);
         let runs: Vec<&[u8]> =
             self.0.chunk_by(|a, b| a == b).flat_map(|run| run.chunks(LONGEST_RUN)).collect();
         match packed {
@@ -162,7 +163,8 @@ mod tests {
         halves.0[2048..].fill(7);
         let mut turns = zero.clone();
         turns.0.iter_mut().step_by(2).for_each(|bucket| *bucket = 7);
-        let rows = [("equal", &halves, &halves, 1), ("halves", &halves, &zero, 33), ("turns", &turns, &zero, 516)];
+        let rows =
+            [("equal", &halves, &halves, 1), ("halves", &halves, &zero, 33), ("turns", &turns, &zero, 516)];
         for (what, map, before, expected) in rows {
             assert_eq!(length(map, before), expected, "{what}");
         }

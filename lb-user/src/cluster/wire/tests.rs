@@ -1,9 +1,12 @@
 //! Every message survives its bytes; every other byte string is refused without a panic.
 
-use lb_common::table::Bucket;
+use std::sync::Arc;
+
+use lb_common::table::{BUCKETS, Bucket, TABLES};
 use proptest::prelude::*;
 
 use super::*;
+use crate::cluster::sets::BucketSet;
 
 fn heartbeat() -> Heartbeat {
     let node = Priority::new(2).unwrap();
@@ -112,7 +115,11 @@ fn the_largest_state_fits_its_parts() {
     // Per table a byte a bucket twice, and what releases are named by.
     let bound = 1 + TABLES * (2 * (BUCKETS + 1) + 1 + MAX_RELEASES * 9) + 9 + usize::from(Priority::MAX);
     assert!(bytes.len() <= bound && bound <= PART * MAX_PARTS, "{} bytes, at most {bound}", bytes.len());
-    assert!(bytes.len() > bound - 100, "the state of this test is not the largest: {} of {bound}", bytes.len());
+    assert!(
+        bytes.len() > bound - 100,
+        "the state of this test is not the largest: {} of {bound}",
+        bytes.len()
+    );
     assert_eq!(state.parts(1).len(), bytes.len().div_ceil(PART));
     assert_eq!(State::decode(&bytes, TABLES), Ok(state));
 }
