@@ -328,8 +328,10 @@ impl Node {
 
     /// When each peer's hearing test last arrived at this node's data path, read now; once a second. Before the first, hearing
     /// is not judged.
-    pub fn handle_heard(&mut self, heard: BTreeMap<Priority, Time>, now: Time) {
+    pub fn handle_heard(&mut self, mut heard: BTreeMap<Priority, Time>, now: Time) {
         self.notice(now);
+        // A switch may send our own back to us.
+        heard.retain(|node, _| self.peers.contains_key(node));
         self.hearing.handle_heard(heard, now);
     }
 

@@ -747,6 +747,44 @@ fn what_a_node_has_passed_is_known_to_the_others() {
 }
 
 #[test]
+fn every_part_of_a_large_state_is_sent_within_some_rounds_and_after_the_heartbeats() {
+    let mut sim = Sim::converged(3, 29);
+    let now = sim.now;
+    let (_, node) = sim.hosts[0].agent.as_mut().unwrap();
+    let turns = Holdings {
+        holds: Bucket::all().filter(|bucket| bucket.index() % 3 == 0).collect(),
+        departing: Bucket::all().filter(|bucket| bucket.index() % 3 == 1).collect(),
+        released: Vec::new(),
+    };
+    let mut other = turns.clone();
+    std::mem::swap(&mut other.holds, &mut other.departing);
+    // Neither is equal to the one before, so each is sent whole.
+    node.announced.holdings = vec![[turns, other]; 64].concat();
+    node.state_version += 1;
+    let total = node.announced.parts(1).len();
+    assert!(total > 2 * PARTS_A_ROUND, "{total} parts");
+    let mut seen = BTreeSet::new();
+    for _ in 0..total.div_ceil(PARTS_A_ROUND) {
+        node.beat(now);
+        let mut sent = Vec::new();
+        let mut heartbeats = 0;
+        while let Some(command) = node.next_command() {
+            match command {
+                Command::Send { to, message: Message::Part(part) } => sent.push((to, part.index)),
+                Command::Send { message: Message::Heartbeat(_), .. } => {
+                    assert!(sent.is_empty(), "a heartbeat waits for parts");
+                    heartbeats += 1;
+                }
+                command => assert!(matches!(command, Command::EndRound { .. }), "{command:?}"),
+            }
+        }
+        assert_eq!((heartbeats, sent.len()), (2, 2 * PARTS_A_ROUND));
+        seen.extend(sent);
+    }
+    assert_eq!(seen.len(), 2 * total);
+}
+
+#[test]
 fn a_node_drains_at_the_wish_of_another() {
     let mut sim = Sim::converged(2, 10);
     let now = sim.now;
@@ -926,7 +964,8 @@ fn no_fault_makes_two_acceptors_and_all_heal() {
         sim.deaf.clear();
         sim.run(Duration::from_secs(4));
         sim.check_complete();
-        sim.run(STICKINESS.max_hold);
+        // Whoever was deaf hears again by now plus some seconds, and only then gets its share, which may wait as long again.
+        sim.run(Duration::from_secs(8) + STICKINESS.max_hold);
         sim.check_complete();
         sim.check_balanced();
     }

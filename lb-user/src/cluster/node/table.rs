@@ -215,52 +215,54 @@ mod tests {
         states.chars().zip(1..).filter(|(state, _)| *state != '-').map(member).collect()
     }
 
-    fn numbers(pairs: &[(u8, u8)]) -> std::collections::BTreeMap<Priority, u8> {
-        pairs.iter().map(|(number, value)| (node(*number), *value)).collect()
+    /// `1=30 2=20`: node 1 has 30, node 2 has 20.
+    fn numbers(text: &str) -> std::collections::BTreeMap<Priority, u8> {
+        let pairs = text.split_whitespace().map(|pair| pair.split_once('=').unwrap());
+        pairs.map(|(number, value)| (node(number.parse().unwrap()), value.parse().unwrap())).collect()
     }
 
     #[test]
     fn a_multiple_table_weighs_the_ready_by_its_own_weights() {
-        let rows: [(&str, &[(u8, u8)], &[u32]); 10] = [
-            ("rrr", &[], &[50, 50, 50]),
-            ("rrr", &[(2, 10), (3, 100)], &[50, 10, 100]),
-            ("rrr", &[(2, 0)], &[50, 0, 50]),
-            ("rrr", &[(1, 0), (2, 0), (3, 0)], &[1, 1, 1]),
+        let rows: [(&str, &str, &[u32]); 10] = [
+            ("rrr", "", &[50, 50, 50]),
+            ("rrr", "2=10 3=100", &[50, 10, 100]),
+            ("rrr", "2=0", &[50, 0, 50]),
+            ("rrr", "1=0 2=0 3=0", &[1, 1, 1]),
             // Who wants nothing is better than who cannot.
-            ("urr", &[(2, 0)], &[0, 0, 50]),
-            ("ur", &[(2, 0)], &[0, 1]),
-            ("lr", &[(2, 10)], &[0, 10]),
+            ("urr", "2=0", &[0, 0, 50]),
+            ("ur", "2=0", &[0, 1]),
+            ("lr", "2=10", &[0, 10]),
             // If nobody works all keep their shares, but those who leave.
-            ("uu", &[(2, 10)], &[50, 10]),
-            ("ulu", &[(3, 0)], &[50, 0, 1]),
-            ("ll", &[(2, 10)], &[50, 10]),
+            ("uu", "2=10", &[50, 10]),
+            ("ulu", "3=0", &[50, 0, 1]),
+            ("ll", "2=10", &[50, 10]),
         ];
         for (states, own, expected) in rows {
             let spread = Spread { weights: numbers(own), ..Spread::plain(Filtering::Multiple) };
-            assert_eq!(weights(&spread, &members(states)), expected, "{states} with {own:?}");
+            assert_eq!(weights(&spread, &members(states)), expected, "{states} with {own}");
         }
     }
 
     #[test]
     fn a_single_table_goes_to_the_lowest_handling_priority_that_can() {
-        let rows: [(&str, &[(u8, u8)], &[u32]); 11] = [
-            ("rrr", &[], &[1, 0, 0]),
-            ("rrr", &[(1, 30), (2, 20), (3, 10)], &[0, 0, 1]),
+        let rows: [(&str, &str, &[u32]); 11] = [
+            ("rrr", "", &[1, 0, 0]),
+            ("rrr", "1=30 2=20 3=10", &[0, 0, 1]),
             // Who has none is handled by its host priority.
-            ("rrr", &[(1, 30)], &[0, 1, 0]),
-            ("rrr", &[(3, 1), (1, 3)], &[0, 0, 1]),
-            ("rru", &[(1, 30), (2, 20), (3, 10)], &[0, 1, 0]),
-            ("rrl", &[(1, 30), (2, 20), (3, 10)], &[0, 1, 0]),
-            ("rr-", &[(1, 30), (2, 20), (3, 10)], &[0, 1]),
-            ("rul", &[(1, 30), (2, 20), (3, 10)], &[1, 0, 0]),
-            ("uul", &[(1, 30), (2, 20), (3, 10)], &[0, 1, 0]),
-            ("ll-", &[(1, 30), (2, 20)], &[0, 1]),
-            ("--u", &[], &[1]),
+            ("rrr", "1=30", &[0, 1, 0]),
+            ("rrr", "3=1 1=3", &[0, 0, 1]),
+            ("rru", "1=30 2=20 3=10", &[0, 1, 0]),
+            ("rrl", "1=30 2=20 3=10", &[0, 1, 0]),
+            ("rr-", "1=30 2=20 3=10", &[0, 1]),
+            ("rul", "1=30 2=20 3=10", &[1, 0, 0]),
+            ("uul", "1=30 2=20 3=10", &[0, 1, 0]),
+            ("ll-", "1=30 2=20", &[0, 1]),
+            ("--u", "", &[1]),
         ];
         for (states, handling, expected) in rows {
             let handling_priorities = numbers(handling);
             let spread = Spread { handling_priorities, ..Spread::plain(Filtering::Single) };
-            assert_eq!(weights(&spread, &members(states)), expected, "{states} with {handling:?}");
+            assert_eq!(weights(&spread, &members(states)), expected, "{states} with {handling}");
         }
     }
 

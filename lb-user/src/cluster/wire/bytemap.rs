@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_run_past_the_end_and_a_number_without_a_byte_are_refused() {
-        let runs = [[RUNS].repeat(1), [3, 255].repeat(15), vec![3, 254, 3, 1]].concat();
+        let runs = [vec![RUNS], [3, 255].repeat(15), vec![3, 254, 3, 1]].concat();
         let packed = [vec![1, 1, 9], vec![0; 511], vec![0x80]].concat();
         for bytes in [runs, packed] {
             let read = ByteMap::read(&mut Reader(&bytes), &ByteMap::zero());
