@@ -24,10 +24,14 @@ use crate::packet::XdpPacket;
 #[xdp(frags)]
 #[inline(always)]
 pub(crate) fn rollcall(ctx: XdpContext) -> u32 {
-    match decide(&ctx) {
-        Ok(Action::Untouched | Action::Accept) => XDP_PASS,
-        Ok(Action::Answer) => XDP_TX,
-        Ok(Action::Drop) | Err(TooShort) => XDP_DROP,
+    let mut packet = XdpPacket::new(&ctx);
+    let verdict = decide(&ctx, &packet);
+    let config = maps::config();
+    match verdict.action(config) {
+        Action::Drop => XDP_DROP,
+        Action::Untouched => XDP_PASS,
+        Action::Accept => rewrite(verdict, config, &mut packet).map_or(XDP_DROP, |()| XDP_PASS),
+        Action::Answer => rewrite(verdict, config, &mut packet).map_or(XDP_DROP, |()| XDP_TX),
     }
 }
 
@@ -60,13 +64,10 @@ pub(crate) fn renew(ctx: XdpContext) -> u32 {
     XDP_PASS
 }
 
-/// A frame ended before bytes that were found in it, or has no room for an answer.
-struct TooShort;
-
+/// Judges a frame, and keeps the books of it.
 #[inline(always)]
-fn decide(ctx: &XdpContext) -> Result<Action, TooShort> {
-    let mut packet = XdpPacket::new(ctx);
-    let verdict = judge(&packet, &Kernel { ctx });
+fn decide(ctx: &XdpContext, packet: &XdpPacket) -> Verdict {
+    let verdict = judge(packet, &Kernel { ctx });
     let length = packet.len();
     maps::count(verdict, length);
     match verdict.note() {
@@ -77,15 +78,15 @@ fn decide(ctx: &XdpContext) -> Result<Action, TooShort> {
     let config = maps::config();
     // Read-only data: where it is 0, the verifier takes the rest out of the program.
     if config.capture_every != 0 {
-        capture(&packet, verdict, config, length);
+        capture(packet, verdict, config, length);
     }
-    rewrite(verdict, config, &mut packet).ok_or(TooShort)?;
-    Ok(verdict.action(config))
+    verdict
 }
 
 /// Samples a packet.
-#[inline(always)]
-fn capture(packet: &XdpPacket<'_>, verdict: Verdict, config: &Config, length: u64) {
+#[cold]
+#[inline(never)]
+fn capture(packet: &XdpPacket, verdict: Verdict, config: &Config, length: u64) {
     let wanted = config.capture_reasons >> (verdict.reason() as u8) & 1 != 0;
     // SAFETY: the helper takes nothing and has no effect.
     if wanted && unsafe { bpf_get_prandom_u32() }.checked_rem(config.capture_every) == Some(0) {

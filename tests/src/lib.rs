@@ -23,3 +23,6 @@ pub mod scenario;
 pub mod sys;
 pub mod traffic;
 pub mod verdicts;
+
+/// What the lab and the benches attach beside the XDP program: see lb-ebpf/src/lab.rs.
+pub static LAB_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rollcall-lab-xdp.o"));

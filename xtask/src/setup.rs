@@ -52,7 +52,8 @@ const TESTS: [Need; 5] = [
     Need { program: "curl", package: "curl" },
 ];
 
-const PEERS: [Need; 3] = [
+const PEERS: [Need; 4] = [
+    Need { program: "iptables-legacy", package: "iptables" },
     Need { program: "haproxy", package: "haproxy" },
     Need { program: "keepalived", package: "keepalived" },
     Need { program: "wrk", package: "wrk" },

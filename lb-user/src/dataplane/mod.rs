@@ -7,6 +7,7 @@
 
 pub mod btf;
 mod grace;
+mod hearing;
 pub mod idle;
 pub mod link;
 mod loader;
@@ -14,6 +15,7 @@ mod maps;
 pub mod plan;
 mod stats;
 
+pub use hearing::Hearing;
 #[cfg(feature = "faults")]
 pub use loader::replace_without_lease_check;
 pub use loader::{Dataplane, Error, OBJECT, PINS, cleanup, pins_of};

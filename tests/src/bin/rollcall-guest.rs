@@ -50,7 +50,7 @@ fn examine() -> Result<()> {
     report.step("maps", Ok(format!("{} maps", ebpf.maps().count())))?;
     report.step("load rollcall", load_xdp(&mut ebpf, "rollcall"))?;
     report.step("load for any configuration", load_for_any_configuration())?;
-    report.step("load pass", load_xdp(&mut ebpf, "pass"))?;
+    report.step("load renew", load_xdp(&mut ebpf, "renew"))?;
     report.step("load companion", load_companion(&mut ebpf))?;
     report.step("attach natively", attach(&mut ebpf, XdpMode::Driver, "xdp"))?;
     report.step("attach generically", attach(&mut ebpf, XdpMode::Skb, "xdpgeneric"))?;
