@@ -48,6 +48,8 @@ struct Host {
     /// When the tests of others last arrived.
     heard: BTreeMap<Priority, Time>,
     handed_over: bool,
+    /// How often it asked for idle buckets.
+    finds: usize,
     events: Vec<Event>,
 }
 
@@ -137,6 +139,7 @@ impl Sim {
                 connections: BTreeSet::new(),
                 heard: BTreeMap::new(),
                 handed_over: false,
+                finds: 0,
                 events: Vec::new(),
             });
         }
@@ -398,6 +401,7 @@ impl Sim {
                 self.arrivals.push((now + MS * 5, Arrival::Scan { to: host, live: vec![set.clone(), set] }));
             }
             Command::FindIdle => {
+                self.hosts[host].finds += 1;
                 let idle = BucketSet::FULL.difference(&self.busy);
                 self.arrivals
                     .push((now + MS * 5, Arrival::Idle { to: host, idle: vec![BucketSet::FULL, idle] }));
@@ -641,6 +645,7 @@ fn a_busy_bucket_moves_once_it_has_waited_long_enough_and_an_idle_one_before() {
     let mut sim = Sim::sticky(2, 20);
     sim.power_off(1);
     sim.run(Duration::from_secs(3));
+    sim.hosts[0].finds = 0;
     assert_eq!(sim.share(0), 4096);
     sim.hosts[1].powered = true;
     sim.start(1);
@@ -658,6 +663,10 @@ fn a_busy_bucket_moves_once_it_has_waited_long_enough_and_an_idle_one_before() {
     sim.check_complete();
     assert_eq!(sim.share(1), 2048, "after max_hold the rest have, too");
     assert_eq!(sticking(&sim), [0, 0]);
+    let finds = sim.hosts[0].finds;
+    assert!((4..=6).contains(&finds), "asked {finds} times in about 5 s, at most once a second");
+    sim.run(Duration::from_secs(5));
+    assert_eq!(sim.hosts[0].finds, finds, "nothing waits any more");
 }
 
 #[test]
