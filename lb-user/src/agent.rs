@@ -34,9 +34,10 @@ use crate::cluster::scan;
 use crate::cluster::sets::BucketSet;
 use crate::cluster::transport::Network;
 use crate::cluster::wire::Phase;
-use crate::config::model::{Config, Priority};
+use crate::config::model::Config;
 use crate::config::secret::ClusterSecret;
 use crate::control::api::InterfaceStatus;
+use crate::dataplane::idle::Idle;
 use crate::dataplane::link::{self, Interface, Link, Lock, RunDir};
 use crate::dataplane::{self, Counters, Dataplane, Lease, OwnerTables, Plan};
 use crate::proxy::spawn::Account;
@@ -286,19 +287,16 @@ impl Agent {
 
     /// Sends a hearing test if this node serves, and tells the cluster thread whose tests arrived.
     fn report_hearing(&self) {
-        let Some(cluster) = &self.cluster else { return };
-        if let (Some(voice), Phase::Serving) = (&self.voice, cluster.handle().snapshot().phase) {
+        let (Some(voice), Some(cluster)) = (&self.voice, &self.cluster) else { return };
+        if cluster.handle().snapshot().phase == Phase::Serving {
             // An interface that is down sends nothing; that it is down is told elsewhere.
             let _ = voice.test();
         }
-        // MERGE: `self.tell(Input::Heard(self.hearing()))`, once the cluster thread takes it.
-        drop(self.hearing());
-    }
-
-    /// When the latest hearing test of each node arrived.
-    fn hearing(&self) -> BTreeMap<Priority, Time> {
-        let heard = self.voice.as_ref().map(Voice::hearing).transpose();
-        heard.ok().flatten().unwrap_or_default()
+        match voice.hearing() {
+            Ok(heard) => self.tell(Input::Heard(heard)),
+            // Without readings nobody is judged.
+            Err(error) => warn!(%error, "cannot read whose hearing tests arrived"),
+        }
     }
 
     /// Tells the link where the cluster IPs are, unless another node that serves has done so.
@@ -328,6 +326,7 @@ impl Agent {
         match output {
             Output::Event(event) => self.note(&event),
             Output::Scan => self.scan(),
+            Output::FindIdle => self.find_idle(),
             // Only a stop asks for the first, and it waits for it; the second ends `serve`.
             Output::HandedOver | Output::Failed(_) => {}
         }
@@ -367,6 +366,23 @@ impl Agent {
                 },
             );
             handle.tell(Input::Scan(live));
+        });
+    }
+
+    /// Looks for idle buckets off the cluster thread. No answer means that none is known to be idle.
+    fn find_idle(&self) {
+        let Some(cluster) = &self.cluster else { return };
+        let (handle, plan) = (cluster.handle(), Arc::clone(&self.plan));
+        let beneath = self.config.local.beneath().to_owned();
+        tokio::task::spawn_blocking(move || {
+            let find = || -> Result<Vec<BucketSet>> {
+                let idle = Idle::open(&dataplane::pins_of(&beneath)?)?;
+                Ok(idle.find(plan.tables.iter().map(|table| &table.spread))?)
+            };
+            match find() {
+                Ok(idle) => handle.tell(Input::Idle(idle)),
+                Err(error) => warn!("cannot tell which buckets are idle: {error:#}"),
+            }
         });
     }
 

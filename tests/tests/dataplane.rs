@@ -12,9 +12,12 @@ use std::time::Duration;
 use aya::maps::{Array, Map, MapData};
 
 use lb_common::address::Address;
-use lb_common::table::{Affinity, BucketState, BucketTable, Config, Lease, PortRules, Rule, TABLES, Vips};
+use lb_common::table::{
+    Affinity, BUCKETS, BucketState, BucketTable, Config, Lease, PortRules, Rule, TABLES, Vips,
+};
 use lb_user::clock::Time;
-use lb_user::config::model::{Filtering, Spread, XdpChoice};
+use lb_user::config::model::{Filtering, Spread, Stickiness, XdpChoice};
+use lb_user::dataplane::idle::Idle;
 use lb_user::dataplane::{self, Dataplane, Plan, TablePlan};
 use rollcall_tests::netns::{in_own_netns, run};
 
@@ -141,10 +144,27 @@ fn tcp_to_the_cluster_mac_is_accepted_in_both_modes() {
             assert!(counts["new-mine"].packets >= 1);
             assert!(counts["mine"].packets >= 2);
             assert_eq!(counts["arp-answered"].packets > 0, choice == XdpChoice::Generic);
+            check_idle(&pins);
             dataplane.detach().unwrap();
         });
     }
 }
+
+/// The client's bucket counts as idle only some time after its last packet, all others do from the start.
+fn check_idle(pins: &Pins) {
+    let timeout = Duration::from_secs(2);
+    let stickiness = Some(Stickiness { timeout, max_hold: timeout });
+    let tables =
+        [Spread { stickiness, ..Spread::plain(Filtering::Multiple) }, Spread::plain(Filtering::Multiple)];
+    let idle = || {
+        let sets = Idle::open(&pins.0).unwrap().find(&tables).unwrap();
+        [sets[0].len(), sets[1].len()]
+    };
+    assert_eq!(idle(), [BUCKETS - 1, 0]);
+    thread::sleep(timeout + Duration::from_millis(200));
+    assert_eq!(idle(), [BUCKETS, 0]);
+}
+
 /// The client's side, in a namespace of its own: gets `v1`, connects, and reads to the end.
 fn connect_from(choice: XdpChoice, here: &Sender<i32>, go: &Receiver<()>) -> String {
     here.send(rustix::thread::gettid().as_raw_pid()).unwrap();
@@ -212,7 +232,7 @@ fn attached(interface: &str) -> Option<u64> {
 /// Port 443 of the cluster IP, by table 0.
 fn serving_plan() -> Plan {
     let mut plan = plan();
-    plan.config.rules[1] = Rule::new(0, Affinity::Single);
+    plan.config.rules[1] = Rule { sticky: 1, ..Rule::new(0, Affinity::Single) };
     plan.config.cluster_mac = [3, 0xbf, 192, 168, 50, 8];
     plan.port_lists[0].0[443] = 1;
     plan

@@ -8,6 +8,7 @@
 pub mod btf;
 mod grace;
 mod hearing;
+pub mod idle;
 pub mod link;
 mod loader;
 mod maps;
