@@ -21,7 +21,7 @@ use super::link::{Link, Refused};
 use super::node::{Command, Event, Node, Order, Settings, Snapshot, Unsent};
 use super::sets::BucketSet;
 use super::transport::{Arrival, Network, Transport};
-use super::wire::Malformed;
+use super::wire::{Malformed, Traffic};
 use crate::clock::Time;
 use crate::config::model::Priority;
 use crate::config::secret::ClusterSecret;
@@ -48,6 +48,8 @@ pub enum Input {
     Ready(bool),
     /// The answer to `Output::Scan`.
     Scan(Vec<BucketSet>),
+    /// What this node's data path has passed; as often as the others should know.
+    Traffic(Traffic),
 }
 
 /// What the cluster thread tells the agent.
@@ -288,6 +290,8 @@ impl<D: DataPath> Driver<D> {
                 }
                 Input::Ready(ready) => self.node.handle_ready(ready, now),
                 Input::Scan(live) => self.node.handle_scan(&live, now),
+                // Branch `cluster` tells the others.
+                Input::Traffic(_) => {}
             }
             self.carry_out()?;
         }

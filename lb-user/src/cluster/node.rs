@@ -22,7 +22,7 @@ use self::holding::Scan;
 use self::table::{Member, Table};
 use super::peer::{Answer, Peer, Probe, Standing};
 use super::sets::BucketSet;
-use super::wire::{Heartbeat, Holdings, Message, PeerReport, Phase, Published, State, TableId};
+use super::wire::{Heartbeat, Holdings, Message, PeerReport, Phase, Published, State, TableId, Traffic};
 use crate::clock::Time;
 use crate::config::model::{Priority, Spread, Timing};
 
@@ -651,6 +651,10 @@ pub struct Snapshot {
     pub default_host: Option<Priority>,
     /// The owner tables as the data path has them.
     pub tables: Vec<BucketTable>,
+    /// How many buckets of each owner table stay here for now, because their clients are sticky and another should own them.
+    pub sticking: Vec<u32>,
+    /// This node does not hear frames for the cluster MAC while others do.
+    pub deaf: bool,
     /// Every other configured node.
     pub peers: Vec<PeerSnapshot>,
 }
@@ -668,6 +672,10 @@ pub struct PeerSnapshot {
     pub draining: bool,
     /// Its service works, by its latest heartbeat.
     pub ready: bool,
+    /// It does not hear frames for the cluster MAC while others do, by its latest heartbeat.
+    pub deaf: bool,
+    /// What its data path has passed, by its latest heartbeat.
+    pub traffic: Traffic,
     /// How many buckets of each owner table it holds.
     pub holds: Vec<u32>,
     /// When it was last heard.
@@ -685,6 +693,9 @@ impl Node {
             phase: peer.phase(),
             draining: peer.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.draining),
             ready: peer.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.ready),
+            // Branch `cluster` knows these two, and those of the snapshot.
+            deaf: false,
+            traffic: Traffic::default(),
             holds: self.counts_of(peer),
             last_heard: peer.last_heard(),
             filtered: peer.is_filtered(&self.settings.timing, now),
@@ -698,6 +709,8 @@ impl Node {
             table: self.table_id(),
             default_host: self.default_host(),
             tables: self.applied.clone(),
+            sticking: vec![0; self.applied.len()],
+            deaf: false,
             peers: self.peers.values().map(peer).collect(),
         }
     }

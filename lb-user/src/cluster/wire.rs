@@ -116,6 +116,15 @@ pub struct Heartbeat {
     pub peers: Vec<PeerReport>,
 }
 
+/// What a node's data path has passed for the cluster IPs, since its counters began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Frames.
+    pub packets: u64,
+    /// Their lengths.
+    pub bytes: u64,
+}
+
 /// Where a node is between start and stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
