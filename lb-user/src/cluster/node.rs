@@ -13,6 +13,7 @@ mod table;
 mod sim;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lb_common::table::{BUCKETS, BucketTable};
@@ -678,6 +679,8 @@ pub struct PeerSnapshot {
     pub traffic: Traffic,
     /// How many buckets of each owner table it holds.
     pub holds: Vec<u32>,
+    /// What it holds, and what departs from it, as it last announced; `None`: that is not known.
+    pub state: Option<Arc<State>>,
     /// When it was last heard.
     pub last_heard: Option<Time>,
     /// Its heartbeats are missing while its data path answers.
@@ -697,6 +700,7 @@ impl Node {
             deaf: false,
             traffic: Traffic::default(),
             holds: self.counts_of(peer),
+            state: peer.state.as_ref().map(|(_, state)| Arc::clone(state)),
             last_heard: peer.last_heard(),
             filtered: peer.is_filtered(&self.settings.timing, now),
         };
