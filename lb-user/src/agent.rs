@@ -5,8 +5,12 @@
 //! cluster thread, which starts with a table in which this node holds nothing. Down: first the others take the share, then
 //! connections in flight end, then the lease, the address and the program go, in this order.
 
+mod capture;
+mod connections;
 mod events;
+mod explain;
 mod facts;
+mod holders;
 mod operator;
 mod status;
 
@@ -21,6 +25,7 @@ use lb_common::table::BucketTable;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use self::events::EventLog;
@@ -31,11 +36,12 @@ use crate::cluster::node::{Event, Order, Settings};
 use crate::cluster::scan;
 use crate::cluster::sets::BucketSet;
 use crate::cluster::transport::Network;
+use crate::cluster::wire::Traffic;
 use crate::config::model::Config;
 use crate::config::secret::ClusterSecret;
-use crate::control::api::InterfaceStatus;
+use crate::control::api::Count;
 use crate::dataplane::link::{self, Interface, Link, Lock, RunDir};
-use crate::dataplane::{self, Counters, Dataplane, Lease, OwnerTables, Plan};
+use crate::dataplane::{self, Dataplane, Lease, OwnerTables, Plan};
 use crate::proxy::spawn::Account;
 use crate::proxy::supervisor::{self, Supervisor};
 use crate::{control, preflight};
@@ -129,8 +135,7 @@ impl Agent {
         let proxy = self.prepare_proxy(publishes)?;
 
         let dataplane = Dataplane::attach(&self.plan, &config.local.interface, config.local.xdp, &pins)?;
-        let dataplane = self.dataplane.insert(dataplane);
-        let (counters, interface) = (dataplane.counters(), dataplane.status());
+        self.dataplane = Some(dataplane);
         self.link = true;
         for warning in Link::setup(&config, &nic, mac)?.warnings {
             warn!("{warning}");
@@ -139,7 +144,7 @@ impl Agent {
         if let Some(spec) = proxy {
             self.proxy = Some(Supervisor::start(spec)?);
         }
-        self.open_control(cluster, counters, interface)?;
+        self.open_control(cluster)?;
         info!(node = %config.local.name, interface = %config.local.interface, "started");
         Ok(())
     }
@@ -158,28 +163,22 @@ impl Agent {
         Ok(self.cluster.insert(cluster).handle())
     }
 
-    fn open_control(
-        &mut self,
-        cluster: Handle,
-        counters: Counters,
-        interface: InterfaceStatus,
-    ) -> Result<()> {
-        let tables = self.plan.tables.iter();
+    fn open_control(&mut self, cluster: Handle) -> Result<()> {
+        let dataplane = self.dataplane.as_ref().context("the control socket needs the data path")?;
         let shared = Arc::new(Shared {
             config: Arc::clone(&self.config),
+            plan: Arc::clone(&self.plan),
             cluster,
-            counters,
-            interface,
-            tables: tables.map(|table| (table.spread.filtering, table.rules.join(", "))).collect(),
+            counters: dataplane.counters(),
+            in_force: dataplane.in_force(),
+            captures: dataplane.captures(),
+            interface: dataplane.status(),
             proxy: self.proxy.as_ref().map(Supervisor::status),
             events: Arc::clone(&self.events),
         });
         let sockets = control::server::Sockets::bind(&self.config.local.run_dir)?;
         self.control = Some(tokio::spawn(async move {
-            let answer = move |request| {
-                let shared = Arc::clone(&shared);
-                async move { shared.answer(request) }
-            };
+            let answer = move |request| Arc::clone(&shared).answer(request);
             control::server::serve(&sockets, answer).await;
         }));
         Ok(())
@@ -246,6 +245,8 @@ impl Agent {
     async fn serve(&mut self) -> Result<()> {
         let mut outputs = self.outputs.take().context("the cluster thread was not started")?;
         let mut proxy = self.proxy.as_ref().map(Supervisor::status);
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let served = loop {
             tokio::select! {
                 () = self.signals.next() => break Ok(()),
@@ -255,6 +256,7 @@ impl Agent {
                     None => break Err(anyhow::anyhow!("the cluster thread ended unexpectedly")),
                 },
                 ready = operator::next_readiness(&mut proxy) => self.tell(Input::Ready(ready)),
+                _ = second.tick() => self.tell_traffic(),
             }
         };
         if served.is_ok() {
@@ -266,6 +268,15 @@ impl Agent {
     fn tell(&self, input: Input) {
         if let Some(cluster) = &self.cluster {
             cluster.handle().tell(input);
+        }
+    }
+
+    /// What the other nodes are to know of this one's packets.
+    fn tell_traffic(&self) {
+        let passed = self.dataplane.as_ref().map(|dataplane| dataplane.counters().passed());
+        // Where they cannot be read, `rollcall status` says so.
+        if let Some(Ok(Count { packets, bytes })) = passed {
+            self.tell(Input::Traffic(Traffic { packets, bytes }));
         }
     }
 
