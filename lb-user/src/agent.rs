@@ -1,5 +1,5 @@
 //! The agent: brings everything up in an order that fails safe, keeps it going, and takes it down again. The only place that
-//! spawns long-lived tasks, threads and processes.
+//! spawns long-lived tasks, threads and processes; what a request of an operator has to wait for is `operator.rs`'s.
 //!
 //! Up: the XDP program before the cluster IP, so that no packet for it ever meets a kernel without our verdict; then the
 //! cluster thread, which starts with a table in which this node holds nothing. Down: first the others take the share, then

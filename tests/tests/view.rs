@@ -3,12 +3,21 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what fails panics with its error")]
 
 use std::net::IpAddr;
+use std::path::Path;
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use lb_common::table::BUCKETS;
+use aya::EbpfLoader;
+use aya::maps::{Map, MapData, MapInfo, PerCpuArray};
+use aya::util::nr_cpus;
+use lb_common::table::{BUCKETS, CAPTURE_BYTES, Counter, counter};
+use lb_common::verdict::Reason;
+use lb_user::config::model::XdpChoice;
 use lb_user::control::api::{Answer, Connections, Explanation, NodeExplanation, RuleStatus, Sample};
+use lb_user::dataplane::{self, Dataplane, OBJECT};
 use rollcall_tests::lab::{CLIENT, CLUSTER_IP, NODE_DMZ, Plan};
+use rollcall_tests::netns::{in_own_netns, run};
 use rollcall_tests::node::{Cluster, Node};
 
 #[test]
@@ -54,6 +63,7 @@ fn what_explain_says_of_a_connection_is_what_becomes_of_it() {
     assert_eq!(connections(&cluster.nodes[other], &[]).total, 0);
 
     drained(&mut cluster, owner, port);
+    without_a_cable(&mut cluster, other, port);
     drop(connection);
     assert_eq!(cluster.tear_down(), Vec::<String>::new());
 }
@@ -78,6 +88,16 @@ fn drained(cluster: &mut Cluster, owner: usize, port: u16) {
     assert!(syn.summary.contains(&said), "{}", syn.summary);
     let gone = connections(&cluster.nodes[owner], &["--node", &other]);
     assert!(gone.connections.iter().any(|found| found.client.port() == port), "{gone:#?}");
+}
+
+/// A node that does not serve can be asked as well.
+fn without_a_cable(cluster: &mut Cluster, node: usize, port: u16) {
+    let name = cluster.nodes[node].name().to_owned();
+    cluster.pull_cable(&name).unwrap();
+    cluster.nodes[node].wait_until("it does not serve", |status| !status.lease).unwrap();
+    let told = explain(&cluster.nodes[node], port, "syn");
+    let this = this(&told);
+    assert_eq!((this.action.as_str(), this.lease), ("drops", false), "{told:#?}");
 }
 
 #[test]
@@ -116,20 +136,91 @@ fn a_capture_shows_real_packets_and_leaves_the_usual_program() {
     assert_eq!(cluster.tear_down(), Vec::<String>::new());
 }
 
-/// A second is refused, and the first ends with the agent, whose stop takes no longer for it.
+/// A second is refused; the first ends with its client or the agent, whose stop takes no longer for it.
 fn one_at_a_time(cluster: &mut Cluster) {
     let usual = program(&cluster.nodes[0]);
-    let run_dir = cluster.nodes[0].run_dir.to_string_lossy().into_owned();
-    let mut command = cluster.nodes[0].place.namespace.command(rollcall_tests::node::rollcall().unwrap());
-    let mut capture = command.args(["capture", "--run-dir", &run_dir]).spawn().unwrap();
-    while program(&cluster.nodes[0]) == usual {
-        thread::sleep(Duration::from_millis(10));
-    }
+    let begin = |cluster: &Cluster| {
+        let node = &cluster.nodes[0];
+        let mut command = node.place.namespace.command(rollcall_tests::node::rollcall().unwrap());
+        command.args(["capture", "--run-dir"]).arg(&node.run_dir);
+        let capture = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_until("the capture begins", || program(node) != usual);
+        capture
+    };
+    let mut capture = begin(cluster);
     let refused = cluster.nodes[0].control(&["capture"]).unwrap_err().to_string();
     assert!(refused.contains("a capture is running on this node already"), "{refused}");
-    assert!(cluster.nodes[0].stop().unwrap().success());
+    capture.kill().unwrap();
     capture.wait().unwrap();
-    cluster.nodes[0].start().unwrap();
+    wait_until("it ends with its client", || program(&cluster.nodes[0]) == usual);
+    let mut capture = begin(cluster);
+    assert!(cluster.nodes[0].stop().unwrap().success());
+    assert!(!capture.wait().unwrap().success());
+}
+
+#[test]
+fn counters_of_rules_begin_anew_when_other_ports_have_rules() {
+    in_own_netns(|| {
+        run("ip link add v0 type veth peer name v1").unwrap();
+        run("ip link set v0 up").unwrap();
+        let pins = dataplane::pins_of("v0").unwrap();
+        let attach = |ports| Dataplane::attach(&plan(ports), "v0", XdpChoice::Generic, &pins).unwrap();
+        let counted = |ports, replaces: bool| {
+            let dataplane = attach(ports);
+            if !replaces {
+                count_one(&pins, 0);
+                count_one(&pins, 1);
+            }
+            let tally = dataplane.counters().tally().unwrap();
+            [0, 1].map(|rule| tally.of_rule(rule).map(|(_, count)| count.packets).sum::<u64>())
+        };
+        assert_eq!(counted("443", false), [1, 1]);
+        assert_eq!(counted("443", true), [1, 1]);
+        assert_eq!(counted("8443", true), [1, 0]);
+
+        // A map of another version is not used.
+        let mut other = EbpfLoader::new().map_max_entries("CAPTURE", 1 << 20).load(OBJECT).unwrap();
+        std::fs::remove_file(pins.join("CAPTURE")).unwrap();
+        other.map_mut("CAPTURE").unwrap().pin(pins.join("CAPTURE")).unwrap();
+        let dataplane = attach("443");
+        let pinned = MapInfo::from_pin(pins.join("CAPTURE")).unwrap();
+        assert_eq!(pinned.max_entries() as usize, CAPTURE_BYTES);
+        drop(dataplane.captures().begin(&[Reason::Mine], 1, || ()).unwrap());
+        dataplane.detach().unwrap();
+        assert!(!pins.exists());
+    });
+}
+
+/// The plan of a cluster with one rule.
+fn plan(ports: &str) -> dataplane::Plan {
+    let file = std::env::temp_dir().join(format!("rollcall-view-{}-{ports}", std::process::id()));
+    let text = format!(
+        "[cluster]\nip = \"192.168.50.8/24\"\nmode = \"multicast\"\n[[node]]\nname = \"arr1\"\naddress = \"192.168.50.6\"\n\
+         priority = 1\n[[rule]]\nports = {ports}\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let config = lb_user::config::load_for(&file, None).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    dataplane::Plan::new(&config, [0; 2])
+}
+
+/// As the program does, on the first CPU.
+fn count_one(pins: &Path, rule: u8) {
+    let map = Map::PerCpuArray(MapData::from_pin(pins.join("COUNTERS")).unwrap());
+    let mut map: PerCpuArray<_, Counter> = PerCpuArray::try_from(map).unwrap();
+    let mut counts = vec![Counter::default(); nr_cpus().unwrap()];
+    counts[0] = Counter { packets: 1, bytes: 60 };
+    map.set(counter(rule, Reason::Other as u8), counts.try_into().unwrap(), 0).unwrap();
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if done() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("ten seconds are over until {what}");
 }
 
 fn assert_is_syn(sample: &Sample) {

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
 use crate::clock::Time;
-use crate::control::api::{Answer, CAPTURE_RATE, Captured, MAX_CAPTURE, Sample};
+use crate::control::api::{Answer, CAPTURE_RATE, Captured, Count, MAX_CAPTURE, Sample};
 use crate::dataplane::Counters;
 use crate::dataplane::capture::{Capture, Captures};
 use crate::dataplane::reasons::{Class, class};
@@ -88,8 +88,10 @@ fn stream(
 ) -> Result<Captured, String> {
     let counted = || counters.sum(|reason| wanted.reasons.contains(&reason));
     let failed = |error: std::io::Error| format!("the capture failed: {error}");
-    let mut capture = captures.begin(&wanted.reasons, wanted.every).map_err(|error| text_of(&error))?;
-    let before = counted().map_err(failed)?;
+    let mut before = Ok(Count::default());
+    let capture = captures.begin(&wanted.reasons, wanted.every, || before = counted());
+    let mut capture = capture.map_err(|error| text_of(&error))?;
+    let before = before.map_err(failed)?;
     let clock = Clock::read();
     let start = Time::now();
     let mut pace = Pace::new(wanted.count, start);

@@ -1,5 +1,5 @@
-//! What the control socket asks of the agent, answered from snapshots: no request waits for the cluster thread, and none can
-//! delay it.
+//! What the control socket asks of the agent, answered from snapshots, maps and the kernel's sockets: no request waits for the
+//! cluster thread, and none can delay it.
 
 use std::cell::RefCell;
 use std::io;

@@ -44,19 +44,24 @@ impl Captures {
     }
 
     /// Begins to sample one of `every` packets that meet their fate for one of `reasons`. Takes as long as the kernel needs to
-    /// verify a program, some tens of milliseconds.
+    /// verify a program, some tens of milliseconds. Calls `just_before` when all is ready, before the first sample.
     ///
     /// # Errors
     /// See [`CaptureError`].
-    pub fn begin(&self, reasons: &[Reason], every: u32) -> Result<Capture<'_>, CaptureError> {
-        let mut attached = match self.0.attached.try_lock() {
+    pub fn begin(
+        &self,
+        reasons: &[Reason],
+        every: u32,
+        just_before: impl FnOnce(),
+    ) -> Result<Capture<'_>, CaptureError> {
+        let attached = match self.0.attached.try_lock() {
             Ok(attached) => attached,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return Err(CaptureError::Busy),
         };
-        let program = attached.as_mut().ok_or(CaptureError::Closing)?;
+        let program = attached.as_ref().ok_or(CaptureError::Closing)?;
         let bits = reasons.iter().fold(0, |bits, &reason| bits | 1 << reason as u8);
-        let ring = program.sample(bits, every)?;
+        let ring = program.sample(bits, every, just_before)?;
         Ok(Capture { attached, ring, closing: &self.0.closing })
     }
 

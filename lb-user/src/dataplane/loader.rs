@@ -25,7 +25,7 @@ use lb_common::table::{
 use super::capture::Captures;
 use super::link::{InspectError, Interface};
 use super::plan::format_mac;
-use super::{Counters, InForce, Lease, OwnerTables, Plan, btf};
+use super::{Counters, InForce, Lease, OwnerTables, Plan, btf, maps};
 use crate::config::model::XdpChoice;
 use crate::control::api::InterfaceStatus;
 
@@ -316,7 +316,7 @@ fn attach(
     let mut counters = PerCpuArray::<MapData, Counter>::try_from(take_map(&mut ebpf, "COUNTERS"))
         .map_err(|source| refused("use the counters", source))?;
     if renumbered {
-        Counters::forget_rules(&mut counters).map_err(|source| refused("reset the counters", source))?;
+        maps::forget_rules(&mut counters).map_err(|source| refused("reset the counters", source))?;
     }
     let in_force = InForce::open(pins).map_err(|source| refused("read the owner tables", source))?;
     let attached = Attached { plan: plan.clone(), interface: interface.clone(), pins: pins.to_owned(), ebpf };
@@ -406,8 +406,13 @@ pub(super) struct Attached {
 
 impl Attached {
     /// Puts a program in its place, between two packets, that samples one of `every` packets with one of `reasons` (a bit each),
-    /// and gives the ring buffer that the samples come by, empty.
-    pub(super) fn sample(&mut self, reasons: u64, every: u32) -> Result<RingBuf<MapData>, Error> {
+    /// and gives the ring buffer that the samples come by, empty. Calls `just_before` it does so.
+    pub(super) fn sample(
+        &self,
+        reasons: u64,
+        every: u32,
+        just_before: impl FnOnce(),
+    ) -> Result<RingBuf<MapData>, Error> {
         let mut plan = self.plan.clone();
         (plan.config.capture_reasons, plan.config.capture_every) = (reasons, every);
         let mut ebpf = load(&plan, &self.interface, &self.pins)?;
@@ -415,7 +420,9 @@ impl Attached {
         let mut ring = ring.map_err(|source| refused("read the ring buffer", source))?;
         // Those that an agent left that was killed.
         while ring.next().is_some() {}
-        self.replace_by(&mut ebpf)?;
+        let link = self.link()?;
+        just_before();
+        link.replace(&mut ebpf)?;
         Ok(ring)
     }
 
@@ -423,10 +430,6 @@ impl Attached {
     pub(super) fn restore(&mut self) -> Result<(), Error> {
         let link = self.link()?;
         link.replace(&mut self.ebpf)
-    }
-
-    fn replace_by(&self, ebpf: &mut Ebpf) -> Result<(), Error> {
-        self.link()?.replace(ebpf)
     }
 
     fn link(&self) -> Result<OldLink, Error> {

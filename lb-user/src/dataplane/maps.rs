@@ -5,10 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aya::maps::{Array, Map, MapData};
+use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, Pod};
-use lb_common::table::{self, Bucket, BucketState, BucketTable, GENERATIONS, Renewal, TABLES};
+use lb_common::table::{
+    self, Bucket, BucketState, BucketTable, Counter, GENERATIONS, RULES, Renewal, TABLES, counter,
+};
+use lb_common::verdict::Reason;
 
 use super::grace::Grace;
 use crate::clock::Time;
@@ -118,6 +121,18 @@ impl Lease {
     pub fn end(&mut self) -> io::Result<()> {
         self.renew(Time::default())
     }
+}
+
+/// Begins the counters of the port rules anew: their numbers mean other rules now. What is counted meanwhile may be lost.
+pub(super) fn forget_rules(counters: &mut PerCpuArray<MapData, Counter>) -> io::Result<()> {
+    let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+    for rule in 1..RULES as u8 {
+        for reason in Reason::ALL {
+            let nothing = PerCpuValues::try_from(vec![Counter::default(); cpus])?;
+            counters.set(counter(rule, *reason as u8), nothing, 0).map_err(io::Error::other)?;
+        }
+    }
+    Ok(())
 }
 
 /// What the XDP program goes by at this moment; a cheap handle.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use aya::maps::{MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{MapData, PerCpuArray};
 use lb_common::table::{Counter, PortRules, RULES, counter};
 use lb_common::verdict::{REASONS, Reason};
 
@@ -69,18 +69,6 @@ impl Counters {
     /// The kernel refused to read the map; nothing changed.
     pub fn passed(&self) -> io::Result<Count> {
         self.sum(|reason| class(reason) == Class::Passed)
-    }
-
-    /// Begins those of the port rules anew: their numbers mean other rules now.
-    pub(super) fn forget_rules(map: &mut PerCpuArray<MapData, Counter>) -> io::Result<()> {
-        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
-        for rule in 1..RULES as u8 {
-            for reason in Reason::ALL {
-                let nothing = PerCpuValues::try_from(vec![Counter::default(); cpus])?;
-                map.set(counter(rule, *reason as u8), nothing, 0).map_err(io::Error::other)?;
-            }
-        }
-        Ok(())
     }
 
     fn get(&self, rule: u8, reason: Reason) -> io::Result<Count> {
