@@ -1,12 +1,16 @@
 //! The agent: brings everything up in an order that fails safe, keeps it going, and takes it down again. The only place that
-//! spawns long-lived tasks, threads and processes.
+//! spawns long-lived tasks, threads and processes; what a request of an operator has to wait for is `operator.rs`'s.
 //!
 //! Up: the XDP program before the cluster IP, so that no packet for it ever meets a kernel without our verdict; then the
 //! cluster thread, which starts with a table in which this node holds nothing. Down: first the others take the share, then
 //! connections in flight end, then the lease, the address and the program go, in this order.
 
+mod capture;
+mod connections;
 mod events;
+mod explain;
 mod facts;
+mod holders;
 mod operator;
 mod status;
 mod voice;
@@ -22,6 +26,7 @@ use lb_common::table::BucketTable;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use self::events::EventLog;
@@ -33,13 +38,13 @@ use crate::cluster::node::{Event, Order, Settings};
 use crate::cluster::scan;
 use crate::cluster::sets::BucketSet;
 use crate::cluster::transport::Network;
-use crate::cluster::wire::Phase;
+use crate::cluster::wire::{Phase, Traffic};
 use crate::config::model::Config;
 use crate::config::secret::ClusterSecret;
-use crate::control::api::InterfaceStatus;
+use crate::control::api::Count;
 use crate::dataplane::idle::Idle;
 use crate::dataplane::link::{self, Interface, Link, Lock, RunDir};
-use crate::dataplane::{self, Counters, Dataplane, Lease, OwnerTables, Plan};
+use crate::dataplane::{self, Dataplane, Lease, OwnerTables, Plan};
 use crate::proxy::spawn::Account;
 use crate::proxy::supervisor::{self, Supervisor};
 use crate::{announce, control, hearing, preflight};
@@ -137,22 +142,20 @@ impl Agent {
         let (name, beneath) = (&config.local.interface, config.local.beneath());
         let dataplane = Dataplane::attach_beneath(&self.plan, name, beneath, config.local.xdp, &pins)?;
         let dataplane = self.dataplane.insert(dataplane);
-        let (counters, mut interface) = (dataplane.counters(), dataplane.status());
-        let heard = dataplane.hearing();
         self.link = true;
         let link = Link::setup(&config, &nic, mac)?;
         for warning in link.warnings {
             warn!("{warning}");
         }
-        interface.filter = link.filter;
+        dataplane.let_in_by(link.filter);
         if !config.cluster.observe {
-            self.voice = Some(Voice::open(&config, &nic, mac, heard)?);
+            self.voice = Some(Voice::open(&config, &nic, mac, dataplane.hearing())?);
         }
         let cluster = self.start_cluster(&nic, publishes)?;
         if let Some(spec) = proxy {
             self.proxy = Some(Supervisor::start(spec)?);
         }
-        self.open_control(cluster, counters, interface)?;
+        self.open_control(cluster)?;
         info!(node = %config.local.name, interface = %config.local.interface, "started");
         Ok(())
     }
@@ -171,28 +174,22 @@ impl Agent {
         Ok(self.cluster.insert(cluster).handle())
     }
 
-    fn open_control(
-        &mut self,
-        cluster: Handle,
-        counters: Counters,
-        interface: InterfaceStatus,
-    ) -> Result<()> {
-        let tables = self.plan.tables.iter();
+    fn open_control(&mut self, cluster: Handle) -> Result<()> {
+        let dataplane = self.dataplane.as_ref().context("the control socket needs the data path")?;
         let shared = Arc::new(Shared {
             config: Arc::clone(&self.config),
+            plan: Arc::clone(&self.plan),
             cluster,
-            counters,
-            interface,
-            tables: tables.map(|table| (table.spread.filtering, table.rules.join(", "))).collect(),
+            counters: dataplane.counters(),
+            in_force: dataplane.in_force(),
+            captures: dataplane.captures(),
+            interface: dataplane.status(),
             proxy: self.proxy.as_ref().map(Supervisor::status),
             events: Arc::clone(&self.events),
         });
         let sockets = control::server::Sockets::bind(&self.config.local.run_dir)?;
         self.control = Some(tokio::spawn(async move {
-            let answer = move |request| {
-                let shared = Arc::clone(&shared);
-                async move { shared.answer(request) }
-            };
+            let answer = move |request| Arc::clone(&shared).answer(request);
             control::server::serve(&sockets, answer).await;
         }));
         Ok(())
@@ -259,8 +256,8 @@ impl Agent {
     async fn serve(&mut self) -> Result<()> {
         let mut outputs = self.outputs.take().context("the cluster thread was not started")?;
         let mut proxy = self.proxy.as_ref().map(Supervisor::status);
-        let mut hearing = tokio::time::interval(hearing::EVERY);
-        hearing.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut second = tokio::time::interval(hearing::EVERY);
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let served = loop {
             tokio::select! {
                 () = self.signals.next() => break Ok(()),
@@ -270,7 +267,10 @@ impl Agent {
                     None => break Err(anyhow::anyhow!("the cluster thread ended unexpectedly")),
                 },
                 ready = operator::next_readiness(&mut proxy) => self.tell(Input::Ready(ready)),
-                _ = hearing.tick() => self.report_hearing(),
+                _ = second.tick() => {
+                    self.report_hearing();
+                    self.tell_traffic();
+                }
             }
         };
         if served.is_ok() {
@@ -319,6 +319,15 @@ impl Agent {
     fn refresh_link(&self) {
         if let Err(error) = link::refresh(&self.config.local.run_dir) {
             warn!(%error, "could not set the interface up again");
+        }
+    }
+
+    /// What the other nodes are to know of this one's packets.
+    fn tell_traffic(&self) {
+        let passed = self.dataplane.as_ref().map(|dataplane| dataplane.counters().passed());
+        // Where they cannot be read, `rollcall status` says so.
+        if let Some(Ok(Count { packets, bytes })) = passed {
+            self.tell(Input::Traffic(Traffic { packets, bytes }));
         }
     }
 

@@ -14,8 +14,9 @@
 //! # Architecture invariants
 //!
 //! - Cores never read clock, randomness, files or sockets; [`clock::Time`] is an argument.
-//! - Only `agent.rs` spawns; a listener may spawn a task per connection, and `dataplane` its grace thread.
-//! - Only `dataplane/maps.rs` writes maps.
+//! - Only `agent.rs` spawns; a listener may spawn a task per connection, `dataplane` its grace thread, and an operator's request what
+//!   has to wait for the kernel (`agent/operator.rs`).
+//! - Only `dataplane/maps.rs` writes maps, but for what the loader puts into a program's own before it is attached.
 //! - Nothing but `lb_common::verdict` decides a packet's fate.
 //! - The same view gives the same owner table on every node.
 //! - A configuration is applied whole or not at all.

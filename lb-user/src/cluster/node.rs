@@ -761,6 +761,8 @@ pub struct PeerSnapshot {
     pub traffic: Traffic,
     /// How many buckets of each owner table it holds.
     pub holds: Vec<u32>,
+    /// What it holds, and what departs from it, as it last announced; `None`: that is not known.
+    pub state: Option<Arc<State>>,
     /// When it was last heard.
     pub last_heard: Option<Time>,
     /// Its heartbeats are missing while its data path answers.
@@ -779,6 +781,7 @@ impl Node {
             deaf: peer.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.deaf),
             traffic: peer.heartbeat.as_ref().map_or(Traffic::default(), |heartbeat| heartbeat.traffic),
             holds: self.counts_of(peer),
+            state: peer.state.as_ref().map(|(_, state)| Arc::clone(state)),
             last_heard: peer.last_heard(),
             filtered: peer.is_filtered(&self.settings.timing, now),
         };

@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Array, Map, MapData, MapError, MapInfo, PerCpuArray};
+use aya::maps::{Array, Map, MapData, MapError, MapInfo, PerCpuArray, RingBuf};
 use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::xdp::XdpLink;
@@ -22,9 +22,10 @@ use lb_common::table::{
     SeenTable, TABLES,
 };
 
+use super::capture::Captures;
 use super::link::{InspectError, Interface};
 use super::plan::format_mac;
-use super::{Counters, Hearing, Lease, OwnerTables, Plan, btf};
+use super::{Counters, Hearing, InForce, Lease, OwnerTables, Plan, btf, maps};
 use crate::config::model::XdpChoice;
 use crate::control::api::InterfaceStatus;
 
@@ -104,6 +105,8 @@ pub struct Dataplane {
     status: InterfaceStatus,
     counters: Counters,
     hearing: Hearing,
+    in_force: InForce,
+    captures: Captures,
     writers: Option<Writers>,
 }
 
@@ -228,9 +231,24 @@ impl Dataplane {
         self.counters.clone()
     }
 
+    /// Notes how the interface lets frames for the cluster MAC in, for the status.
+    pub fn let_in_by(&mut self, filter: String) {
+        self.status.filter = filter;
+    }
+
     /// Whose hearing tests arrived; a cheap handle.
     pub fn hearing(&self) -> Hearing {
         self.hearing.clone()
+    }
+
+    /// What the program goes by; a cheap handle.
+    pub fn in_force(&self) -> InForce {
+        self.in_force.clone()
+    }
+
+    /// The door to captures; a cheap handle. Until [`Dataplane::detach`].
+    pub fn captures(&self) -> Captures {
+        self.captures.clone()
     }
 
     /// How the program is attached.
@@ -243,6 +261,7 @@ impl Dataplane {
     /// # Errors
     /// A pin could not be removed; [`cleanup`] may try again.
     pub fn detach(self) -> Result<(), Error> {
+        self.captures.close();
         cleanup(&self.pins)
     }
 }
@@ -311,6 +330,7 @@ fn attach(
     };
     // The tables of an agent before this may mean something else under this plan: they accept nothing more.
     writers.lease.end().map_err(|source| refused("end the lease", source))?;
+    let renumbered = old.as_ref().is_some_and(|old| !old.has_port_lists(&plan.port_lists));
     let (native, why) = match old {
         Some(old) => {
             let native = old.native;
@@ -320,8 +340,14 @@ fn attach(
         }
         None => attach_first(&mut ebpf, beneath, choice, pins)?,
     };
-    let counters = PerCpuArray::<MapData, Counter>::try_from(take_map(&mut ebpf, "COUNTERS"))
+    let mut counters = PerCpuArray::<MapData, Counter>::try_from(take_map(&mut ebpf, "COUNTERS"))
         .map_err(|source| refused("use the counters", source))?;
+    if renumbered {
+        maps::forget_rules(&mut counters).map_err(|source| refused("reset the counters", source))?;
+    }
+    let in_force = InForce::open(pins).map_err(|source| refused("read the owner tables", source))?;
+    let hearing = Hearing::new(take(&mut ebpf, "HEARD")?);
+    let attached = Attached { plan: plan.clone(), interface: interface.clone(), pins: pins.to_owned(), ebpf };
     Ok(Dataplane {
         pins: pins.to_owned(),
         status: InterfaceStatus {
@@ -335,8 +361,10 @@ fn attach(
             filter: String::new(),
             pins: pins.display().to_string(),
         },
-        hearing: Hearing::new(take(&mut ebpf, "HEARD")?),
-        counters: Counters::new(counters),
+        hearing,
+        counters: Counters::new(counters, &plan.port_lists),
+        in_force,
+        captures: Captures::new(attached),
         writers: Some(writers),
     })
 }
@@ -400,6 +428,49 @@ fn drop_foreign_maps(pins: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// The program that is attached, and what it takes to put another in its place for a while.
+pub(super) struct Attached {
+    plan: Plan,
+    interface: Interface,
+    pins: PathBuf,
+    ebpf: Ebpf,
+}
+
+impl Attached {
+    /// Puts a program in its place, between two packets, that samples one of `every` packets with one of `reasons` (a bit each),
+    /// and gives the ring buffer that the samples come by, empty. Calls `just_before` it does so.
+    pub(super) fn sample(
+        &self,
+        reasons: u64,
+        every: u32,
+        just_before: impl FnOnce(),
+    ) -> Result<RingBuf<MapData>, Error> {
+        let mut plan = self.plan.clone();
+        (plan.config.capture_reasons, plan.config.capture_every) = (reasons, every);
+        let mut ebpf = load(&plan, self.interface.mac, &self.pins)?;
+        let ring = RingBuf::try_from(take_map(&mut ebpf, "CAPTURE"));
+        let mut ring = ring.map_err(|source| refused("read the ring buffer", source))?;
+        // Those that an agent left that was killed.
+        while ring.next().is_some() {}
+        let link = self.link()?;
+        just_before();
+        link.replace(&mut ebpf)?;
+        Ok(ring)
+    }
+
+    /// Puts the usual program back. It was never unloaded, so that nothing new can be wrong with it.
+    pub(super) fn restore(&mut self) -> Result<(), Error> {
+        let link = self.link()?;
+        link.replace(&mut self.ebpf)
+    }
+
+    fn link(&self) -> Result<OldLink, Error> {
+        let link = PinnedLink::from_pin(self.pins.join(XDP_PIN));
+        let link = link.map_err(|source| refused("open the pinned link", source))?;
+        Ok(OldLink { link: link.into(), native: false })
+    }
+}
+
 /// The attachment that an agent before this one made, still alive.
 struct OldLink {
     link: FdLink,
@@ -423,11 +494,29 @@ impl OldLink {
         Ok(None)
     }
 
+    /// Whether its program numbers the port rules as these lists do. False also where that cannot be told.
+    fn has_port_lists(&self, lists: &[PortRules]) -> bool {
+        let program = self.link.info().map(|info| info.program_id()).unwrap_or_default();
+        let program = loaded_programs().flatten().find(|loaded| loaded.id() == program);
+        let maps = program.and_then(|program| program.map_ids().ok().flatten()).unwrap_or_default();
+        let named =
+            |id: &u32| MapInfo::from_id(*id).is_ok_and(|info| info.name_as_str() == Some("PORT_RULES"));
+        let Some(map) = maps.into_iter().find(named).and_then(|id| MapData::from_id(id).ok()) else {
+            return false;
+        };
+        let Ok(map) = Array::<_, PortRules>::try_from(Map::Array(map)) else { return false };
+        let same = |(list, number): (&PortRules, u32)| map.get(&number, 0).is_ok_and(|old| old == *list);
+        map.len() as usize == lists.len().max(1) && lists.iter().zip(0..).all(same)
+    }
+
     /// Puts the loaded program in the place of the one that is attached, between two packets.
     fn replace(self, ebpf: &mut Ebpf) -> Result<(), Error> {
         let link = XdpLink::try_from(self.link).map_err(|source| refused("open the pinned link", source))?;
-        let replaced = xdp_program(ebpf).attach_to_link(link);
-        replaced.map(drop).map_err(|source| refused("replace the XDP program", source))
+        let program = xdp_program(ebpf);
+        let failed = |source| refused("replace the XDP program", source);
+        let id = program.attach_to_link(link).map_err(failed)?;
+        // The pin alone keeps it: what is unpinned is to be detached, even while `ebpf` lives.
+        program.take_link(id).map(drop).map_err(failed)
     }
 }
 
