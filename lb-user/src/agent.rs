@@ -52,6 +52,9 @@ use crate::{announce, control, hearing, preflight};
 /// How long the others have to take this node's share when it stops.
 const HAND_OVER: Duration = Duration::from_secs(3);
 
+/// How long, at its end, connections are waited for that only close.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Runs the agent until it is told to stop by SIGTERM or SIGINT; a second signal does not wait for connections in flight.
 pub fn run(config: Config) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -410,20 +413,56 @@ impl Agent {
         if tokio::time::timeout(HAND_OVER, handed_over).await.is_err() {
             warn!("the others have not taken all of this node's share in {HAND_OVER:?}");
         }
-        let Some(proxy) = self.proxy.take() else { return };
-        let killer = proxy.killer();
-        let mut stop = std::pin::pin!(proxy.stop());
-        loop {
-            tokio::select! {
-                () = &mut stop => return,
-                // The cluster thread still wants its scans while connections end.
-                Some(output) = outputs.recv() => self.handle_output(output),
-                () = self.signals.next() => {
-                    warn!("not waiting for connections in flight");
-                    killer.kill();
+        let until = Time::now() + self.config.cluster.drain_timeout;
+        if let Some(proxy) = self.proxy.take() {
+            let killer = proxy.killer();
+            let mut stop = std::pin::pin!(proxy.stop());
+            loop {
+                tokio::select! {
+                    () = &mut stop => break,
+                    // The cluster thread still wants its scans while connections end.
+                    Some(output) = outputs.recv() => self.handle_output(output),
+                    () = self.signals.next() => {
+                        warn!("not waiting for connections in flight");
+                        killer.kill();
+                        return;
+                    }
                 }
             }
         }
+        self.outlast_connections(until, outputs).await;
+    }
+
+    /// Waits until other services, too, have no connection to a cluster IP: without the XDP program another node would answer what
+    /// their clients send, with a reset.
+    async fn outlast_connections(&mut self, until: Time, outputs: &mut UnboundedReceiver<Output>) {
+        const EVERY: Duration = Duration::from_millis(100);
+        let mut closing_until = None;
+        while Time::now() < until {
+            match open_connections(&self.plan) {
+                Ok(Open { established: 0, closing: 0 }) => return,
+                Ok(Open { established: 0, closing: _ }) => {
+                    let end = *closing_until.get_or_insert(Time::now() + LAST_WORDS);
+                    if Time::now() >= end {
+                        return;
+                    }
+                }
+                Ok(_) => closing_until = None,
+                Err(error) => {
+                    warn!(%error, "cannot ask the kernel for its connections: not waiting for any");
+                    return;
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                Some(output) = outputs.recv() => self.handle_output(output),
+                () = self.signals.next() => {
+                    warn!("not waiting for connections of other services");
+                    return;
+                }
+            }
+        }
+        warn!("connections of other services are still open: they end now");
     }
 
     /// Undoes whatever was brought up, in the reverse order; goes on after an error and gives the first.
@@ -451,6 +490,26 @@ impl Agent {
         };
         link.and(dataplane)
     }
+}
+
+/// This host's connections to cluster IPs.
+struct Open {
+    established: usize,
+    /// Of which one side or both have ended theirs.
+    closing: usize,
+}
+
+fn open_connections(plan: &Plan) -> io::Result<Open> {
+    let mut open = Open { established: 0, closing: 0 };
+    scan::for_each_connection(|local, remote, state| {
+        let counted = usize::from(plan.locate(local, remote).is_some());
+        match state {
+            scan::State::Established => open.established += counted,
+            scan::State::Closing => open.closing += counted,
+            scan::State::SynSent | scan::State::SynReceived | scan::State::TimeWait => {}
+        }
+    })?;
+    Ok(open)
 }
 
 /// The maps, as the cluster thread writes them.

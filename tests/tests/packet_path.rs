@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use lb_user::clock::Time;
+use lb_user::control::api::Status;
 use rollcall_tests::backend::LARGE;
 use rollcall_tests::caller::{Call, Caller, Callers, Line, LineReport};
 use rollcall_tests::capture::{Capture, Flow, Kind};
@@ -278,6 +279,12 @@ fn connections_into_a_container_keep_to_one_node_over_a_join_and_a_death() {
     let before = open_lines(&cluster.lab, 12);
     cluster.start_agents().unwrap();
     cluster.converge().unwrap();
+    // Clients stay with arr1 until their bucket is idle; which ones are is looked for once a second.
+    let joined = |status: &Status| {
+        let table = status.tables.iter().find(|table| table.ports.contains("8080"));
+        table.is_some_and(|table| table.mine > 1000)
+    };
+    cluster.node("arr2").wait_until("it has its share of the idle buckets", joined).unwrap();
     assert_eq!(called(&cluster.lab, 12), names(&["arr1", "arr2"]));
     let after = open_lines(&cluster.lab, 12);
     thread::sleep(Duration::from_secs(1));
