@@ -243,14 +243,13 @@ fn unprotected_rows(pair: Pair) -> Vec<Row> {
 
 /// Buckets whose clients stay are stamped while packets of them are accepted.
 fn sticky_rows(pair: Pair) -> Vec<Row> {
-    fn of(setting: &Setting, rule: u8, client: IpAddr) -> Note {
-        Note::Seen { table: 3, bucket: setting.bucket(rule.into(), client, 0) }
-    }
-    let (imap, dns): (fn(&Setting) -> Note, fn(&Setting) -> Note) = if pair.is_v6() {
-        (|setting| of(setting, STICKY, CLIENT6), |setting| of(setting, DNS, CLIENT6))
-    } else {
-        (|setting| of(setting, STICKY, CLIENT4), |setting| of(setting, DNS, CLIENT4))
+    let of = move |rule: u8| {
+        move |setting: &Setting| {
+            let bucket = setting.bucket(rule.into(), pair.client, 0);
+            Note::Seen { table: 3, bucket }
+        }
     };
+    let (imap, dns) = (of(STICKY), of(DNS));
     let (tcp, udp) = (|flags| pair.tcp(40_000, 143, flags), || pair.udp(40_000, 53));
     vec![
         passes("a new connection stamps", tcp(SYN), Reason::NewMine).mine().under(STICKY).stamps(imap),

@@ -18,15 +18,17 @@ use crate::scene::*;
 
 #[test]
 fn a_running_connection_passes_where_its_socket_is() {
-    in_own_netns(|| check_all(V4));
+    let checked = in_own_netns(|| check_all(V4));
+    println!("{checked} combinations");
 }
 
 #[test]
 fn a_running_connection_passes_where_its_socket_is_over_ipv6() {
-    in_own_netns(|| check_all(V6));
+    let checked = in_own_netns(|| check_all(V6));
+    println!("{checked} combinations");
 }
 
-fn check_all(pair: Pair) {
+fn check_all(pair: Pair) -> u64 {
     let sockets = Sockets::open(pair);
     let mut setting = Scene::new().setting();
     let mut kernel = Kernel::load(&setting).unwrap();
@@ -47,7 +49,7 @@ fn check_all(pair: Pair) {
         }
     }
     assert_eq!(kernel.audit().unwrap().values().sum::<u64>(), checked);
-    println!("{checked} combinations");
+    checked
 }
 
 /// A cookie that was valid, but for another client or another cluster IP, is none.

@@ -15,7 +15,8 @@ const STACK: u32 = 512;
 
 #[test]
 fn the_verifier_looks_at_few_instructions() {
-    const VARIANTS: [(&str, fn(&mut Setting)); 4] = [
+    type Change = fn(&mut Setting);
+    const VARIANTS: [(&str, Change); 4] = [
         ("as it is", |_| ()),
         ("observing", |setting| setting.config.observe = 1),
         ("with a precise lease", |setting| setting.config.precise_lease = 1),
