@@ -17,7 +17,7 @@ pub(crate) enum For {
     Build,
     /// And what the lab and the tests run.
     Tests,
-    /// And the benches' peers.
+    /// And the benches' peers, and what compiles the fuzzer.
     Everything,
 }
 
@@ -28,7 +28,7 @@ struct Need {
     wanted_for: For,
 }
 
-const NEEDS: [Need; 10] = [
+const NEEDS: [Need; 11] = [
     Need { program: "cc", package: "gcc", wanted_for: For::Build },
     Need { program: "cmake", package: "cmake", wanted_for: For::Build },
     Need { program: "ip", package: "iproute2", wanted_for: For::Tests },
@@ -36,6 +36,7 @@ const NEEDS: [Need; 10] = [
     Need { program: "nft", package: "nftables", wanted_for: For::Tests },
     Need { program: "nginx", package: "nginx-light", wanted_for: For::Tests },
     Need { program: "curl", package: "curl", wanted_for: For::Tests },
+    Need { program: "c++", package: "g++", wanted_for: For::Everything },
     Need { program: "haproxy", package: "haproxy", wanted_for: For::Everything },
     Need { program: "keepalived", package: "keepalived", wanted_for: For::Everything },
     Need { program: "wrk", package: "wrk", wanted_for: For::Everything },
