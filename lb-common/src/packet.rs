@@ -195,6 +195,7 @@ const IPV6_LEN: usize = 40;
 const TCP_LEN: usize = 20;
 const UDP_LEN: usize = 8;
 const ICMP_LEN: usize = 8;
+const PORTS_LEN: usize = 4;
 
 /// Steps over the Ethernet header and up to two tags. `vlans` are the tags of frames for the cluster IPs, outermost first, 0
 /// for none; a tag of VLAN 0 carries only a priority, and Linux treats such a frame as untagged.
@@ -449,8 +450,8 @@ pub fn icmp<P: Packet + ?Sized>(packet: &P, ip: &Ip) -> Result<Icmp, Malformed> 
     })
 }
 
-/// Reads the packet that the ICMP error in `ip` quotes, as far as it says to which flow it belongs. `None`: it ends too soon, or
-/// is a later fragment.
+/// Reads the packet that the ICMP error in `ip` quotes, as far as it says to which flow it belongs. `None`: it, or the message,
+/// ends too soon, or it is a later fragment.
 #[inline(always)]
 pub fn quote<P: Packet + ?Sized>(packet: &P, ip: &Ip) -> Option<Quote> {
     let at = ip.payload + ICMP_LEN;
@@ -462,10 +463,14 @@ pub fn quote<P: Packet + ?Sized>(packet: &P, ip: &Ip) -> Option<Quote> {
     if quoted.later_fragment {
         return None;
     }
-    let ports = match quoted.protocol {
-        protocol::TCP | protocol::UDP => Ports::of(packet.get(quoted.payload)?),
-        _ => Ports { source: 0, destination: 0 },
+    let (ports, end) = match quoted.protocol {
+        protocol::TCP | protocol::UDP => (Ports::of(packet.get(quoted.payload)?), quoted.payload + PORTS_LEN),
+        _ => (Ports { source: 0, destination: 0 }, quoted.payload),
     };
+    // What follows the message in the frame is padding.
+    if end - ip.payload > ip.payload_len {
+        return None;
+    }
     let Ip { source, destination, protocol, .. } = quoted;
     Some(Quote { source, destination, protocol, ports })
 }

@@ -554,7 +554,8 @@ fn judge_udp<P: Packet + ?Sized, W: World>(
 fn hearing_test<P: Packet + ?Sized>(packet: &P, ip: &Ip, config: &Config) -> Option<u8> {
     const UDP_LEN: usize = 8;
     let [a, b, c, d, e, f, g, node] = packet.get::<8>(ip.payload + UDP_LEN)?;
-    let genuine = [a, b, c, d, e, f, g] == HEARING_TEST
+    let genuine = ip.payload_len >= UDP_LEN + 8
+        && [a, b, c, d, e, f, g] == HEARING_TEST
         && packet.get::<6>(0)? == config.cluster_mac
         && (1..NODES as u8).contains(&node)
         && config.hearing_port != 0;

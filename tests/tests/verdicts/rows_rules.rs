@@ -306,6 +306,7 @@ fn hearing_rows(pair: Pair) -> Vec<Row> {
         not("of node 255", test(255)),
         not("with another beginning", to(HEARING_PORT, b"rchear2\x02")),
         not("a byte too short", to(HEARING_PORT, &payload(2)[..7])),
+        not("with a byte beyond the stated length", restated(test(2), 15)),
         not("to another port", to(7_947, &payload(2))),
         not("where none are sent", test(2)).when(|setting| setting.config.hearing_port = 0),
         passes("to port 0 where none are sent", to(0, &payload(2)), Reason::Mine)
