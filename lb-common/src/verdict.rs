@@ -942,7 +942,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_verdict_survives_its_word(number in 0..REASONS, rule: u8, table in 0u8..32, bucket in 0u16..4096, node in 1u8..65, offset in 14usize..23) {
+        fn a_verdict_survives_its_word(number in 0..REASONS, rule in 0u8..128, table in 0u8..32, bucket in 0u16..4096, node in 1u8..65, offset in 14usize..23) {
             let reason = Reason::ALL[number];
             let verdict = Verdict::of(reason).under(rule.into());
             prop_assert_eq!((verdict.reason(), verdict.rule(), verdict.note()), (reason, rule, Note::None));
