@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, Map, MapData, PerCpuArray, RingBuf};
-use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{TestRun as _, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use lb_common::address::Address;
 use lb_common::flow::bucket_of;
@@ -290,6 +290,15 @@ impl Kernel {
         let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
         let result = self.xdp("rollcall")?.test_run(options).context("the kernel refuses a test run")?;
         Ok(result.duration.as_nanos() as f64)
+    }
+
+    /// Attaches the program to an interface in the driver, until this value is dropped.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn attach(&mut self, interface: &str) -> Result<()> {
+        let attached = self.xdp("rollcall")?.attach(interface, XdpMode::Driver);
+        attached.map(drop).with_context(|| format!("cannot attach the program to {interface}"))
     }
 
     /// Instructions that the verifier looked at, where the kernel says.

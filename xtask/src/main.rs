@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod fuzz;
+mod old_kernel;
 mod run;
 mod setup;
 
@@ -53,6 +54,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Show that the XDP program loads on the oldest kernel supported: Debian's Linux 6.1, booted in qemu.
+    OldKernel,
 }
 
 fn main() -> ExitCode {
@@ -81,7 +84,7 @@ fn run_task(task: Task) -> Result<ExitCode> {
             return run::test(&args);
         }
         Task::Fuzz { seconds } => {
-            setup::run(setup::For::Everything)?;
+            setup::run(setup::For::Fuzz)?;
             fuzz::run(seconds)?;
         }
         Task::Load { args } => {
@@ -91,6 +94,10 @@ fn run_task(task: Task) -> Result<ExitCode> {
         Task::Bench { args } => {
             setup::run(setup::For::Everything)?;
             return run::bench(&args);
+        }
+        Task::OldKernel => {
+            setup::run(setup::For::OldKernel)?;
+            return old_kernel::run();
         }
     }
     Ok(ExitCode::SUCCESS)

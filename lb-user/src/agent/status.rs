@@ -205,6 +205,8 @@ mod tests {
             table: TableId::default(),
             default_host: None,
             tables: Vec::new(),
+            sticking: Vec::new(),
+            deaf: false,
             peers: Vec::new(),
         };
         let rows = [

@@ -7,12 +7,15 @@
 
 pub mod btf;
 mod grace;
+mod hearing;
+pub mod idle;
 pub mod link;
 mod loader;
 mod maps;
 pub mod plan;
 mod stats;
 
+pub use hearing::Hearing;
 #[cfg(feature = "faults")]
 pub use loader::replace_without_lease_check;
 pub use loader::{Dataplane, Error, OBJECT, PINS, cleanup, pins_of};

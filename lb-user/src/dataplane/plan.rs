@@ -156,3 +156,147 @@ fn list_of(cluster: &Cluster, ip: &ClusterIp, protocol: Protocol) -> PortRules {
     }
     ports
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::config::load_for;
+
+    #[test]
+    fn a_flow_falls_under_the_rule_of_its_cluster_ip_protocol_and_port() {
+        let plan = plan(
+            r#"
+ips = ["192.168.50.8/24", "fd00:50::8/64", "192.168.50.9/24"]"#,
+            r#"
+[[rule]]
+ports = 443
+[[rule]]
+ports = "1-65535"
+protocol = "udp"
+ip = "192.168.50.9"
+filtering = "single"
+[[rule]]
+ports = 65535
+protocol = "both"
+ip = "fd00:50::8"
+[[rule]]
+ports = 23
+filtering = "disabled"
+"#,
+        );
+        // In the order of first ports: udp 1-65535, tcp 23, tcp 443, tcp+udp 65535.
+        let rows = [
+            ("192.168.50.8", Protocol::Tcp, 443, 3),
+            ("192.168.50.9", Protocol::Tcp, 443, 3),
+            ("fd00:50::8", Protocol::Tcp, 443, 3),
+            ("192.168.50.8", Protocol::Udp, 443, 0),
+            ("192.168.50.9", Protocol::Udp, 1, 1),
+            ("192.168.50.9", Protocol::Udp, 65_535, 1),
+            ("192.168.50.8", Protocol::Udp, 65_535, 0),
+            ("fd00:50::8", Protocol::Udp, 65_535, 4),
+            ("fd00:50::8", Protocol::Tcp, 65_535, 4),
+            ("fd00:50::8", Protocol::Tcp, 65_534, 0),
+            ("192.168.50.8", Protocol::Tcp, 23, 2),
+        ];
+        for (ip, protocol, port, number) in rows {
+            assert_eq!(rule_of(&plan, ip, protocol, port), number, "{ip} {protocol:?} {port}");
+        }
+        assert_eq!(plan.config.rules[2].enabled, 0, "disabled");
+        assert_eq!(plan.config.rules[0].enabled, 0, "what no rule names is dropped");
+        // Lists that are equal are one: .8 has a TCP list of its own, and no UDP port.
+        assert_eq!(plan.port_lists.len(), 5);
+    }
+
+    #[test]
+    fn rules_that_are_spread_alike_share_a_table_and_the_first_is_the_default_hosts() {
+        let plan = plan(
+            r#"
+ip = "192.168.50.8/24""#,
+            r#"
+[[rule]]
+ports = 25
+filtering = "single"
+[[rule]]
+ports = 80
+[[rule]]
+ports = 443
+affinity = "single"
+[[rule]]
+ports = 8080
+weights = { arr1 = 10 }
+[[rule]]
+ports = 8081
+weights = { arr1 = 10 }
+local = false
+[[rule]]
+ports = 8443
+affinity = "network"
+stickiness_timeout = "20min"
+"#,
+        );
+        let tables: Vec<Vec<&str>> =
+            plan.tables.iter().map(|table| table.rules.iter().map(String::as_str).collect()).collect();
+        let expected: [&[&str]; 4] =
+            [&["tcp 25"], &["tcp 80", "tcp 443"], &["tcp 8080", "tcp 8081"], &["tcp 8443"]];
+        assert_eq!(tables, expected);
+        let rules: Vec<(u8, u8, u8)> =
+            plan.config.rules[1..7].iter().map(|rule| (rule.table, rule.local, rule.sticky)).collect();
+        assert_eq!(rules, [(0, 1, 0), (1, 1, 0), (1, 1, 0), (2, 1, 0), (2, 0, 0), (3, 1, 1)]);
+    }
+
+    #[test]
+    fn a_connection_is_located_by_its_local_end_and_its_client() {
+        let ips = r#"
+ips = ["192.168.50.8/24", "fd00:50::8/64"]"#;
+        let plan = plan(ips, "[[rule]]\nports = 443\n[[rule]]\nports = 23\nfiltering = \"disabled\"\n");
+        let located = |local: &str, remote: &str| {
+            let [local, remote] = [local, remote].map(|end| end.parse::<SocketAddr>().unwrap());
+            plan.locate(local, remote)
+        };
+        let v4 = located("192.168.50.8:443", "203.0.113.10:40000").unwrap();
+        let v6 = located("[fd00:50::8]:443", "[2001:db8::10]:40000").unwrap();
+        assert_eq!((v4.0, v6.0), (1, 1));
+        assert_ne!(v4.1, v6.1);
+        for local in ["192.168.50.6:443", "192.168.50.8:22", "192.168.50.8:23"] {
+            assert_eq!(located(local, "203.0.113.10:40000"), None, "{local}");
+        }
+    }
+
+    #[test]
+    fn each_mode_has_nlbs_mac_address() {
+        let rows = [
+            (Mode::Multicast, "192.168.50.8", "03:bf:c0:a8:32:08"),
+            (Mode::Igmp, "192.168.50.8", "01:00:5e:7f:32:08"),
+            (Mode::Unicast, "192.168.50.8", "02:bf:c0:a8:32:08"),
+            (Mode::Unicast, "fd00:50::1:8", "02:bf:00:01:00:08"),
+        ];
+        for (mode, first, mac) in rows {
+            assert_eq!(format_mac(cluster_mac(mode, first.parse().unwrap())), mac, "{mode:?} {first}");
+        }
+    }
+
+    fn rule_of(plan: &Plan, ip: &str, protocol: Protocol, port: usize) -> u8 {
+        let vip = plan.config.vips.find(&Address::from(ip.parse::<IpAddr>().unwrap())).unwrap();
+        let vip = plan.config.vips.get(vip);
+        let list = if protocol == Protocol::Udp { vip.udp } else { vip.tcp };
+        plan.port_lists[usize::from(list)].0[port]
+    }
+
+    /// The plan of a cluster of two nodes with these lines of `[cluster]` and after the nodes.
+    fn plan(cluster: &str, rest: &str) -> Plan {
+        let file = std::env::temp_dir().join(format!("rollcall-plan-{:?}.toml", std::thread::current().id()));
+        let node = |number: u8| {
+            format!(
+                "[[node]]\nname = \"arr{number}\"\naddress = \"192.168.50.{}\"\npriority = {number}\n",
+                number + 5
+            )
+        };
+        let text = format!("[cluster]{cluster}\nmode = \"multicast\"\n{}{}{rest}", node(1), node(2));
+        std::fs::write(&file, text).unwrap();
+        let config = load_for(&file, None);
+        std::fs::remove_file(&file).unwrap();
+        Plan::new(&config.unwrap(), [1, 2])
+    }
+}

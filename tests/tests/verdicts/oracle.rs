@@ -278,7 +278,7 @@ impl Oracle {
     }
 }
 
-/// What of a client is hashed: its network and its port as they stand in a packet, padded to words of eight bytes.
+/// What of a client is hashed: its network and its port, as they stand in a packet.
 fn hashed(affinity: Affinity, client: IpAddr, port: u16) -> Vec<u8> {
     let (v4_prefix, v6_prefix, port) = match affinity {
         Affinity::None => (32, 128, port),
@@ -289,9 +289,7 @@ fn hashed(affinity: Affinity, client: IpAddr, port: u16) -> Vec<u8> {
         IpAddr::V4(ip) => (ip.to_bits() >> (32 - v4_prefix) << (32 - v4_prefix)).to_be_bytes().to_vec(),
         IpAddr::V6(ip) => (ip.to_bits() >> (128 - v6_prefix) << (128 - v6_prefix)).to_be_bytes().to_vec(),
     };
-    let mut bytes = [network, port.to_be_bytes().to_vec()].concat();
-    bytes.resize(bytes.len().next_multiple_of(8), 0);
-    bytes
+    [network, port.to_be_bytes().to_vec()].concat()
 }
 
 /// What no rule names: as one rule, by the client's address.
