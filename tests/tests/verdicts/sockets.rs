@@ -1,7 +1,7 @@
 //! What the kernel's sockets decide: every bucket state, lease, kind of packet and kind of real socket, for both families.
 
 use std::io::Read as _;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 use std::{fs, thread};
 
@@ -210,6 +210,8 @@ impl Sockets {
             let prefix = if pair.is_v6() { "128 nodad" } else { "32" };
             run(&format!("ip addr add {address}/{prefix} dev lo")).unwrap();
         }
+        wait_for_route(pair.client, pair.vip);
+        wait_for_route(pair.vip, pair.client);
         // The client's kernel knows nothing of the half-open connection and would reset it.
         run("nft add table inet verdicts").unwrap();
         run("nft add chain inet verdicts out { type filter hook output priority 0 ; }").unwrap();
@@ -242,6 +244,21 @@ impl Sockets {
             case(Kind::TimeWait, TIME_WAIT_PORT, HTTPS_PORT, 1),
         ]
     }
+}
+
+/// An IPv6 address takes packets a moment after it is there: the kernel adds its route from a work queue (addrconf_dad_work).
+fn wait_for_route(from: IpAddr, to: IpAddr) {
+    let sender = UdpSocket::bind(SocketAddr::new(from, 0)).unwrap();
+    let receiver = UdpSocket::bind(SocketAddr::new(to, 0)).unwrap();
+    receiver.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+    for _ in 0..500 {
+        // Until then either may fail.
+        let sent = sender.send_to(b"?", receiver.local_addr().unwrap());
+        if sent.is_ok() && receiver.recv(&mut [0]).is_ok() {
+            return;
+        }
+    }
+    panic!("nothing from {from} reached {to}");
 }
 
 fn connect(pair: Pair, listener: &TcpListener, client_port: u16) -> (TcpStream, TcpStream) {
