@@ -195,6 +195,7 @@ const IPV6_LEN: usize = 40;
 const TCP_LEN: usize = 20;
 const UDP_LEN: usize = 8;
 const ICMP_LEN: usize = 8;
+const PORTS_LEN: usize = 4;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 
 /// Steps over the Ethernet header and up to two tags. `vlans` are the tags of frames for the cluster IPs, outermost first, 0
@@ -472,8 +473,8 @@ pub fn icmp<P: Packet + ?Sized>(packet: &P, ip: &Ip) -> Result<Icmp, Malformed> 
     })
 }
 
-/// Reads the packet that the ICMP error in `ip` quotes, as far as it says to which flow it belongs. `None`: it ends too soon, or
-/// is a later fragment.
+/// Reads the packet that the ICMP error in `ip` quotes, as far as it says to which flow it belongs. `None`: it, or the message,
+/// ends too soon, or it is a later fragment.
 #[inline(always)]
 pub fn quote<P: Packet + ?Sized>(packet: &P, ip: &Ip) -> Option<Quote> {
     let at = ip.payload + ICMP_LEN;
@@ -485,10 +486,14 @@ pub fn quote<P: Packet + ?Sized>(packet: &P, ip: &Ip) -> Option<Quote> {
     if quoted.later_fragment {
         return None;
     }
-    let ports = match quoted.protocol {
-        protocol::TCP | protocol::UDP => Ports::of(packet.get(quoted.payload)?),
-        _ => Ports { source: 0, destination: 0 },
+    let (ports, end) = match quoted.protocol {
+        protocol::TCP | protocol::UDP => (Ports::of(packet.get(quoted.payload)?), quoted.payload + PORTS_LEN),
+        _ => (Ports { source: 0, destination: 0 }, quoted.payload),
     };
+    // What follows the message in the frame is padding.
+    if end - ip.payload > ip.payload_len {
+        return None;
+    }
     let Ip { source, destination, protocol, .. } = quoted;
     Some(Quote { source, destination, protocol, ports })
 }
@@ -519,3 +524,199 @@ const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::vec::Vec;
+    use std::{format, vec};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn tags_of_the_cluster_are_stepped_over_and_others_are_foreign() {
+        let (vlan, protocol) = (Link::Foreign(Foreign::Vlan), Link::Foreign(Foreign::Protocol));
+        let rows: [([u16; 2], &[u16], Link); 12] = [
+            ([0, 0], &[], Link::Ipv4(14)),
+            ([0, 0], &[0], Link::Ipv4(18)),
+            ([0, 0], &[0, 0], Link::Ipv4(22)),
+            ([0, 0], &[0, 0, 0], protocol),
+            ([0, 0], &[7], vlan),
+            ([7, 0], &[7], Link::Ipv4(18)),
+            ([7, 0], &[0, 7], Link::Ipv4(22)),
+            ([7, 0], &[], vlan),
+            ([7, 0], &[7, 7], vlan),
+            ([5, 7], &[5, 7], Link::Ipv4(22)),
+            ([5, 7], &[7, 5], vlan),
+            ([5, 7], &[5], vlan),
+        ];
+        for (own, tags, expected) in rows {
+            let mut frame = vec![0; 12];
+            tags.iter().for_each(|tag| frame.extend([[0x81, 0], (0xe000 | tag).to_be_bytes()].concat()));
+            frame.extend([8, 0]);
+            assert_eq!(link(frame.as_slice(), own), expected, "{tags:?} where the cluster has {own:?}");
+        }
+    }
+
+    #[test]
+    fn a_frame_is_what_its_ethertype_says_if_it_has_one() {
+        let frame = |ethertype: [u8; 2]| [vec![0; 12], ethertype.to_vec()].concat();
+        let of = |ethertype| link(frame(ethertype).as_slice(), [0, 0]);
+        assert_eq!(of([0x08, 0x00]), Link::Ipv4(14));
+        assert_eq!(of([0x86, 0xdd]), Link::Ipv6(14));
+        assert_eq!(of([0x08, 0x06]), Link::Arp(14));
+        assert_eq!(of([0x88, 0xcc]), Link::Foreign(Foreign::Protocol));
+        assert_eq!(of([0x88, 0xa8]), Link::Foreign(Foreign::Short));
+        assert_eq!(link(&frame([8, 0])[..13], [0, 0]), Link::Foreign(Foreign::Short));
+    }
+
+    #[test]
+    fn the_length_that_an_ipv4_header_states_counts() {
+        let parse = |first: u8, total: u16| {
+            let mut packet = [0; 20];
+            packet[0] = first;
+            packet[2..4].copy_from_slice(&total.to_be_bytes());
+            let head = Ipv4Head::read(packet.as_slice(), 0);
+            head.map(|head| head.parse().map(|ip| (ip.payload, ip.payload_len)))
+        };
+        assert_eq!(parse(0x45, 60), Some(Ok((20, 40))));
+        assert_eq!(parse(0x4f, 60), Some(Ok((60, 0))));
+        assert_eq!(parse(0x4f, 59), Some(Ok((60, 0))));
+        assert_eq!(parse(0x45, 0), Some(Ok((20, usize::MAX))));
+        assert_eq!(parse(0x44, 60), Some(Err(Malformed::IpHeader)));
+        assert_eq!(parse(0x65, 60), Some(Err(Malformed::IpHeader)));
+        assert!(Ipv4Head::read([0; 19].as_slice(), 0).is_none());
+    }
+
+    /// An IPv6 packet with these extension headers, by their numbers and lengths, and TCP behind them.
+    fn with_extensions(headers: &[(u8, u8)]) -> Vec<u8> {
+        let mut next: Vec<u8> = headers.iter().map(|(number, _)| *number).collect();
+        next.push(protocol::TCP);
+        let mut packet = vec![0; IPV6_LEN];
+        (packet[0], packet[6]) = (0x60, next[0]);
+        for ((_, length), next) in headers.iter().zip(&next[1..]) {
+            let mut header = vec![0; 8 + 8 * usize::from(*length)];
+            (header[0], header[1]) = (*next, *length);
+            packet.extend(header);
+        }
+        packet
+    }
+
+    fn parse_v6(packet: &[u8]) -> Result<(u8, usize), Malformed> {
+        let head = Ipv6Head::read(packet, 0).unwrap();
+        head.parse(packet).map(|ip| (ip.protocol, ip.payload))
+    }
+
+    #[test]
+    fn so_many_extension_headers_are_stepped_over_and_no_more() {
+        for count in 0..9 {
+            let packet = with_extensions(&vec![(DESTINATION_OPTIONS, 1); count]);
+            let expected = if count <= EXTENSION_HEADERS {
+                Ok((protocol::TCP, IPV6_LEN + 16 * count))
+            } else {
+                Err(Malformed::TooManyHeaders)
+            };
+            assert_eq!(parse_v6(&packet), expected, "{count} headers");
+        }
+    }
+
+    #[test]
+    fn extension_headers_may_fill_the_first_bytes_and_no_more() {
+        for length in 0..=u8::MAX {
+            let end = IPV6_LEN + 8 + 8 * usize::from(length);
+            let expected =
+                if end <= HEADERS_END { Ok((protocol::TCP, end)) } else { Err(Malformed::TooManyHeaders) };
+            assert_eq!(parse_v6(&with_extensions(&[(HOP_BY_HOP, length)])), expected, "up to {end}");
+        }
+    }
+
+    #[test]
+    fn an_extension_header_that_is_cut_is_no_header() {
+        let packet = with_extensions(&[(HOP_BY_HOP, 0), (FRAGMENT, 0)]);
+        for length in IPV6_LEN..packet.len() {
+            // Only the first bytes of each are read; what is missing behind them is the transport's to miss.
+            let expected = if length < IPV6_LEN + 8 + 4 {
+                Err(Malformed::Truncated)
+            } else {
+                Ok((protocol::TCP, IPV6_LEN + 16))
+            };
+            assert_eq!(parse_v6(&packet[..length]), expected, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_later_fragment_hides_what_it_carries() {
+        for (offset, later) in [([0, 0], false), ([0, 1], false), ([0, 8], true), ([0xff, 0xf8], true)] {
+            let mut packet = with_extensions(&[(FRAGMENT, 0)]);
+            packet[IPV6_LEN + 2..IPV6_LEN + 4].copy_from_slice(&offset);
+            let ip = Ipv6Head::read(packet.as_slice(), 0).unwrap().parse(packet.as_slice()).unwrap();
+            assert_eq!(ip.later_fragment, later, "{offset:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_valid_solicitation_counts() {
+        let valid: Vec<u8> = {
+            let mut packet = vec![0; IPV6_LEN + 24];
+            packet[0] = 0x60;
+            (packet[5], packet[6], packet[7], packet[IPV6_LEN]) = (24, protocol::ICMPV6, 255, 135);
+            packet[IPV6_LEN + 8..].copy_from_slice(&[9; 16]);
+            packet
+        };
+        let of = |packet: &[u8]| Ipv6Head::read(packet, 0).unwrap().solicitation(packet);
+        assert_eq!(of(&valid), Some(Address::v6([9; 8], [9; 8])));
+        assert_eq!(of(&valid[..IPV6_LEN + 23]), None);
+        // Version, length, protocol, hop limit, type, code.
+        for (at, byte) in [(0, 0x40), (5, 23), (6, 6), (7, 254), (IPV6_LEN, 136), (IPV6_LEN + 1, 1)] {
+            let mut packet = valid.clone();
+            packet[at] = byte;
+            assert_eq!(of(&packet), None, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn flags_of_a_new_connection() {
+        let opening: Vec<u8> = (0..=u8::MAX).filter(|&flags| TcpFlags(flags).opens()).collect();
+        let expected = (0..=u8::MAX).filter(|flags| flags & 0b1_0111 == TcpFlags::SYN);
+        assert_eq!(opening, expected.collect::<Vec<_>>());
+        assert!(TcpFlags(0xc2).opens(), "with ECN");
+    }
+
+    #[test]
+    fn solicited_node_groups() {
+        let is = |ip: &str| is_solicited_node(&Address::from(ip.parse::<core::net::IpAddr>().unwrap()));
+        assert!(is("ff02::1:ff00:0") && is("ff02::1:ffab:cdef"));
+        for ip in ["ff02::1", "ff02::1:fe00:8", "ff05::1:ff00:8", "ff02:0:1::1:ff00:8", "0.0.0.1"] {
+            assert!(!is(ip), "{ip}");
+        }
+    }
+
+    proptest! {
+        /// Whatever the bytes: every reader gives an answer, and one that lies inside the frame.
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..120), at in 0usize..130, vlans: [u16; 2]) {
+            let packet = bytes.as_slice();
+            link(packet, vlans);
+            arp(packet, at);
+            let ip = Ipv4Head::read(packet, at).and_then(|head| head.parse().ok());
+            let ip = ip.or_else(|| Ipv6Head::read(packet, at).and_then(|head| head.parse(packet).ok()));
+            if let Some(ip) = ip {
+                let headers = (tcp(packet, &ip), udp(packet, &ip), icmp(packet, &ip), quote(packet, &ip));
+                prop_assert!(headers.0.is_err() || ip.payload + TCP_LEN <= bytes.len(), "{}", format!("{headers:?}"));
+                prop_assert!(headers.1.is_err() || ip.payload + UDP_LEN <= bytes.len());
+            }
+            if let Some(head) = Ipv6Head::read(packet, at) {
+                head.solicitation(packet);
+            }
+        }
+
+        #[test]
+        fn only_bytes_of_the_frame_are_read(bytes in prop::collection::vec(any::<u8>(), 0..20), at in prop_oneof![0usize..30, usize::MAX - 30..=usize::MAX]) {
+            let read = Packet::get::<4>(bytes.as_slice(), at).map(|read| read.to_vec());
+            prop_assert_eq!(read, at.checked_add(4).and_then(|end| bytes.get(at..end)).map(<[u8]>::to_vec));
+        }
+    }
+}

@@ -338,6 +338,9 @@ const _: () = assert!(REASONS <= COUNTERS_A_RULE && RULES * COUNTERS_A_RULE <= 1
 /// The payload of a hearing test: these bytes, then the number of the node that sent it.
 pub const HEARING_TEST: [u8; 7] = *b"rchear1";
 
+/// The length of a hearing test, its UDP header included.
+const HEARING_TEST_LEN: usize = 16;
+
 /// Decides a frame's fate.
 #[inline(always)]
 pub fn judge<P: Packet + ?Sized, W: World>(packet: &P, world: &W) -> Verdict {
@@ -643,6 +646,7 @@ fn judge_udp<P: Packet + ?Sized, W: World>(
 ) -> Verdict {
     let config = world.config();
     if ports.destination == config.hearing_port
+        && ip.payload_len >= HEARING_TEST_LEN
         && let Some(node) = hearing_test(packet, ip.payload, world)
     {
         return Verdict::of(Reason::HearingTest).with(Verdict::HEARD, node as u64);
@@ -883,5 +887,261 @@ fn describe<P: Packet + ?Sized>(sample: &mut Sample, packet: &P, ip: &Ip) {
     };
     if let Ok(ports) = ports {
         (sample.source_port, sample.destination_port) = (ports.source, ports.destination);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use core::cell::Cell;
+    use std::collections::BTreeSet;
+    use std::vec;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::table::{Affinity, Vips};
+
+    const VIP: [u8; 4] = [192, 168, 50, 8];
+    const OWN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 6];
+    const CLUSTER_MAC: [u8; 6] = [3, 0xbf, 192, 168, 50, 8];
+
+    /// One cluster IP, where every port falls under rule 1, and the same answer to every question; it counts the costly ones.
+    struct Answers {
+        config: Config,
+        state: BucketState,
+        socket: LocalSocket,
+        lease: bool,
+        lease_asked: Cell<u32>,
+        socket_asked: Cell<u32>,
+    }
+
+    impl Answers {
+        fn new(state: BucketState, lease: bool, socket: LocalSocket) -> Self {
+            let vips = Vips::new(&[(Address::v4(VIP), 0, 0)]).unwrap();
+            let mut config = Config { vips, own_mac: OWN_MAC, cluster_mac: CLUSTER_MAC, ..Config::EMPTY };
+            config.rules[1] = Rule::new(1, Affinity::None);
+            Self { config, state, socket, lease, lease_asked: Cell::new(0), socket_asked: Cell::new(0) }
+        }
+
+        fn judge(&self, frame: &[u8]) -> Reason {
+            judge(frame, self).reason()
+        }
+    }
+
+    impl World for Answers {
+        fn config(&self) -> &Config {
+            &self.config
+        }
+
+        fn rule_of(&self, _list: u8, _port: u16) -> usize {
+            1
+        }
+
+        fn bucket_state(&self, _table: u8, _bucket: Bucket) -> BucketState {
+            self.state
+        }
+
+        fn local(&self, _ip: &Ip, _tcp: &Tcp) -> LocalSocket {
+            self.socket_asked.set(self.socket_asked.get() + 1);
+            self.socket
+        }
+
+        fn lease_lives(&self) -> bool {
+            self.lease_asked.set(self.lease_asked.get() + 1);
+            self.lease
+        }
+    }
+
+    fn tcp(flags: u8) -> Vec<u8> {
+        let mut frame = vec![0; 54];
+        frame[12] = 8;
+        (frame[14], frame[17], frame[23]) = (0x45, 40, protocol::TCP);
+        frame[30..34].copy_from_slice(&VIP);
+        (frame[46], frame[47]) = (0x50, flags);
+        frame
+    }
+
+    const STATES: [BucketState; 4] =
+        [BucketState::Other, BucketState::Mine, BucketState::Arriving, BucketState::Departing];
+    const SYN: u8 = TcpFlags::SYN;
+    const ACK: u8 = TcpFlags::ACK;
+    const RST: u8 = TcpFlags::RST;
+
+    #[test]
+    fn a_new_connection_depends_on_bucket_and_lease_alone() {
+        use Reason::{NewArriving, NewDeparting, NewMine, NewNoLease, Other};
+        let expected = [[Other, Other], [NewMine, NewNoLease], [NewArriving, NewNoLease], [NewDeparting; 2]];
+        for (state, [with_lease, without]) in STATES.into_iter().zip(expected) {
+            for socket in [LocalSocket::None, LocalSocket::Open, LocalSocket::TimeWait] {
+                assert_eq!(Answers::new(state, true, socket).judge(&tcp(SYN)), with_lease, "{state:?}");
+                assert_eq!(Answers::new(state, false, socket).judge(&tcp(SYN)), without, "{state:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_running_connection_depends_on_its_socket_where_the_bucket_does_not_settle_it() {
+        let half_open = |ack_ok| LocalSocket::HalfOpen { ack_ok };
+        let listener = |cookie_ok| LocalSocket::Listener { cookie_ok };
+        let rows = [
+            (LocalSocket::None, ACK, Reason::NoSocket),
+            (listener(false), ACK, Reason::ListenerOnly),
+            (listener(true), ACK, Reason::LocalCookie),
+            (listener(true), RST | ACK, Reason::ListenerOnly),
+            (listener(true), SYN | ACK, Reason::ListenerOnly),
+            (half_open(true), ACK, Reason::LocalHalfOpen),
+            (half_open(false), ACK, Reason::HalfOpenOther),
+            (half_open(false), RST, Reason::LocalHalfOpen),
+            (half_open(false), RST | ACK, Reason::HalfOpenOther),
+            (half_open(false), 0, Reason::HalfOpenOther),
+            (LocalSocket::Open, ACK, Reason::LocalOpen),
+            (LocalSocket::TimeWait, ACK, Reason::LocalTimeWait),
+        ];
+        for (socket, flags, reason) in rows {
+            let unsettled = [
+                (BucketState::Mine, false),
+                (BucketState::Arriving, true),
+                (BucketState::Arriving, false),
+                (BucketState::Departing, true),
+                (BucketState::Departing, false),
+            ];
+            for (state, lease) in unsettled {
+                let found = Answers::new(state, lease, socket).judge(&tcp(flags));
+                assert_eq!(found, reason, "{state:?}, lease {lease}, {socket:?}, flags {flags:#04x}");
+            }
+            assert_eq!(Answers::new(BucketState::Mine, true, socket).judge(&tcp(flags)), Reason::Mine);
+            assert_eq!(Answers::new(BucketState::Other, true, socket).judge(&tcp(flags)), Reason::Other);
+        }
+    }
+
+    /// The steady state costs one hash and one look at a table.
+    #[test]
+    fn what_is_settled_without_it_is_not_asked() {
+        // Questions after lease and socket: of another node's packets, of one's own, of one's own on the move.
+        let rows = [
+            (BucketState::Other, SYN, [0, 0]),
+            (BucketState::Other, ACK, [0, 0]),
+            (BucketState::Mine, SYN, [1, 0]),
+            (BucketState::Mine, ACK, [1, 0]),
+            (BucketState::Departing, SYN, [0, 0]),
+            (BucketState::Departing, ACK, [0, 1]),
+            (BucketState::Arriving, SYN, [1, 0]),
+            (BucketState::Arriving, ACK, [0, 1]),
+        ];
+        for (state, flags, asked) in rows {
+            let world = Answers::new(state, true, LocalSocket::Open);
+            world.judge(&tcp(flags));
+            assert_eq!([world.lease_asked.get(), world.socket_asked.get()], asked, "{state:?}, {flags:#04x}");
+        }
+    }
+
+    #[test]
+    fn every_reason_has_a_name_and_a_number_of_its_own() {
+        let names: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(names.len(), REASONS);
+        for (number, reason) in (0u8..).zip(Reason::ALL) {
+            assert_eq!((*reason as u8, Reason::of_number(number)), (number, *reason));
+        }
+        assert_eq!(Reason::of_number(u8::MAX), Reason::ALL[0]);
+    }
+
+    #[test]
+    fn observing_changes_no_reason_but_leaves_every_frame_alone() {
+        let mut world = Answers::new(BucketState::Mine, true, LocalSocket::None);
+        world.config.observe = 1;
+        let verdict = judge(tcp(SYN).as_slice(), &world);
+        assert_eq!((verdict.reason(), verdict.action(&world.config)), (Reason::NewMine, Action::Untouched));
+    }
+
+    proptest! {
+        #[test]
+        fn a_verdict_survives_its_word(number in 0..REASONS, rule in 0u8..128, table in 0u8..32, bucket in 0u16..4096, node in 1u8..65, offset in 14usize..23) {
+            let reason = Reason::ALL[number];
+            let verdict = Verdict::of(reason).under(rule.into());
+            prop_assert_eq!((verdict.reason(), verdict.rule(), verdict.note()), (reason, rule, Note::None));
+            let bucket = Bucket::new(bucket).unwrap();
+            let seen = verdict.with(Verdict::SEEN, u64::from(table) << 16 | bucket.index() as u64);
+            let notes = [
+                (seen, Note::Seen { table, bucket }),
+                (verdict.with(Verdict::HEARD, node.into()), Note::Heard(node)),
+                (verdict.with(Verdict::ARP, offset as u64), Note::Arp(offset)),
+                (verdict.with(Verdict::NEIGHBOUR, offset as u64), Note::Neighbour(offset)),
+            ];
+            for (verdict, note) in notes {
+                prop_assert_eq!((verdict.reason(), verdict.rule(), verdict.note()), (reason, rule, note));
+            }
+        }
+
+        #[test]
+        fn the_checksum_is_that_of_rfc_1071(words: [[u8; 8]; 9]) {
+            let mut sum: u32 = words.as_flattened().chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+            while sum > 0xffff {
+                sum = (sum & 0xffff) + (sum >> 16);
+            }
+            prop_assert_eq!(u16::from_be_bytes(checksum(words)), !(sum as u16));
+        }
+
+        /// Whatever the bytes behind a header that is for the cluster: judged, rewritten and sampled without a panic, and nothing
+        /// changes beyond what the verdict says.
+        #[test]
+        fn no_frame_panics(kind in 0usize..3, bytes in prop::collection::vec(any::<u8>(), 0..150), state in 0usize..4, lease: bool) {
+            let ethertype = [[8u8, 0], [0x86, 0xdd], [8, 6]][kind];
+            let frame = [vec![9; 12], ethertype.to_vec(), bytes].concat();
+            let world = Answers::new(STATES[state], lease, LocalSocket::None);
+            let verdict = judge(frame.as_slice(), &world);
+            sample(frame.as_slice(), verdict, &world.config, frame.len() as u32, 1);
+            let mut out = Frame { bytes: frame.clone(), room: true };
+            prop_assert!(rewrite(verdict, &world.config, &mut out).is_some());
+            match verdict.action(&world.config) {
+                Action::Untouched | Action::Drop => prop_assert_eq!(out.bytes, frame),
+                Action::Accept => prop_assert_eq!((&out.bytes[..6], &out.bytes[6..]), (&OWN_MAC[..], &frame[6..])),
+                Action::Answer => prop_assert_eq!(&out.bytes[6..12], OWN_MAC.as_slice()),
+            }
+        }
+    }
+
+    struct Frame {
+        bytes: Vec<u8>,
+        room: bool,
+    }
+
+    impl Packet for Frame {
+        fn get<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+            Packet::get(self.bytes.as_slice(), offset)
+        }
+    }
+
+    impl PacketMut for Frame {
+        fn put<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
+            self.bytes.get_mut(offset..offset + N)?.copy_from_slice(&bytes);
+            Some(())
+        }
+
+        fn grow(&mut self, by: usize) -> Option<()> {
+            self.room.then(|| self.bytes.resize(self.bytes.len() + by, 0))
+        }
+    }
+
+    #[test]
+    fn an_answer_that_has_no_room_is_none_and_one_that_needs_none_is_given() {
+        let vip = [0xfd; 16];
+        let mut world = Answers::new(BucketState::Mine, true, LocalSocket::None);
+        world.config.vips = Vips::new(&[(Address::v6([0xfd; 8], [0xfd; 8]), 0, 0)]).unwrap();
+        let head = [0x60, 0, 0, 0, 0, 24, protocol::ICMPV6, 255];
+        let ethernet = [&[9; 12][..], &[0x86, 0xdd]].concat();
+        let solicitation = [&ethernet[..], &head, &[1; 16], &vip, &[135, 0, 0, 0, 0, 0, 0, 0], &vip].concat();
+        for (padding, room, answered) in
+            [(0, false, false), (7, false, false), (8, false, true), (0, true, true)]
+        {
+            let bytes = [&solicitation[..], &vec![0; padding]].concat();
+            let verdict = judge(bytes.as_slice(), &world);
+            assert_eq!(verdict.note(), Note::Neighbour(14));
+            let mut frame = Frame { bytes, room };
+            let rewritten = rewrite(verdict, &world.config, &mut frame);
+            assert_eq!(rewritten.is_some(), answered, "{padding} bytes of padding, room {room}");
+        }
     }
 }

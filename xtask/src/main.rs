@@ -1,6 +1,7 @@
 //! `cargo xtask TASK`: everything that is done to this project, one file a task.
 #![forbid(unsafe_code)]
 
+mod fuzz;
 mod old_kernel;
 mod run;
 mod setup;
@@ -34,6 +35,12 @@ enum Task {
         /// Handed to `cargo test`, such as a test's name.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
+    },
+    /// Fuzz the data path's code on the host, and fail on a crash.
+    Fuzz {
+        /// For how long.
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
     },
     /// Attach the XDP program alone to an interface, observing unless --enforce, and print its counters until ctrl-C.
     Load {
@@ -75,6 +82,10 @@ fn run_task(task: Task) -> Result<ExitCode> {
         Task::Test { args } => {
             setup::run(setup::For::Tests)?;
             return run::test(&args);
+        }
+        Task::Fuzz { seconds } => {
+            setup::run(setup::For::Fuzz)?;
+            fuzz::run(seconds)?;
         }
         Task::Load { args } => {
             setup::run(setup::For::Build)?;

@@ -21,6 +21,8 @@ pub(crate) enum For {
     Everything,
     /// What compiles the XDP program, and what shows it to an older kernel. No other task needs an emulator.
     OldKernel,
+    /// What compiles the XDP program, and what compiles the fuzzer.
+    Fuzz,
 }
 
 impl For {
@@ -30,6 +32,7 @@ impl For {
             Self::Tests => &[&BUILD, &TESTS],
             Self::Everything => &[&BUILD, &TESTS, &PEERS],
             Self::OldKernel => &[&BUILD, &OLD_KERNEL],
+            Self::Fuzz => &[&BUILD, &FUZZER],
         };
         sets.iter().copied().flatten()
     }
@@ -66,6 +69,8 @@ const OLD_KERNEL: [Need; 5] = [
     Need { program: "ldd", package: "libc-bin" },
     Need { program: "timeout", package: "coreutils" },
 ];
+
+const FUZZER: [Need; 1] = [Need { program: "c++", package: "g++" }];
 
 const BPF_LINKER: &str = "0.13.0";
 

@@ -185,6 +185,13 @@ pub(crate) fn patched(mut frame: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// The frame, untagged, whose IP header states a payload of this length instead; 0: no length at all.
+pub(crate) fn restated(frame: Vec<u8>, payload: usize) -> Vec<u8> {
+    let (at, header) = if frame[12] == 0x86 { (18, 0) } else { (16, 20) };
+    let length = if payload == 0 { 0 } else { header + payload as u16 };
+    patched(frame, at, &length.to_be_bytes())
+}
+
 /// An ARP packet about Ethernet and IPv4, from the client's MAC address, to all.
 pub(crate) fn arp(operation: u16, sender: IpAddr, target: IpAddr) -> Vec<u8> {
     arp_from(CLIENT_MAC, operation, sender, target)

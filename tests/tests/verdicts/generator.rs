@@ -18,7 +18,8 @@ pub(crate) fn well_formed(vlans: [u16; 2]) -> impl Strategy<Value = Vec<u8>> {
         }),
         2 => any_arp(),
         3 => any_solicitation(),
-        1 => any::<u16>().prop_map(|number| ethernet(CLUSTER_MAC, number | 0x0600, &[0; 46])),
+        1 => select(vec![0x002e, 0x0805, 0x0842, 0x8035, 0x8847, 0x8863, 0x88cc, 0xffff])
+            .prop_map(|number| ethernet(CLUSTER_MAC, number, &[0; 46])),
     ];
     let right: Vec<u16> = vlans.into_iter().filter(|&vlan| vlan != 0).collect();
     let any = select(vec![vec![], vec![0], vec![7], vec![0, 7], vec![5, 7], vec![7, 5], vec![8], vec![0, 0]]);

@@ -11,6 +11,7 @@ mod frames;
 mod generator;
 mod instances;
 mod lease;
+mod oracle;
 mod random;
 mod rows_icmp;
 mod rows_ip;

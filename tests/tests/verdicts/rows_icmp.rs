@@ -150,6 +150,12 @@ fn bad_quote_rows(pair: Pair) -> Vec<Row> {
     rows.extend(
         (0..header + 4).map(|length| bad(format!("cut to {length} bytes"), about(&sent()[..length]))),
     );
+    // The rest is in the frame, and yet no part of the message.
+    let padded = |length| restated(about(&sent()), 8 + length);
+    rows.push(bad("that ends before its ports".into(), padded(header + 3)));
+    rows.push(bad("that ends in its header".into(), padded(header - 4)));
+    rows.push(good("that ends behind its ports", padded(header + 4)));
+    rows.push(good("of an aggregate, which states no length", restated(about(&sent()), 0)));
     let (first, later, longer) = quoted_fragments(pair, &segment);
     rows.push(good("a first fragment", about(&first)));
     rows.push(bad("a later fragment".into(), about(&later)));

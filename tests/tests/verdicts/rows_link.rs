@@ -12,11 +12,15 @@ use crate::scene::*;
 use crate::table::{Row, answers, drops, passes, untouched};
 
 pub(crate) fn rows() -> Vec<Row> {
-    let mut rows =
-        [ethernet_rows(), arp_rows(), other_arp_rows(), solicitation_rows(), other_solicitation_rows()];
-    let mut all: Vec<Row> = rows.iter_mut().flat_map(std::mem::take).collect();
-    all.extend([V4, V6].into_iter().flat_map(vlan_rows));
-    all
+    let rows = [
+        ethernet_rows(),
+        arp_rows(),
+        other_arp_rows(),
+        solicitation_rows(),
+        probe_rows(),
+        other_solicitation_rows(),
+    ];
+    rows.into_iter().flatten().chain([V4, V6].into_iter().flat_map(vlan_rows)).collect()
 }
 
 fn ethernet_rows() -> Vec<Row> {
@@ -193,32 +197,27 @@ fn asked(options: &[u8]) -> Vec<u8> {
 const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
 
+/// The option of RFC 7527 against looped-back probes.
+const NONCE: [u8; 8] = [14, 1, 1, 2, 3, 4, 5, 6];
+
 fn solicitation_rows() -> Vec<Row> {
-    const NONCE: [u8; 8] = [14, 1, 1, 2, 3, 4, 5, 6];
-    const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
-    let nobody = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-    let all_nodes = IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1));
     let in_vlans = |setting: &mut Setting| setting.config.vlans = [5, 7];
     let answer = || advertisement(CLIENT_MAC, ROUTER6, VIP6, SOLICITED | OVERRIDE);
+    let padded = || [&answer()[..], &NONCE].concat();
     let long = [SOURCE_MAC_OPTION, NONCE].concat();
-    let to_all = |vip| advertisement(ALL_NODES_MAC, all_nodes, vip, OVERRIDE);
+    let unicast = |options: &[u8]| solicitation(ROUTER6, VIP6, VIP6, options);
+    let labelled = patched(asked(&[]), 14, &[0x6e, 1, 2, 3]);
     let answered = Reason::NeighbourAnswered;
     vec![
         answers("a solicitation", asked(&SOURCE_MAC_OPTION), answered, answer()),
         answers("without options: the frame grows", asked(&[]), answered, answer()),
-        answers(
-            "with two options: the rest is padding",
-            asked(&long),
-            answered,
-            [&answer()[..], &NONCE].concat(),
-        ),
-        answers(
-            "to the cluster IP itself",
-            solicitation(ROUTER6, VIP6, VIP6, &SOURCE_MAC_OPTION),
-            answered,
-            answer(),
-        ),
-        answers("the same without options", solicitation(ROUTER6, VIP6, VIP6, &[]), answered, answer()),
+        answers("with two options: the rest is padding", asked(&long), answered, padded()),
+        answers("to the cluster IP itself", unicast(&SOURCE_MAC_OPTION), answered, answer()),
+        answers("the same without options", unicast(&[]), answered, answer()),
+        answers("in its VLANs", tagged(&asked(&[]), &[5, 7]), answered, tagged(&answer(), &[5, 7]))
+            .when(in_vlans),
+        answers("with a priority tag", tagged(&asked(&long), &[0]), answered, tagged(&padded(), &[0])),
+        answers("with a traffic class and a flow label", labelled, answered, answer()),
         answers(
             "of a client on the link",
             solicitation(CLIENT6, group_of(VIP6), VIP6, &[]),
@@ -231,32 +230,22 @@ fn solicitation_rows() -> Vec<Row> {
             answered,
             advertisement(CLIENT_MAC, ROUTER6, OTHER_VIP6, SOLICITED | OVERRIDE),
         ),
-        answers(
-            "a probe from ::, told to all nodes",
-            solicitation(nobody, group_of(VIP6), VIP6, &[]),
-            answered,
-            to_all(VIP6),
-        ),
-        answers(
-            "the same with a nonce (RFC 7527)",
-            solicitation(nobody, group_of(OTHER_VIP6), OTHER_VIP6, &NONCE),
-            answered,
-            to_all(OTHER_VIP6),
-        ),
-        answers("in its VLANs", tagged(&asked(&[]), &[5, 7]), answered, tagged(&answer(), &[5, 7]))
-            .when(in_vlans),
-        answers("with a priority tag", tagged(&asked(&long), &[0]), answered, {
-            tagged(&[&answer()[..], &NONCE].concat(), &[0])
-        }),
-        answers(
-            "with a traffic class and a flow label",
-            patched(asked(&[]), 14, &[0x6e, 1, 2, 3]),
-            answered,
-            answer(),
-        ),
         drops("a solicitation after the lease", asked(&[]), Reason::NeighbourNoLease).expired(),
         untouched("a solicitation in another VLAN", tagged(&asked(&[]), &[8]), Reason::Vlan),
     ]
+}
+
+/// Probes come from nobody, so all are told.
+fn probe_rows() -> Vec<Row> {
+    const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
+    let nobody = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let all_nodes = IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1));
+    let row = |name: &str, vip, options: &[u8]| {
+        let probe = solicitation(nobody, group_of(vip), vip, options);
+        let answer = advertisement(ALL_NODES_MAC, all_nodes, vip, OVERRIDE);
+        answers(name, probe, Reason::NeighbourAnswered, answer)
+    };
+    vec![row("a probe", VIP6, &[]), row("a probe with a nonce", OTHER_VIP6, &NONCE)]
 }
 
 fn other_solicitation_rows() -> Vec<Row> {

@@ -243,14 +243,13 @@ fn unprotected_rows(pair: Pair) -> Vec<Row> {
 
 /// Buckets whose clients stay are stamped while packets of them are accepted.
 fn sticky_rows(pair: Pair) -> Vec<Row> {
-    fn of(setting: &Setting, rule: u8, client: IpAddr) -> Note {
-        Note::Seen { table: 3, bucket: setting.bucket(rule.into(), client, 0) }
-    }
-    let (imap, dns): (fn(&Setting) -> Note, fn(&Setting) -> Note) = if pair.is_v6() {
-        (|setting| of(setting, STICKY, CLIENT6), |setting| of(setting, DNS, CLIENT6))
-    } else {
-        (|setting| of(setting, STICKY, CLIENT4), |setting| of(setting, DNS, CLIENT4))
+    let of = move |rule: u8| {
+        move |setting: &Setting| {
+            let bucket = setting.bucket(rule.into(), pair.client, 0);
+            Note::Seen { table: 3, bucket }
+        }
     };
+    let (imap, dns) = (of(STICKY), of(DNS));
     let (tcp, udp) = (|flags| pair.tcp(40_000, 143, flags), || pair.udp(40_000, 53));
     vec![
         passes("a new connection stamps", tcp(SYN), Reason::NewMine).mine().under(STICKY).stamps(imap),
@@ -307,6 +306,7 @@ fn hearing_rows(pair: Pair) -> Vec<Row> {
         not("of node 255", test(255)),
         not("with another beginning", to(HEARING_PORT, b"rchear2\x02")),
         not("a byte too short", to(HEARING_PORT, &payload(2)[..7])),
+        not("with a byte beyond the stated length", restated(test(2), 15)),
         not("to another port", to(7_947, &payload(2))),
         not("where none are sent", test(2)).when(|setting| setting.config.hearing_port = 0),
         passes("to port 0 where none are sent", to(0, &payload(2)), Reason::Mine)

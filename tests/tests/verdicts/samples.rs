@@ -10,74 +10,60 @@ use rollcall_tests::verdicts::Kernel;
 use crate::frames::*;
 use crate::scene::*;
 
+const EMPTY: Sample = Sample {
+    time: 0,
+    source: [0; 2],
+    destination: [0; 2],
+    length: 0,
+    source_port: 0,
+    destination_port: 0,
+    family: 0,
+    protocol: 0,
+    flags: 0,
+    reason: 0,
+    rule: 0,
+    reserved: [0; 3],
+};
+
 #[test]
 fn a_sample_says_what_the_packet_was_and_why_it_met_its_fate() {
-    const EMPTY: Sample = Sample {
-        time: 0,
-        source: [0; 2],
-        destination: [0; 2],
-        length: 0,
-        source_port: 0,
-        destination_port: 0,
-        family: 0,
-        protocol: 0,
-        flags: 0,
-        reason: 0,
-        rule: 0,
-        reserved: [0; 3],
-    };
     for pair in [V4, V6] {
-        let (source, destination) = (Address::from(pair.client), Address::from(pair.vip));
-        let ip = Sample {
-            source: [source.high, source.low],
-            destination: [destination.high, destination.low],
-            family: if pair.is_v6() { 6 } else { 4 },
-            ..EMPTY
-        };
-        let ports = |destination_port| Sample { source_port: 40_000, destination_port, ..ip };
-        let tcp = Sample { protocol: protocol::TCP, ..ports(443) };
-        let udp = Sample { protocol: protocol::UDP, ..ports(443) };
-        let echo = Sample { protocol: pair.icmp_protocol(), ..ip };
-        let fragment = Sample { protocol: protocol::TCP, ..ip };
-        // Its length is 0 here, and filled in below.
-        let rows = [
-            (
-                pair.tcp(40_000, 443, SYN),
-                Sample { flags: SYN, rule: HTTPS, reason: Reason::NewMine as u8, ..tcp },
-            ),
-            (
-                pair.tcp(40_000, 443, PSH | ACK),
-                Sample { flags: PSH | ACK, rule: HTTPS, reason: Reason::Mine as u8, ..tcp },
-            ),
-            (pair.udp(40_000, 443), Sample { rule: QUIC, reason: Reason::Mine as u8, ..udp }),
-            (pair.echo(), Sample { reason: Reason::Echo as u8, ..echo }),
-            (pair.frame(GRE, &[0; 8]), Sample { protocol: GRE, reason: Reason::OtherProtocol as u8, ..ip }),
-            (later_fragment(pair), Sample { reason: Reason::Fragment as u8, ..fragment }),
-            (
-                pair.tcp(40_000, 443, SYN)[..50].to_vec(),
-                if pair.is_v6() {
-                    Sample { reason: Reason::Short as u8, ..EMPTY }
-                } else {
-                    Sample { reason: Reason::Truncated as u8, ..fragment }
-                },
-            ),
-            (arp(1, ROUTER4, VIP4), Sample { reason: Reason::ArpAnswered as u8, ..EMPTY }),
-            (
-                [pair.tcp(40_000, 443, SYN), vec![0; 8_000]].concat(),
-                Sample { flags: SYN, rule: HTTPS, reason: Reason::NewMine as u8, ..tcp },
-            ),
-        ];
         in_own_netns(move || {
-            for (frame, sample) in rows {
-                let length = frame.len() as u32;
-                assert_eq!(
-                    sampled(u64::MAX, 1, &frame),
-                    [bytes(&Sample { length, ..sample })],
-                    "{frame:02x?}"
-                );
+            for (frame, reason, sample) in rows(pair) {
+                let sample = Sample { length: frame.len() as u32, reason: reason as u8, ..sample };
+                assert_eq!(sampled(u64::MAX, 1, &frame), [bytes(&sample)], "{frame:02x?}");
             }
         });
     }
+}
+
+/// Frames, why they meet their fate where all buckets are this node's, and what else their samples say but the length.
+fn rows(pair: Pair) -> Vec<(Vec<u8>, Reason, Sample)> {
+    let (source, destination) = (Address::from(pair.client), Address::from(pair.vip));
+    let ip = Sample {
+        source: [source.high, source.low],
+        destination: [destination.high, destination.low],
+        family: if pair.is_v6() { 6 } else { 4 },
+        ..EMPTY
+    };
+    let ports = Sample { source_port: 40_000, destination_port: 443, ..ip };
+    let tcp = |flags| Sample { protocol: protocol::TCP, flags, rule: HTTPS, ..ports };
+    let udp = Sample { protocol: protocol::UDP, rule: QUIC, ..ports };
+    let without_ports = Sample { protocol: protocol::TCP, ..ip };
+    let syn = || pair.tcp(40_000, 443, SYN);
+    let cut = syn()[..if pair.is_v6() { 70 } else { 50 }].to_vec();
+    vec![
+        (syn(), Reason::NewMine, tcp(SYN)),
+        (pair.tcp(40_000, 443, PSH | ACK), Reason::Mine, tcp(PSH | ACK)),
+        ([syn(), vec![0; 8_000]].concat(), Reason::NewMine, tcp(SYN)),
+        (pair.udp(40_000, 443), Reason::Mine, udp),
+        (pair.echo(), Reason::Echo, Sample { protocol: pair.icmp_protocol(), ..ip }),
+        (pair.frame(GRE, &[0; 8]), Reason::OtherProtocol, Sample { protocol: GRE, ..ip }),
+        (later_fragment(pair), Reason::Fragment, without_ports),
+        (cut, Reason::Truncated, without_ports),
+        (syn()[..30].to_vec(), Reason::Short, EMPTY),
+        (arp(1, ROUTER4, VIP4), Reason::ArpAnswered, EMPTY),
+    ]
 }
 
 #[test]

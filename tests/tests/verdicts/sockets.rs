@@ -1,7 +1,7 @@
 //! What the kernel's sockets decide: every bucket state, lease, kind of packet and kind of real socket, for both families.
 
 use std::io::Read as _;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 use std::{fs, thread};
 
@@ -18,15 +18,17 @@ use crate::scene::*;
 
 #[test]
 fn a_running_connection_passes_where_its_socket_is() {
-    in_own_netns(|| check_all(V4));
+    let checked = in_own_netns(|| check_all(V4));
+    println!("{checked} combinations");
 }
 
 #[test]
 fn a_running_connection_passes_where_its_socket_is_over_ipv6() {
-    in_own_netns(|| check_all(V6));
+    let checked = in_own_netns(|| check_all(V6));
+    println!("{checked} combinations");
 }
 
-fn check_all(pair: Pair) {
+fn check_all(pair: Pair) -> u64 {
     let sockets = Sockets::open(pair);
     let mut setting = Scene::new().setting();
     let mut kernel = Kernel::load(&setting).unwrap();
@@ -47,7 +49,7 @@ fn check_all(pair: Pair) {
         }
     }
     assert_eq!(kernel.audit().unwrap().values().sum::<u64>(), checked);
-    println!("{checked} combinations");
+    checked
 }
 
 /// A cookie that was valid, but for another client or another cluster IP, is none.
@@ -208,6 +210,8 @@ impl Sockets {
             let prefix = if pair.is_v6() { "128 nodad" } else { "32" };
             run(&format!("ip addr add {address}/{prefix} dev lo")).unwrap();
         }
+        wait_for_route(pair.client, pair.vip);
+        wait_for_route(pair.vip, pair.client);
         // The client's kernel knows nothing of the half-open connection and would reset it.
         run("nft add table inet verdicts").unwrap();
         run("nft add chain inet verdicts out { type filter hook output priority 0 ; }").unwrap();
@@ -240,6 +244,21 @@ impl Sockets {
             case(Kind::TimeWait, TIME_WAIT_PORT, HTTPS_PORT, 1),
         ]
     }
+}
+
+/// An IPv6 address takes packets a moment after it is there: the kernel adds its route from a work queue (addrconf_dad_work).
+fn wait_for_route(from: IpAddr, to: IpAddr) {
+    let sender = UdpSocket::bind(SocketAddr::new(from, 0)).unwrap();
+    let receiver = UdpSocket::bind(SocketAddr::new(to, 0)).unwrap();
+    receiver.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+    for _ in 0..500 {
+        // Until then either may fail.
+        let sent = sender.send_to(b"?", receiver.local_addr().unwrap());
+        if sent.is_ok() && receiver.recv(&mut [0]).is_ok() {
+            return;
+        }
+    }
+    panic!("nothing from {from} reached {to}");
 }
 
 fn connect(pair: Pair, listener: &TcpListener, client_port: u16) -> (TcpStream, TcpStream) {

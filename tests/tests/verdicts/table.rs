@@ -10,11 +10,14 @@ use crate::frames::OWN_MAC;
 use crate::scene::{Scene, feed_both, fill};
 use crate::{rows_icmp, rows_ip, rows_link, rows_rules};
 
+type Change = Box<dyn Fn(&mut Setting)>;
+type Stamp = Box<dyn Fn(&Setting) -> Note>;
+
 /// One behaviour.
 pub(crate) struct Row {
     name: String,
     frame: Vec<u8>,
-    changes: Vec<Box<dyn Fn(&mut Setting)>>,
+    changes: Vec<Change>,
     expected: Expected,
 }
 
@@ -22,8 +25,7 @@ struct Expected {
     fate: Fate,
     reason: Reason,
     rule: u8,
-    /// The stamp, as the rule and the client's port that it is of.
-    note: fn(&Setting) -> Note,
+    note: Stamp,
     frame: Vec<u8>,
 }
 
@@ -52,7 +54,7 @@ pub(crate) fn answers(name: impl Into<String>, frame: Vec<u8>, reason: Reason, o
 
 impl Row {
     fn new(name: impl Into<String>, frame: Vec<u8>, fate: Fate, reason: Reason, out: Vec<u8>) -> Self {
-        let expected = Expected { fate, reason, rule: 0, note: |_| Note::None, frame: out };
+        let expected = Expected { fate, reason, rule: 0, note: Box::new(|_| Note::None), frame: out };
         Self { name: name.into(), frame, changes: Vec::new(), expected }
     }
 
@@ -84,8 +86,8 @@ impl Row {
     }
 
     /// It leaves this in the maps.
-    pub(crate) fn stamps(mut self, note: fn(&Setting) -> Note) -> Self {
-        self.expected.note = note;
+    pub(crate) fn stamps(mut self, note: impl Fn(&Setting) -> Note + 'static) -> Self {
+        self.expected.note = Box::new(note);
         self
     }
 
@@ -99,7 +101,7 @@ impl Row {
 
     /// What is not as it should be.
     fn check(&self, kernel: &mut Kernel, setting: &Setting) -> Option<String> {
-        let Expected { fate, reason, rule, note, ref frame } = self.expected;
+        let Expected { fate, reason, rule, ref note, ref frame } = self.expected;
         let outcome = feed_both(kernel, setting, &self.frame);
         let expected = Outcome { fate, reason, rule, note: note(setting), frame: frame.clone() };
         (outcome != expected).then(|| format!("{}: {outcome:02x?}, not {expected:02x?}", self.name))
