@@ -85,7 +85,7 @@ fn problem(facts: &Facts<'_>, lease: bool) -> Option<String> {
     }
     if snapshot.deaf {
         return Some(
-            "this node hears no frames for the cluster MAC, though others do: look at the switch or hypervisor before its interface"
+            "this node is deaf: it hears no frames for the cluster MAC, though others do; look at the switch or hypervisor before its interface"
                 .to_owned(),
         );
     }
@@ -102,8 +102,11 @@ fn problem(facts: &Facts<'_>, lease: bool) -> Option<String> {
     let troubled =
         |peer: &&PeerSnapshot| peer.filtered || matches!(peer.standing, Standing::Suspect | Standing::Dead);
     let deaf = || snapshot.peers.iter().find(|peer| peer.deaf && peer.standing == Standing::Alive);
-    let deaf =
-        || deaf().map(|peer| format!("{} hears no frames for the cluster MAC", name(config, peer.node)));
+    let deaf = || {
+        deaf().map(|peer| {
+            format!("{} is deaf: it hears no frames for the cluster MAC", name(config, peer.node))
+        })
+    };
     snapshot.peers.iter().find(troubled).map(|peer| trouble(config, peer)).or_else(deaf)
 }
 
