@@ -195,12 +195,13 @@ const IPV6_LEN: usize = 40;
 const TCP_LEN: usize = 20;
 const UDP_LEN: usize = 8;
 const ICMP_LEN: usize = 8;
+const FRAGMENT_OFFSET: u16 = 0x1fff;
 
 /// Steps over the Ethernet header and up to two tags. `vlans` are the tags of frames for the cluster IPs, outermost first, 0
 /// for none; a tag of VLAN 0 carries only a priority, and Linux treats such a frame as untagged.
 #[inline(always)]
 pub fn link<P: Packet + ?Sized>(packet: &P, vlans: [u16; 2]) -> Link {
-    let Some(mut ethertype) = packet.get::<2>(ETHERNET_LEN - 2).map(u16::from_be_bytes) else {
+    let Some(mut ethertype) = packet.get::<2>(ETHERNET_LEN - 2).map(u16::from_ne_bytes) else {
         return Link::Foreign(Foreign::Short);
     };
     let [mut expected, mut next] = vlans;
@@ -219,7 +220,7 @@ pub fn link<P: Packet + ?Sized>(packet: &P, vlans: [u16; 2]) -> Link {
             }
             (expected, next) = (next, 0);
         }
-        ethertype = u16::from_be_bytes([t0, t1]);
+        ethertype = u16::from_ne_bytes([t0, t1]);
         offset += 4;
     }
     match ethertype {
@@ -269,10 +270,18 @@ impl Ipv4Head {
         Address::v4([a, b, c, d])
     }
 
+    /// Whether it is what nearly every packet is: TCP or UDP, behind no options, and no later fragment.
+    #[inline(always)]
+    pub(crate) const fn is_plain(&self) -> bool {
+        let [version, _, _, _, _, _, f0, f1, _, protocol, ..] = self.bytes;
+        version == 0x45
+            && u16::from_ne_bytes([f0, f1]) & FRAGMENT_OFFSET.to_be() == 0
+            && matches!(protocol, protocol::TCP | protocol::UDP)
+    }
+
     /// What else the header says.
     #[inline(always)]
     pub fn parse(&self) -> Result<Ip, Malformed> {
-        const FRAGMENT_OFFSET: u16 = 0x1fff;
         let [version, _, l0, l1, _, _, f0, f1, _, protocol, _, _, s0, s1, s2, s3, ..] = self.bytes;
         let header_len = (version & 0x0f) as usize * 4;
         if version >> 4 != 4 || header_len < IPV4_LEN {
@@ -287,10 +296,17 @@ impl Ipv4Head {
             destination: self.destination(),
             protocol,
             payload: self.offset + header_len,
-            payload_len: if total_len == 0 { usize::MAX } else { total_len.saturating_sub(header_len) },
-            later_fragment: u16::from_be_bytes([f0, f1]) & FRAGMENT_OFFSET != 0,
+            payload_len: rest(total_len, header_len),
+            later_fragment: u16::from_ne_bytes([f0, f1]) & FRAGMENT_OFFSET.to_be() != 0,
         })
     }
+}
+
+/// What is left of a stated length behind these headers; 0 states none.
+#[inline(always)]
+fn rest(stated: usize, headers: usize) -> usize {
+    // Signed: the compiler makes one comparison of this and the next one, and of saturating_sub none but its own.
+    if stated == 0 { usize::MAX } else { (stated as isize - headers as isize).max(0) as usize }
 }
 
 /// An IPv6 header.
@@ -321,6 +337,13 @@ impl Ipv6Head {
         Address::v6([a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p])
     }
 
+    /// Whether it is what nearly every packet is: TCP or UDP, behind no extension headers.
+    #[inline(always)]
+    pub(crate) const fn is_plain(&self) -> bool {
+        let [_, _, _, _, _, _, next, ..] = self.bytes;
+        matches!(next, protocol::TCP | protocol::UDP)
+    }
+
     /// What else the header and the extension headers say.
     #[inline(always)]
     pub fn parse<P: Packet + ?Sized>(&self, packet: &P) -> Result<Ip, Malformed> {
@@ -338,7 +361,7 @@ impl Ipv6Head {
             destination: self.destination(),
             protocol: extensions.protocol,
             payload: extensions.end,
-            payload_len: if stated == 0 { usize::MAX } else { stated.saturating_sub(length) },
+            payload_len: rest(stated, length),
             later_fragment: extensions.later_fragment,
         })
     }
@@ -348,7 +371,7 @@ impl Ipv6Head {
     #[inline(always)]
     pub fn solicitation<P: Packet + ?Sized>(&self, packet: &P) -> Option<Address> {
         const SOLICITATION_LEN: usize = 24;
-        let [_, _, _, _, l0, l1, protocol::ICMPV6, 255, ..] = self.bytes else {
+        let [0x60..=0x6f, _, _, _, l0, l1, protocol::ICMPV6, 255, ..] = self.bytes else {
             return None;
         };
         let body = packet.get::<SOLICITATION_LEN>(self.offset + IPV6_LEN)?;
@@ -486,11 +509,12 @@ impl Packet for [u8] {
     }
 }
 
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_ARP: u16 = 0x0806;
-const ETHERTYPE_VLAN: u16 = 0x8100;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
-const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
+// In network order.
+const ETHERTYPE_IPV4: u16 = u16::to_be(0x0800);
+const ETHERTYPE_ARP: u16 = u16::to_be(0x0806);
+const ETHERTYPE_VLAN: u16 = u16::to_be(0x8100);
+const ETHERTYPE_IPV6: u16 = u16::to_be(0x86dd);
+const ETHERTYPE_SERVICE_VLAN: u16 = u16::to_be(0x88a8);
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;

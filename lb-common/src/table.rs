@@ -256,8 +256,12 @@ impl Vip {
     /// Whether this is the cluster IP `address`.
     #[inline(always)]
     pub const fn is(&self, address: &Address) -> bool {
-        let family = if address.v6 { 6 } else { 4 };
-        self.low == address.low && self.high == address.high && self.family == family
+        // The high word is 0 in every IPv4 address.
+        if address.v6 {
+            self.low == address.low && self.high == address.high && self.family == 6
+        } else {
+            self.low == address.low && self.family == 4
+        }
     }
 
     /// The cluster IP.

@@ -6,10 +6,10 @@
 use crate::address::Address;
 use crate::flow::bucket_of;
 use crate::packet::{
-    self, Foreign, Icmp, Ip, Ipv4Head, Ipv6Head, Link, Malformed, Packet, PacketMut, Ports, Quote, Tcp,
-    TcpFlags, protocol,
+    self, Foreign, HEADERS_END, Icmp, Ip, Ipv4Head, Ipv6Head, Link, Malformed, Packet, PacketMut, Ports,
+    Quote, Tcp, TcpFlags, protocol,
 };
-use crate::table::{Bucket, BucketState, COUNTERS_A_RULE, Config, NODES, Rule, Sample};
+use crate::table::{Bucket, BucketState, COUNTERS_A_RULE, Config, NODES, RULES, Rule, Sample, counter};
 
 /// What a verdict may ask.
 pub trait World {
@@ -64,13 +64,50 @@ pub enum Action {
     Answer,
 }
 
+impl Action {
+    /// What the reason with this number does. Reasons with the same action stand together, which makes it two comparisons.
+    #[inline(always)]
+    const fn of_reason(number: u8) -> Self {
+        const ANSWER: u8 = first(Action::Answer);
+        const ACCEPT: u8 = first(Action::Accept);
+        const DROP: u8 = first(Action::Drop);
+        match number {
+            DROP.. => Self::Drop,
+            ACCEPT.. => Self::Accept,
+            ANSWER.. => Self::Answer,
+            _ => Self::Untouched,
+        }
+    }
+}
+
+/// The number of the first reason with this action.
+const fn first(action: Action) -> u8 {
+    let mut number = 0;
+    while Reason::ALL[number].action() as u8 != action as u8 {
+        number += 1;
+    }
+    number as u8
+}
+
+const _: () = {
+    let mut number = 0;
+    while number < REASONS {
+        let reason = Reason::ALL[number];
+        assert!(Action::of_reason(number as u8) as u8 == reason.action() as u8);
+        let place = counter((RULES - 1) as u8, number as u8);
+        assert!(Verdict::of(reason).under(RULES - 1).counter() == place);
+        number += 1;
+    }
+};
+
 /// What happens to a frame, and why: one word, because that is what a register holds. The compiler would keep a struct on the
 /// stack and write all of it on each of the program's hundred paths, which costs more than what the paths decide.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Verdict(u64);
 
 impl Verdict {
-    const RULE: u32 = 8;
+    /// Reason and rule together are the place in `COUNTERS`.
+    const RULE: u32 = COUNTERS_A_RULE.trailing_zeros();
     const KIND: u32 = 16;
     const DETAIL: u32 = 32;
     const SEEN: u64 = 1;
@@ -99,19 +136,30 @@ impl Verdict {
     /// Why; counted once for every frame.
     #[inline(always)]
     pub const fn reason(self) -> Reason {
-        Reason::of_number(self.0 as u8)
+        Reason::of_number(self.number())
+    }
+
+    #[inline(always)]
+    const fn number(self) -> u8 {
+        self.0 as u8 & (COUNTERS_A_RULE - 1) as u8
     }
 
     /// The number of the port rule that it fell under; 0 for rule 0, and for what no rule is for.
     #[inline(always)]
     pub const fn rule(self) -> u8 {
-        (self.0 >> Self::RULE) as u8
+        (self.0 >> Self::RULE) as u8 & (RULES - 1) as u8
+    }
+
+    /// Its place in the map `COUNTERS`: `table::counter` of its rule and its reason.
+    #[inline(always)]
+    pub const fn counter(self) -> u32 {
+        self.0 as u32 & (RULES * COUNTERS_A_RULE - 1) as u32
     }
 
     /// What happens.
     #[inline(always)]
     pub const fn action(self, config: &Config) -> Action {
-        if config.observe == 0 { self.reason().action() } else { Action::Untouched }
+        if config.observe == 0 { Action::of_reason(self.number()) } else { Action::Untouched }
     }
 
     /// What else is to be done.
@@ -123,8 +171,9 @@ impl Verdict {
                 Note::Seen { table: (detail >> 16) as u8, bucket: Bucket::of_hash(detail & 0xffff) }
             }
             Self::HEARD => Note::Heard(detail as u8),
-            Self::ARP => Note::Arp(detail as usize),
-            Self::NEIGHBOUR => Note::Neighbour(detail as usize),
+            // The masks change nothing; they show the verifier the bounds.
+            Self::ARP => Note::Arp(detail as usize & HEADERS_END),
+            Self::NEIGHBOUR => Note::Neighbour(detail as usize & HEADERS_END),
             _ => Note::None,
         }
     }
@@ -284,7 +333,7 @@ reasons! {
 /// How many reasons there are.
 pub const REASONS: usize = Reason::ALL.len();
 
-const _: () = assert!(REASONS <= COUNTERS_A_RULE);
+const _: () = assert!(REASONS <= COUNTERS_A_RULE && RULES * COUNTERS_A_RULE <= 1 << Verdict::KIND);
 
 /// The payload of a hearing test: these bytes, then the number of the node that sent it.
 pub const HEARING_TEST: [u8; 7] = *b"rchear1";
@@ -311,7 +360,8 @@ const fn judge_foreign(foreign: Foreign) -> Reason {
 }
 
 /// The answer is the same from every node, so all that may serve give it, and it does not matter who is first.
-#[inline(always)]
+#[cold]
+#[inline(never)]
 fn judge_arp<P: Packet + ?Sized, W: World>(packet: &P, offset: usize, world: &W) -> Verdict {
     let config = world.config();
     let Some(arp) = packet::arp(packet, offset) else {
@@ -336,9 +386,39 @@ fn judge_ipv4<P: Packet + ?Sized, W: World>(packet: &P, offset: usize, world: &W
     let Some(vip) = world.config().vips.find(&head.destination()) else {
         return Verdict::of(Reason::OtherAddress);
     };
+    if head.is_plain() {
+        judge_ipv4_head(packet, &head, vip, world)
+    } else {
+        judge_rare_ipv4(packet, offset, vip, world)
+    }
+}
+
+#[inline(always)]
+fn judge_ipv4_head<P: Packet + ?Sized, W: World>(
+    packet: &P,
+    head: &Ipv4Head,
+    vip: usize,
+    world: &W,
+) -> Verdict {
     match head.parse() {
         Ok(ip) => judge_ip(packet, &ip, vip, world),
         Err(malformed) => Verdict::of(judge_malformed(malformed)),
+    }
+}
+
+/// What is not plain, out of the way: inlined, it would take the registers of what nearly every packet is. It reads the header
+/// again, since an argument in memory would keep the plain packet's header in memory too.
+#[cold]
+#[inline(never)]
+fn judge_rare_ipv4<P: Packet + ?Sized, W: World>(
+    packet: &P,
+    offset: usize,
+    vip: usize,
+    world: &W,
+) -> Verdict {
+    match Ipv4Head::read(packet, offset) {
+        Some(head) => judge_ipv4_head(packet, &head, vip, world),
+        None => Verdict::of(Reason::Short),
     }
 }
 
@@ -348,18 +428,44 @@ fn judge_ipv6<P: Packet + ?Sized, W: World>(packet: &P, offset: usize, world: &W
         return Verdict::of(Reason::Short);
     };
     let destination = head.destination();
-    let vip = world.config().vips.find(&destination);
-    if (vip.is_some() || packet::is_solicited_node(&destination))
-        && let Some(target) = head.solicitation(packet)
-    {
-        return judge_solicitation(&target, offset, vip.is_some(), world);
+    match world.config().vips.find(&destination) {
+        Some(vip) if head.is_plain() => judge_ipv6_head(packet, &head, vip, world),
+        None if !packet::is_solicited_node(&destination) => Verdict::of(Reason::OtherAddress),
+        vip => judge_rare_ipv6(packet, offset, vip, world),
     }
-    let Some(vip) = vip else {
-        return Verdict::of(Reason::OtherAddress);
-    };
+}
+
+#[inline(always)]
+fn judge_ipv6_head<P: Packet + ?Sized, W: World>(
+    packet: &P,
+    head: &Ipv6Head,
+    vip: usize,
+    world: &W,
+) -> Verdict {
     match head.parse(packet) {
         Ok(ip) => judge_ip(packet, &ip, vip, world),
         Err(malformed) => Verdict::of(judge_malformed(malformed)),
+    }
+}
+
+/// As `judge_rare_ipv4`.
+#[cold]
+#[inline(never)]
+fn judge_rare_ipv6<P: Packet + ?Sized, W: World>(
+    packet: &P,
+    offset: usize,
+    vip: Option<usize>,
+    world: &W,
+) -> Verdict {
+    let Some(head) = Ipv6Head::read(packet, offset) else {
+        return Verdict::of(Reason::Short);
+    };
+    if let Some(target) = head.solicitation(packet) {
+        return judge_solicitation(&target, offset, vip.is_some(), world);
+    }
+    match vip {
+        Some(vip) => judge_ipv6_head(packet, &head, vip, world),
+        None => Verdict::of(Reason::OtherAddress),
     }
 }
 
@@ -438,7 +544,7 @@ impl<'a> Place<'a> {
     #[inline(always)]
     fn verdict(&self, reason: Reason) -> Verdict {
         let verdict = Verdict::of(reason).under(self.number);
-        if self.rule.sticky == 0 || reason.action() != Action::Accept {
+        if reason.action() != Action::Accept || self.rule.sticky == 0 {
             return verdict;
         }
         verdict.with(Verdict::SEEN, (self.rule.table as u64) << 16 | self.bucket.index() as u64)
@@ -537,7 +643,7 @@ fn judge_udp<P: Packet + ?Sized, W: World>(
 ) -> Verdict {
     let config = world.config();
     if ports.destination == config.hearing_port
-        && let Some(node) = hearing_test(packet, ip, config)
+        && let Some(node) = hearing_test(packet, ip.payload, world)
     {
         return Verdict::of(Reason::HearingTest).with(Verdict::HEARD, node as u64);
     }
@@ -549,10 +655,12 @@ fn judge_udp<P: Packet + ?Sized, W: World>(
 }
 
 /// The number of the node whose hearing test this is. It proves nothing unless it came to the cluster MAC.
-#[inline(always)]
-fn hearing_test<P: Packet + ?Sized>(packet: &P, ip: &Ip, config: &Config) -> Option<u8> {
+#[cold]
+#[inline(never)]
+fn hearing_test<P: Packet + ?Sized, W: World>(packet: &P, payload: usize, world: &W) -> Option<u8> {
     const UDP_LEN: usize = 8;
-    let [a, b, c, d, e, f, g, node] = packet.get::<8>(ip.payload + UDP_LEN)?;
+    let config = world.config();
+    let [a, b, c, d, e, f, g, node] = packet.get::<8>(payload + UDP_LEN)?;
     let genuine = [a, b, c, d, e, f, g] == HEARING_TEST
         && packet.get::<6>(0)? == config.cluster_mac
         && (1..NODES as u8).contains(&node)
@@ -635,11 +743,17 @@ pub fn rewrite<P: PacketMut + ?Sized>(verdict: Verdict, config: &Config, packet:
     match verdict.action(config) {
         Action::Untouched | Action::Drop => Some(()),
         Action::Accept => packet.put(0, config.own_mac),
-        Action::Answer => match verdict.note() {
-            Note::Arp(offset) => answer_arp(offset, config, packet),
-            Note::Neighbour(offset) => answer_solicitation(offset, config, packet),
-            Note::None | Note::Seen { .. } | Note::Heard(_) => None,
-        },
+        Action::Answer => answer(verdict, config, packet),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn answer<P: PacketMut + ?Sized>(verdict: Verdict, config: &Config, packet: &mut P) -> Option<()> {
+    match verdict.note() {
+        Note::Arp(offset) => answer_arp(offset, config, packet),
+        Note::Neighbour(offset) => answer_solicitation(offset, config, packet),
+        Note::None | Note::Seen { .. } | Note::Heard(_) => None,
     }
 }
 

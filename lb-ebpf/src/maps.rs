@@ -7,7 +7,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
 use lb_common::table::{
     Bucket, BucketState, BucketTable, CAPTURE_BYTES, COUNTERS_A_RULE, Config, Counter, GENERATIONS, Lease,
-    NODES, PORT_LISTS, PortRules, RULES, Sample, SeenTable, TABLES as TABLE_COUNT, counter,
+    NODES, PORT_LISTS, PortRules, RULES, Sample, SeenTable, TABLES as TABLE_COUNT,
 };
 use lb_common::verdict::Verdict;
 
@@ -68,6 +68,7 @@ pub(crate) fn rule_of(list: u8, port: u16) -> usize {
 /// The state of a bucket in the active generation.
 #[inline(always)]
 pub(crate) fn bucket_state(table: u8, bucket: Bucket) -> BucketState {
+    let bucket = load::settled(bucket);
     let generation = match ACTIVE.get_ptr(0) {
         // SAFETY: a pointer into a live array map. Volatile, since the agent changes it meanwhile; an aligned u32 is
         // read whole.
@@ -114,7 +115,7 @@ pub(crate) fn renew(lease: &Lease) {
 /// Counts a frame of `length` bytes.
 #[inline(always)]
 pub(crate) fn count(verdict: Verdict, length: u64) {
-    let Some(counter) = COUNTERS.get_ptr_mut(counter(verdict.rule(), verdict.reason() as u8)) else {
+    let Some(counter) = COUNTERS.get_ptr_mut(verdict.counter()) else {
         return;
     };
     // SAFETY: a pointer to this CPU's own element of a live map; XDP is not interrupted by itself on one CPU, and the

@@ -1,11 +1,9 @@
 //! What the kernel's own socket table has for a packet: the only record of connections that there is.
 
-use core::mem::zeroed;
-
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
-    BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
-    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2, tcphdr,
+    BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1,
+    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2, tcphdr,
 };
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::helpers::generated::{
@@ -13,7 +11,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::programs::XdpContext;
 use lb_common::address::Address;
-use lb_common::packet::{Ip, Tcp, TcpFlags};
+use lb_common::packet::{self, Ip, Ipv6Head, Packet as _, Tcp, TcpFlags, protocol};
 use lb_common::verdict::LocalSocket;
 
 use crate::maps;
@@ -25,34 +23,62 @@ const IPV6_LEN: usize = 40;
 /// What this network namespace has for the packet's addresses and ports.
 #[inline(always)]
 pub(crate) fn local(ctx: &XdpContext, ip: &Ip, tcp: &Tcp) -> LocalSocket {
-    match Socket::find(ctx, ip, tcp) {
-        Some(socket) => socket.describe(ctx, ip, tcp),
+    look_up(ctx, ip.offset, ip.destination.v6, tcp.offset)
+}
+
+/// The same, of the packet with these headers. Rare, so it is not inlined; and it reads the headers again, because arguments in
+/// memory would be there in the steady state too.
+#[cold]
+#[inline(never)]
+fn look_up(ctx: &XdpContext, ip: usize, v6: bool, tcp: usize) -> LocalSocket {
+    let Some((ip, tcp)) = read(&XdpPacket::new(ctx), ip, v6, tcp) else {
+        return LocalSocket::None;
+    };
+    match Socket::find(ctx, &ip, &tcp) {
+        Some(socket) => socket.describe(ctx, &ip, &tcp),
         None => LocalSocket::None,
     }
 }
 
+#[inline(always)]
+fn read(packet: &XdpPacket, offset: usize, v6: bool, payload: usize) -> Option<(Ip, Tcp)> {
+    let (source, destination) = if v6 {
+        let head = Ipv6Head::read(packet, offset)?;
+        (head.source(), head.destination())
+    } else {
+        let [a, b, c, d, e, f, g, h] = packet.get(offset + 12)?;
+        (Address::v4([a, b, c, d]), Address::v4([e, f, g, h]))
+    };
+    let (protocol, payload_len, later_fragment) = (protocol::TCP, usize::MAX, false);
+    let ip = Ip { offset, source, destination, protocol, payload, payload_len, later_fragment };
+    let tcp = packet::tcp(packet, &ip).ok()?;
+    Some((ip, tcp))
+}
+
 /// Writes down the packet's addresses and ports for the kernel, and gives the length of that.
 #[inline(always)]
-fn describe(tuple: &mut bpf_sock_tuple, ip: &Ip, tcp: &Tcp) -> u32 {
+fn describe(ip: &Ip, tcp: &Tcp) -> (bpf_sock_tuple, u32) {
     const V4_LEN: u32 = 12;
     const V6_LEN: u32 = 36;
-    let (source_port, port) = (tcp.ports.source.to_be(), tcp.ports.destination.to_be());
+    let (sport, dport) = (tcp.ports.source.to_be(), tcp.ports.destination.to_be());
+    let v6 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
+        saddr: words(&ip.source),
+        daddr: words(&ip.destination),
+        sport,
+        dport,
+    };
+    // Over the longer one, so that every byte is written and none by a loop.
+    let mut tuple = bpf_sock_tuple { __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 { ipv6: v6 } };
     if ip.destination.v6 {
-        tuple.__bindgen_anon_1.ipv6 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
-            saddr: words(&ip.source),
-            daddr: words(&ip.destination),
-            sport: source_port,
-            dport: port,
-        };
-        return V6_LEN;
+        return (tuple, V6_LEN);
     }
     tuple.__bindgen_anon_1.ipv4 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
         saddr: ip.source.low as u32,
         daddr: ip.destination.low as u32,
-        sport: source_port,
-        dport: port,
+        sport,
+        dport,
     };
-    V4_LEN
+    (tuple, V4_LEN)
 }
 
 /// An IPv6 address as the kernel has it: words of 32 bits, in the order of memory.
@@ -68,13 +94,17 @@ struct Socket(*mut bpf_sock);
 impl Socket {
     #[inline(always)]
     fn find(ctx: &XdpContext, ip: &Ip, tcp: &Tcp) -> Option<Self> {
-        // SAFETY: a union of integers, for which zero is a value.
-        let mut tuple: bpf_sock_tuple = unsafe { zeroed() };
-        let length = describe(&mut tuple, ip, tcp);
+        let (tuple, length) = describe(ip, tcp);
         // SAFETY: the context is the one that this program was called with; the tuple lives through the call and is at least
         // as long as the length of its family's.
         let socket = unsafe {
-            bpf_skc_lookup_tcp(ctx.as_ptr(), &mut tuple, length, BPF_F_CURRENT_NETNS as i64 as u64, 0)
+            bpf_skc_lookup_tcp(
+                ctx.as_ptr(),
+                (&raw const tuple).cast_mut(),
+                length,
+                BPF_F_CURRENT_NETNS as i64 as u64,
+                0,
+            )
         };
         // Not then_some: it would make, and drop, a Socket of null too.
         if socket.is_null() { None } else { Some(Self(socket)) }

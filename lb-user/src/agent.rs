@@ -13,6 +13,7 @@ mod facts;
 mod holders;
 mod operator;
 mod status;
+mod voice;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -30,21 +31,23 @@ use tracing::{info, warn};
 
 use self::events::EventLog;
 use self::operator::Shared;
+use self::voice::Voice;
 use crate::clock::Time;
 use crate::cluster::driver::{Cluster, DataPath, Handle, Input, Output};
 use crate::cluster::node::{Event, Order, Settings};
 use crate::cluster::scan;
 use crate::cluster::sets::BucketSet;
 use crate::cluster::transport::Network;
-use crate::cluster::wire::Traffic;
+use crate::cluster::wire::{Phase, Traffic};
 use crate::config::model::Config;
 use crate::config::secret::ClusterSecret;
 use crate::control::api::Count;
+use crate::dataplane::idle::Idle;
 use crate::dataplane::link::{self, Interface, Link, Lock, RunDir};
 use crate::dataplane::{self, Dataplane, Lease, OwnerTables, Plan};
 use crate::proxy::spawn::Account;
 use crate::proxy::supervisor::{self, Supervisor};
-use crate::{control, preflight};
+use crate::{announce, control, hearing, preflight};
 
 /// How long the others have to take this node's share when it stops.
 const HAND_OVER: Duration = Duration::from_secs(3);
@@ -75,6 +78,8 @@ struct Agent {
     /// Whether the host's settings may have been changed.
     link: bool,
     cluster: Option<Cluster>,
+    /// None while it only observes.
+    voice: Option<Voice>,
     proxy: Option<Supervisor>,
     control: Option<JoinHandle<()>>,
     /// Held to the end: one agent a run folder, and one an interface.
@@ -114,6 +119,7 @@ impl Agent {
             dataplane: None,
             link: false,
             cluster: None,
+            voice: None,
             proxy: None,
             control: None,
             run_dir: None,
@@ -123,10 +129,9 @@ impl Agent {
 
     async fn bring_up(&mut self) -> Result<()> {
         let config = Arc::clone(&self.config);
-        let nic = Interface::inspect(&config.local.interface)?;
-        self.lock = Some(Lock::take(&nic)?);
+        self.lock = Some(Lock::take(&Interface::inspect(config.local.beneath())?)?);
         self.run_dir = Some(RunDir::take(&config.local.run_dir)?);
-        let pins = dataplane::pins_of(&config.local.interface)?;
+        let pins = dataplane::pins_of(config.local.beneath())?;
         let publishes = !config.cluster.sites.is_empty() && !config.cluster.observe;
         let resumed = pins.exists() || supervisor::is_left(&config.local.run_dir)?;
         let mac = self.plan.config.cluster_mac;
@@ -134,11 +139,17 @@ impl Agent {
         let nic = tokio::task::spawn_blocking(move || preflight::check(&checked, mac, resumed)).await??;
         let proxy = self.prepare_proxy(publishes)?;
 
-        let dataplane = Dataplane::attach(&self.plan, &config.local.interface, config.local.xdp, &pins)?;
-        self.dataplane = Some(dataplane);
+        let (name, beneath) = (&config.local.interface, config.local.beneath());
+        let dataplane = Dataplane::attach_beneath(&self.plan, name, beneath, config.local.xdp, &pins)?;
+        let dataplane = self.dataplane.insert(dataplane);
         self.link = true;
-        for warning in Link::setup(&config, &nic, mac)?.warnings {
+        let link = Link::setup(&config, &nic, mac)?;
+        for warning in link.warnings {
             warn!("{warning}");
+        }
+        dataplane.let_in_by(link.filter);
+        if !config.cluster.observe {
+            self.voice = Some(Voice::open(&config, &nic, mac, dataplane.hearing())?);
         }
         let cluster = self.start_cluster(&nic, publishes)?;
         if let Some(spec) = proxy {
@@ -246,8 +257,8 @@ impl Agent {
     async fn serve(&mut self) -> Result<()> {
         let mut outputs = self.outputs.take().context("the cluster thread was not started")?;
         let mut proxy = self.proxy.as_ref().map(Supervisor::status);
-        let mut second = tokio::time::interval(Duration::from_secs(1));
-        second.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut second = tokio::time::interval(hearing::EVERY);
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let served = loop {
             tokio::select! {
                 () = self.signals.next() => break Ok(()),
@@ -257,7 +268,10 @@ impl Agent {
                     None => break Err(anyhow::anyhow!("the cluster thread ended unexpectedly")),
                 },
                 ready = operator::next_readiness(&mut proxy) => self.tell(Input::Ready(ready)),
-                _ = second.tick() => self.tell_traffic(),
+                _ = second.tick() => {
+                    self.report_hearing();
+                    self.tell_traffic();
+                }
             }
         };
         if served.is_ok() {
@@ -269,6 +283,43 @@ impl Agent {
     fn tell(&self, input: Input) {
         if let Some(cluster) = &self.cluster {
             cluster.handle().tell(input);
+        }
+    }
+
+    /// Sends a hearing test if this node serves, and tells the cluster thread whose tests arrived.
+    fn report_hearing(&self) {
+        let (Some(voice), Some(cluster)) = (&self.voice, &self.cluster) else { return };
+        if cluster.handle().snapshot().phase == Phase::Serving {
+            // An interface that is down sends nothing; that it is down is told elsewhere.
+            let _ = voice.test();
+        }
+        match voice.hearing() {
+            Ok(heard) => self.tell(Input::Heard(heard)),
+            // Without readings nobody is judged.
+            Err(error) => warn!(%error, "cannot read whose hearing tests arrived"),
+        }
+    }
+
+    /// Tells the link where the cluster IPs are, unless another node that serves has done so.
+    fn announce(&self) {
+        let (Some(voice), Some(cluster)) = (&self.voice, &self.cluster) else { return };
+        let (announcer, handle, me) = (voice.announcer(), cluster.handle(), self.config.me().priority);
+        tokio::spawn(async move {
+            tokio::time::sleep(announce::SETTLED).await;
+            if !announce::is_due(me, &handle.snapshot()) {
+                return;
+            }
+            let announced = async { announcer?.announce().await };
+            if let Err(error) = announced.await {
+                warn!(%error, "could not announce the cluster IPs: a router may keep what it knew of them");
+            }
+        });
+    }
+
+    /// Adds again what the interface lost by having been down.
+    fn refresh_link(&self) {
+        if let Err(error) = link::refresh(&self.config.local.run_dir) {
+            warn!(%error, "could not set the interface up again");
         }
     }
 
@@ -285,6 +336,7 @@ impl Agent {
         match output {
             Output::Event(event) => self.note(&event),
             Output::Scan => self.scan(),
+            Output::FindIdle => self.find_idle(),
             // Only a stop asks for the first, and it waits for it; the second ends `serve`.
             Output::HandedOver | Output::Failed(_) => {}
         }
@@ -298,6 +350,12 @@ impl Agent {
             info!("{sentence}");
         }
         self.events.push(sentence);
+        if matches!(event, Event::Serving) {
+            self.announce();
+        }
+        if matches!(event, Event::CarrierFound) {
+            self.refresh_link();
+        }
         match (event, &self.proxy) {
             (Event::Draining(true), Some(proxy)) => proxy.drain(),
             (Event::Draining(false), Some(proxy)) => proxy.resume(),
@@ -318,6 +376,23 @@ impl Agent {
                 },
             );
             handle.tell(Input::Scan(live));
+        });
+    }
+
+    /// Looks for idle buckets off the cluster thread. No answer means that none is known to be idle.
+    fn find_idle(&self) {
+        let Some(cluster) = &self.cluster else { return };
+        let (handle, plan) = (cluster.handle(), Arc::clone(&self.plan));
+        let beneath = self.config.local.beneath().to_owned();
+        tokio::task::spawn_blocking(move || {
+            let find = || -> Result<Vec<BucketSet>> {
+                let idle = Idle::open(&dataplane::pins_of(&beneath)?)?;
+                Ok(idle.find(plan.tables.iter().map(|table| &table.spread))?)
+            };
+            match find() {
+                Ok(idle) => handle.tell(Input::Idle(idle)),
+                Err(error) => warn!("cannot tell which buckets are idle: {error:#}"),
+            }
         });
     }
 

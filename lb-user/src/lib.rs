@@ -22,13 +22,17 @@
 //! - A configuration is applied whole or not at all.
 
 pub mod agent;
+pub(crate) mod announce;
 pub(crate) mod arp;
+pub(crate) mod checksum;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod dataplane;
+pub(crate) mod hearing;
+pub(crate) mod ndp;
 pub mod preflight;
 pub mod proxy;
 pub mod sandbox;

@@ -36,7 +36,11 @@ fn show(status: &Status) {
     output::line(&format!("  lease {lease}; default host {default_host}; epoch {}", status.epoch));
     let interface = &status.interface;
     let (name, xdp, mac) = (&interface.name, &interface.xdp, &interface.cluster_mac);
-    output::line(&format!("  interface {name}, XDP {xdp}, cluster MAC {mac}"));
+    let on = interface.xdp_interface.as_ref().map(|beneath| format!(" on {beneath}")).unwrap_or_default();
+    output::line(&format!("  interface {name}, XDP {xdp}{on}, cluster MAC {mac}"));
+    if !interface.filter.is_empty() {
+        output::line(&format!("  the cluster MAC comes in by {}", interface.filter));
+    }
     if let Some(why) = &interface.why {
         output::line(&format!("  XDP is not native: {why}"));
     }

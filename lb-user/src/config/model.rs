@@ -340,6 +340,13 @@ pub struct Local {
     pub xdp: XdpChoice,
 }
 
+impl Local {
+    /// The interface with the XDP program.
+    pub fn beneath(&self) -> &str {
+        self.xdp_interface.as_deref().unwrap_or(&self.interface)
+    }
+}
+
 /// How the XDP program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum XdpChoice {

@@ -252,10 +252,16 @@ pub struct InterfaceStatus {
     pub xdp: String,
     /// Why not native, where it is not.
     pub why: Option<String>,
+    /// Where the XDP program is attached, if on another interface.
+    #[serde(default)]
+    pub xdp_interface: Option<String>,
     /// Whether the tc companion that corrects the packet type is attached.
     pub tc_companion: bool,
     /// The cluster MAC address.
     pub cluster_mac: String,
+    /// How frames for it come in: `a filter entry`, or `promiscuous mode` and why.
+    #[serde(default)]
+    pub filter: String,
     /// The folder with the pinned link and maps.
     pub pins: String,
 }

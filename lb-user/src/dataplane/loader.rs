@@ -25,7 +25,7 @@ use lb_common::table::{
 use super::capture::Captures;
 use super::link::{InspectError, Interface};
 use super::plan::format_mac;
-use super::{Counters, InForce, Lease, OwnerTables, Plan, btf, maps};
+use super::{Counters, Hearing, InForce, Lease, OwnerTables, Plan, btf, maps};
 use crate::config::model::XdpChoice;
 use crate::control::api::InterfaceStatus;
 
@@ -104,6 +104,7 @@ pub struct Dataplane {
     pins: PathBuf,
     status: InterfaceStatus,
     counters: Counters,
+    hearing: Hearing,
     in_force: InForce,
     captures: Captures,
     writers: Option<Writers>,
@@ -188,11 +189,26 @@ impl Dataplane {
     /// # Errors
     /// See [`Error`].
     pub fn attach(plan: &Plan, interface: &str, xdp: XdpChoice, pins: &Path) -> Result<Self, Error> {
-        let interface = Interface::inspect(interface)?;
+        Self::attach_beneath(plan, interface, interface, xdp, pins)
+    }
+
+    /// As [`Dataplane::attach`], but to `beneath`, by which the frames for `interface` come: the NIC under a VLAN interface. The
+    /// pins are those of `beneath`; frames that pass get the MAC address of `interface`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn attach_beneath(
+        plan: &Plan,
+        interface: &str,
+        beneath: &str,
+        xdp: XdpChoice,
+        pins: &Path,
+    ) -> Result<Self, Error> {
+        let (interface, beneath) = (Interface::inspect(interface)?, Interface::inspect(beneath)?);
         make_folder(pins)?;
-        let old = OldLink::open(&interface, xdp, pins)?;
+        let old = OldLink::open(&beneath, xdp, pins)?;
         let is_new = old.is_none();
-        let attached = attach(plan, &interface, xdp, pins, old);
+        let attached = attach(plan, &interface, &beneath, xdp, pins, old);
         if attached.is_err() && is_new {
             // The first error says more than one on removing what it left.
             let _ = cleanup(pins);
@@ -213,6 +229,16 @@ impl Dataplane {
     /// The verdicts' counters; a cheap handle.
     pub fn counters(&self) -> Counters {
         self.counters.clone()
+    }
+
+    /// Notes how the interface lets frames for the cluster MAC in, for the status.
+    pub fn let_in_by(&mut self, filter: String) {
+        self.status.filter = filter;
+    }
+
+    /// Whose hearing tests arrived; a cheap handle.
+    pub fn hearing(&self) -> Hearing {
+        self.hearing.clone()
     }
 
     /// What the program goes by; a cheap handle.
@@ -253,7 +279,7 @@ pub fn replace_without_lease_check(plan: &Plan, interface: &str, pins: &Path) ->
     let Some(old) = OldLink::open(&interface, XdpChoice::Auto, pins)? else {
         return Err(Error::NoLink(interface.name));
     };
-    let mut ebpf = load(&plan, &interface, pins)?;
+    let mut ebpf = load(&plan, interface.mac, pins)?;
     old.replace(&mut ebpf)
 }
 
@@ -291,11 +317,12 @@ fn make_folder(pins: &Path) -> Result<(), Error> {
 fn attach(
     plan: &Plan,
     interface: &Interface,
+    beneath: &Interface,
     choice: XdpChoice,
     pins: &Path,
     old: Option<OldLink>,
 ) -> Result<Dataplane, Error> {
-    let mut ebpf = load(plan, interface, pins)?;
+    let mut ebpf = load(plan, interface.mac, pins)?;
     let mut writers = Writers {
         tables: OwnerTables::new(take(&mut ebpf, "TABLES")?, take(&mut ebpf, "ACTIVE")?)
             .map_err(|source| refused("use the owner tables", source))?,
@@ -307,11 +334,11 @@ fn attach(
     let (native, why) = match old {
         Some(old) => {
             let native = old.native;
-            attach_companion(&mut ebpf, interface, native, pins)?;
+            attach_companion(&mut ebpf, beneath, native, pins)?;
             old.replace(&mut ebpf)?;
-            (native, generic_reason(interface, native))
+            (native, generic_reason(beneath, native))
         }
-        None => attach_first(&mut ebpf, interface, choice, pins)?,
+        None => attach_first(&mut ebpf, beneath, choice, pins)?,
     };
     let mut counters = PerCpuArray::<MapData, Counter>::try_from(take_map(&mut ebpf, "COUNTERS"))
         .map_err(|source| refused("use the counters", source))?;
@@ -319,6 +346,7 @@ fn attach(
         maps::forget_rules(&mut counters).map_err(|source| refused("reset the counters", source))?;
     }
     let in_force = InForce::open(pins).map_err(|source| refused("read the owner tables", source))?;
+    let hearing = Hearing::new(take(&mut ebpf, "HEARD")?);
     let attached = Attached { plan: plan.clone(), interface: interface.clone(), pins: pins.to_owned(), ebpf };
     Ok(Dataplane {
         pins: pins.to_owned(),
@@ -326,10 +354,14 @@ fn attach(
             name: interface.name.clone(),
             xdp: if native { "native" } else { "generic" }.to_owned(),
             why,
-            tc_companion: needs_companion(interface, native),
+            xdp_interface: (beneath.index != interface.index).then(|| beneath.name.clone()),
+            tc_companion: needs_companion(beneath, native),
             cluster_mac: format_mac(plan.config.cluster_mac),
+            // Whoever lets frames for it in says how.
+            filter: String::new(),
             pins: pins.display().to_string(),
         },
+        hearing,
         counters: Counters::new(counters, &plan.port_lists),
         in_force,
         captures: Captures::new(attached),
@@ -338,8 +370,8 @@ fn attach(
 }
 
 /// Loads the programs with the plan's facts and the pinned maps, which are made where they are missing.
-fn load(plan: &Plan, interface: &Interface, pins: &Path) -> Result<Ebpf, Error> {
-    let config = table::Config { own_mac: interface.mac, snt_isn_offset: snt_isn_offset()?, ..plan.config };
+fn load(plan: &Plan, own_mac: [u8; 6], pins: &Path) -> Result<Ebpf, Error> {
+    let config = table::Config { own_mac, snt_isn_offset: snt_isn_offset()?, ..plan.config };
     drop_foreign_maps(pins)?;
     let mut loader = EbpfLoader::new();
     loader.override_global("CONFIG", &config, true);
@@ -415,7 +447,7 @@ impl Attached {
     ) -> Result<RingBuf<MapData>, Error> {
         let mut plan = self.plan.clone();
         (plan.config.capture_reasons, plan.config.capture_every) = (reasons, every);
-        let mut ebpf = load(&plan, &self.interface, &self.pins)?;
+        let mut ebpf = load(&plan, self.interface.mac, &self.pins)?;
         let ring = RingBuf::try_from(take_map(&mut ebpf, "CAPTURE"));
         let mut ring = ring.map_err(|source| refused("read the ring buffer", source))?;
         // Those that an agent left that was killed.

@@ -9,6 +9,8 @@ pub mod btf;
 pub mod capture;
 pub mod explain;
 mod grace;
+mod hearing;
+pub mod idle;
 pub mod link;
 mod loader;
 mod maps;
@@ -16,6 +18,7 @@ pub mod plan;
 pub mod reasons;
 mod stats;
 
+pub use hearing::Hearing;
 #[cfg(feature = "faults")]
 pub use loader::replace_without_lease_check;
 pub use loader::{Dataplane, Error, OBJECT, PINS, cleanup, pins_of};
