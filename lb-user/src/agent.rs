@@ -189,6 +189,7 @@ impl Agent {
             interface: dataplane.status(),
             proxy: self.proxy.as_ref().map(Supervisor::status),
             events: Arc::clone(&self.events),
+            listing: Arc::default(),
         });
         let sockets = control::server::Sockets::bind(&self.config.local.run_dir)?;
         self.control = Some(tokio::spawn(async move {

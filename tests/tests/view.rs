@@ -54,6 +54,12 @@ fn what_explain_says_of_a_connection_is_what_becomes_of_it() {
     assert!(after[other].left_to_others.packets >= before[other].left_to_others.packets + 5, "{after:#?}");
     assert_eq!(after[other].accepted, before[other].accepted);
 
+    cluster.nodes[other]
+        .wait_until("it is told what the owner passed", |status| {
+            let owner = status.nodes.iter().find(|node| node.name == name);
+            owner.is_some_and(|owner| owner.passed.is_some_and(|passed| passed.packets >= 5))
+        })
+        .unwrap();
     let held = connections(&cluster.nodes[owner], &[]);
     let found: Vec<_> = held.connections.iter().filter(|found| found.client.port() == port).collect();
     let [found] = found[..] else { panic!("it is listed once: {held:#?}") };

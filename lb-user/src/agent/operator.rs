@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use lb_common::table::{Bucket, BucketState};
 use lb_common::verdict::LocalSocket;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 
 use super::events::EventLog;
 use super::status::{Facts, name, status};
@@ -35,6 +35,8 @@ pub(super) struct Shared {
     pub(super) interface: InterfaceStatus,
     pub(super) proxy: Option<watch::Receiver<ProxyStatus>>,
     pub(super) events: Arc<EventLog>,
+    /// Held while connections are listed: whoever may only look cannot keep the kernel busy more than once at a time.
+    pub(super) listing: Arc<Mutex<()>>,
 }
 
 /// How many answers of a capture may wait for a client that reads slowly; further samples are skipped and counted.
@@ -49,8 +51,11 @@ impl Shared {
             Request::Resume { node } => self.drain(node.as_deref(), false).into(),
             Request::Explain(packet) => self.explain(&packet).into(),
             Request::Connections { bucket, node, limit } => {
-                let listed =
-                    tokio::task::spawn_blocking(move || self.connections(bucket, node.as_deref(), limit));
+                let turn = Arc::clone(&self.listing).lock_owned().await;
+                let listed = tokio::task::spawn_blocking(move || {
+                    let _turn = turn;
+                    self.connections(bucket, node.as_deref(), limit)
+                });
                 let failed = |error| Answer::Error { text: format!("the list was not finished: {error}") };
                 listed.await.unwrap_or_else(failed).into()
             }
