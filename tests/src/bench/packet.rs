@@ -105,7 +105,7 @@ fn cases() -> Result<Vec<Case>> {
 /// A world in which every bucket has one state, with this many port rules, and so many cluster IPs beside two.
 fn setting(state: BucketState, rules: usize, more_ips: usize, tagged: bool) -> Setting {
     let more = (0..more_ips as u8).map(|host| (Address::v4([192, 168, 51, host]), 0, 0));
-    let [v4, v6] = [V4, V6].map(|ip| Address::from(ip));
+    let [v4, v6] = [V4, V6].map(Address::from);
     let ips: Vec<_> = [(v4, 0, 0), (v6, 0, 0)].into_iter().chain(more).collect();
     let vips = Vips::new(&ips).expect("no more cluster IPs than there is room for");
     let mut config =
