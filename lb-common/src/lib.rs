@@ -16,7 +16,7 @@
 //! | `TABLES`     | generation * `TABLES` + table | `BucketTable` | agent         | XDP            | the attachment   |
 //! | `ACTIVE`     | 0                             | generation    | agent         | XDP            | the attachment   |
 //! | `LEASE`      | 0                             | `Lease`       | `renew`       | XDP, agent     | the attachment   |
-//! | `COUNTERS`   | `table::counter`              | `Counter`     | XDP           | agent          | the attachment   |
+//! | `COUNTERS`   | `table::counter`              | `Counter`     | XDP, agent    | agent          | the attachment   |
 //! | `SEEN`       | table                         | `SeenTable`   | XDP           | agent          | the attachment   |
 //! | `HEARD`      | number of a node              | time, ns      | XDP           | agent          | the attachment   |
 //! | `CAPTURE`    | ring buffer                   | `Sample`      | XDP           | agent          | the attachment   |
