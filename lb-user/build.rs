@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 use anyhow::{Context as _, Result};
+use xtask::bpf::{Object, Toolchain};
 
 fn main() -> ExitCode {
     let root = xtask::workspace_root();
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
 }
 
 fn embed() -> Result<()> {
-    let object = xtask::bpf::Toolchain::find()?.build()?;
+    let object = Toolchain::find()?.build(Object::Rollcall)?;
     let out = PathBuf::from(env::var_os("OUT_DIR").context("cargo did not set OUT_DIR")?);
     fs::copy(object, out.join("rollcall-xdp.o"))?;
     Ok(())

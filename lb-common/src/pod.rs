@@ -2,7 +2,7 @@
 
 use aya::Pod;
 
-use crate::table::{BucketTable, Config, Counter, PortRules};
+use crate::table::{BucketTable, Config, Counter, Lease, PortRules, SeenTable};
 
 // SAFETY: a byte array, transparently: no padding, and every bit pattern is a value.
 unsafe impl Pod for BucketTable {}
@@ -16,3 +16,9 @@ unsafe impl Pod for Config {}
 
 // SAFETY: repr(C) of two u64, so without padding, and every bit pattern is a value.
 unsafe impl Pod for Counter {}
+
+// SAFETY: repr(C) of four u64, so without padding, and every bit pattern is a value.
+unsafe impl Pod for Lease {}
+
+// SAFETY: an array of u32, transparently: no padding, and every bit pattern is a value.
+unsafe impl Pod for SeenTable {}

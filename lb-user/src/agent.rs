@@ -1,49 +1,59 @@
 //! The agent: brings everything up in an order that fails safe, keeps it going, and takes it down again. The only place that
-//! spawns long-lived tasks, threads and processes.
+//! spawns long-lived tasks, threads and processes; what a request of an operator has to wait for is `operator.rs`'s.
 //!
 //! Up: the XDP program before the cluster IP, so that no packet for it ever meets a kernel without our verdict; then the
 //! cluster thread, which starts with a table in which this node holds nothing. Down: first the others take the share, then
 //! connections in flight end, then the lease, the address and the program go, in this order.
 
+mod capture;
+mod connections;
 mod events;
+mod explain;
 mod facts;
+mod holders;
 mod operator;
 mod status;
+mod voice;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use lb_common::flow::bucket_of;
-use lb_common::table::{Bucket, BucketTable};
+use lb_common::table::BucketTable;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use self::events::EventLog;
 use self::operator::Shared;
+use self::voice::Voice;
 use crate::clock::Time;
 use crate::cluster::driver::{Cluster, DataPath, Handle, Input, Output};
 use crate::cluster::node::{Event, Order, Settings};
 use crate::cluster::scan;
 use crate::cluster::sets::BucketSet;
 use crate::cluster::transport::Network;
+use crate::cluster::wire::{Phase, Traffic};
 use crate::config::model::Config;
 use crate::config::secret::ClusterSecret;
-use crate::control::api::InterfaceStatus;
+use crate::control::api::Count;
+use crate::dataplane::idle::Idle;
 use crate::dataplane::link::{self, Interface, Link, Lock, RunDir};
-use crate::dataplane::{self, Counters, Dataplane, Lease, OwnerTables, Plan};
+use crate::dataplane::{self, Dataplane, Lease, OwnerTables, Plan};
 use crate::proxy::spawn::Account;
 use crate::proxy::supervisor::{self, Supervisor};
-use crate::{control, preflight};
+use crate::{announce, control, hearing, preflight};
 
 /// How long the others have to take this node's share when it stops.
 const HAND_OVER: Duration = Duration::from_secs(3);
+
+/// How long, at its end, connections are waited for that only close.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs the agent until it is told to stop by SIGTERM or SIGINT; a second signal does not wait for connections in flight.
 pub fn run(config: Config) -> Result<()> {
@@ -71,6 +81,8 @@ struct Agent {
     /// Whether the host's settings may have been changed.
     link: bool,
     cluster: Option<Cluster>,
+    /// None while it only observes.
+    voice: Option<Voice>,
     proxy: Option<Supervisor>,
     control: Option<JoinHandle<()>>,
     /// Held to the end: one agent a run folder, and one an interface.
@@ -110,6 +122,7 @@ impl Agent {
             dataplane: None,
             link: false,
             cluster: None,
+            voice: None,
             proxy: None,
             control: None,
             run_dir: None,
@@ -119,10 +132,9 @@ impl Agent {
 
     async fn bring_up(&mut self) -> Result<()> {
         let config = Arc::clone(&self.config);
-        let nic = Interface::inspect(&config.local.interface)?;
-        self.lock = Some(Lock::take(&nic)?);
+        self.lock = Some(Lock::take(&Interface::inspect(config.local.beneath())?)?);
         self.run_dir = Some(RunDir::take(&config.local.run_dir)?);
-        let pins = dataplane::pins_of(&config.local.interface)?;
+        let pins = dataplane::pins_of(config.local.beneath())?;
         let publishes = !config.cluster.sites.is_empty() && !config.cluster.observe;
         let resumed = pins.exists() || supervisor::is_left(&config.local.run_dir)?;
         let mac = self.plan.config.cluster_mac;
@@ -130,18 +142,23 @@ impl Agent {
         let nic = tokio::task::spawn_blocking(move || preflight::check(&checked, mac, resumed)).await??;
         let proxy = self.prepare_proxy(publishes)?;
 
-        let dataplane = Dataplane::attach(&self.plan, &config.local.interface, config.local.xdp, &pins)?;
+        let (name, beneath) = (&config.local.interface, config.local.beneath());
+        let dataplane = Dataplane::attach_beneath(&self.plan, name, beneath, config.local.xdp, &pins)?;
         let dataplane = self.dataplane.insert(dataplane);
-        let (counters, interface) = (dataplane.counters(), dataplane.status());
         self.link = true;
-        for warning in Link::setup(&config, &nic, mac)?.warnings {
+        let link = Link::setup(&config, &nic, mac)?;
+        for warning in link.warnings {
             warn!("{warning}");
+        }
+        dataplane.let_in_by(link.filter);
+        if !config.cluster.observe {
+            self.voice = Some(Voice::open(&config, &nic, mac, dataplane.hearing())?);
         }
         let cluster = self.start_cluster(&nic, publishes)?;
         if let Some(spec) = proxy {
             self.proxy = Some(Supervisor::start(spec)?);
         }
-        self.open_control(cluster, counters, interface)?;
+        self.open_control(cluster)?;
         info!(node = %config.local.name, interface = %config.local.interface, "started");
         Ok(())
     }
@@ -160,28 +177,23 @@ impl Agent {
         Ok(self.cluster.insert(cluster).handle())
     }
 
-    fn open_control(
-        &mut self,
-        cluster: Handle,
-        counters: Counters,
-        interface: InterfaceStatus,
-    ) -> Result<()> {
-        let tables = self.plan.tables.iter();
+    fn open_control(&mut self, cluster: Handle) -> Result<()> {
+        let dataplane = self.dataplane.as_ref().context("the control socket needs the data path")?;
         let shared = Arc::new(Shared {
             config: Arc::clone(&self.config),
+            plan: Arc::clone(&self.plan),
             cluster,
-            counters,
-            interface,
-            tables: tables.map(|table| (table.filtering, ports_text(&table.ports))).collect(),
+            counters: dataplane.counters(),
+            in_force: dataplane.in_force(),
+            captures: dataplane.captures(),
+            interface: dataplane.status(),
             proxy: self.proxy.as_ref().map(Supervisor::status),
             events: Arc::clone(&self.events),
+            listing: Arc::default(),
         });
         let sockets = control::server::Sockets::bind(&self.config.local.run_dir)?;
         self.control = Some(tokio::spawn(async move {
-            let answer = move |request| {
-                let shared = Arc::clone(&shared);
-                async move { shared.answer(request) }
-            };
+            let answer = move |request| Arc::clone(&shared).answer(request);
             control::server::serve(&sockets, answer).await;
         }));
         Ok(())
@@ -221,7 +233,7 @@ impl Agent {
             mac: nic.mac,
             peers: others.map(|node| node.priority).collect(),
             timing,
-            tables: self.plan.tables.iter().map(|table| table.filtering).collect(),
+            tables: self.plan.tables.iter().map(|table| table.spread.clone()).collect(),
             // Clocks of sound hosts differ by far less than a hundredth; two of them leave as much again.
             lease_margin: Time::coarse_tick() + timing.suspect() / 50,
             facts: facts::digest_of(&self.config.cluster),
@@ -238,7 +250,7 @@ impl Agent {
         Network {
             ifindex: nic.index,
             own: (me.address, nic.mac),
-            cluster_ip: cluster.cluster_ips[0].address,
+            cluster_ip: cluster.probed(),
             peers,
             gateway: cluster.gateway.or(nic.gateway),
         }
@@ -248,6 +260,8 @@ impl Agent {
     async fn serve(&mut self) -> Result<()> {
         let mut outputs = self.outputs.take().context("the cluster thread was not started")?;
         let mut proxy = self.proxy.as_ref().map(Supervisor::status);
+        let mut second = tokio::time::interval(hearing::EVERY);
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let served = loop {
             tokio::select! {
                 () = self.signals.next() => break Ok(()),
@@ -257,6 +271,10 @@ impl Agent {
                     None => break Err(anyhow::anyhow!("the cluster thread ended unexpectedly")),
                 },
                 ready = operator::next_readiness(&mut proxy) => self.tell(Input::Ready(ready)),
+                _ = second.tick() => {
+                    self.report_hearing();
+                    self.tell_traffic();
+                }
             }
         };
         if served.is_ok() {
@@ -271,10 +289,57 @@ impl Agent {
         }
     }
 
+    /// Sends a hearing test if this node serves, and tells the cluster thread whose tests arrived.
+    fn report_hearing(&self) {
+        let (Some(voice), Some(cluster)) = (&self.voice, &self.cluster) else { return };
+        if cluster.handle().snapshot().phase == Phase::Serving {
+            // An interface that is down sends nothing; that it is down is told elsewhere.
+            let _ = voice.test();
+        }
+        match voice.hearing() {
+            Ok(heard) => self.tell(Input::Heard(heard)),
+            // Without readings nobody is judged.
+            Err(error) => warn!(%error, "cannot read whose hearing tests arrived"),
+        }
+    }
+
+    /// Tells the link where the cluster IPs are, unless another node that serves has done so.
+    fn announce(&self) {
+        let (Some(voice), Some(cluster)) = (&self.voice, &self.cluster) else { return };
+        let (announcer, handle, me) = (voice.announcer(), cluster.handle(), self.config.me().priority);
+        tokio::spawn(async move {
+            tokio::time::sleep(announce::SETTLED).await;
+            if !announce::is_due(me, &handle.snapshot()) {
+                return;
+            }
+            let announced = async { announcer?.announce().await };
+            if let Err(error) = announced.await {
+                warn!(%error, "could not announce the cluster IPs: a router may keep what it knew of them");
+            }
+        });
+    }
+
+    /// Adds again what the interface lost by having been down.
+    fn refresh_link(&self) {
+        if let Err(error) = link::refresh(&self.config.local.run_dir) {
+            warn!(%error, "could not set the interface up again");
+        }
+    }
+
+    /// What the other nodes are to know of this one's packets.
+    fn tell_traffic(&self) {
+        let passed = self.dataplane.as_ref().map(|dataplane| dataplane.counters().passed());
+        // Where they cannot be read, `rollcall status` says so.
+        if let Some(Ok(Count { packets, bytes })) = passed {
+            self.tell(Input::Traffic(Traffic { packets, bytes }));
+        }
+    }
+
     fn handle_output(&self, output: Output) {
         match output {
             Output::Event(event) => self.note(&event),
             Output::Scan => self.scan(),
+            Output::FindIdle => self.find_idle(),
             // Only a stop asks for the first, and it waits for it; the second ends `serve`.
             Output::HandedOver | Output::Failed(_) => {}
         }
@@ -288,6 +353,12 @@ impl Agent {
             info!("{sentence}");
         }
         self.events.push(sentence);
+        if matches!(event, Event::Serving) {
+            self.announce();
+        }
+        if matches!(event, Event::CarrierFound) {
+            self.refresh_link();
+        }
         match (event, &self.proxy) {
             (Event::Draining(true), Some(proxy)) => proxy.drain(),
             (Event::Draining(false), Some(proxy)) => proxy.resume(),
@@ -301,12 +372,30 @@ impl Agent {
         let (handle, plan) = (cluster.handle(), Arc::clone(&self.plan));
         tokio::task::spawn_blocking(move || {
             let tables = plan.tables.len();
-            let locate = |local: SocketAddrV4, remote: SocketAddrV4| locate(&plan, local, remote);
-            let live = scan::connections(tables, locate).unwrap_or_else(|error| {
-                warn!(%error, "cannot ask the kernel for its connections: nothing counts as empty");
-                vec![BucketSet::FULL; tables]
-            });
+            let live = scan::connections(tables, |local, remote| plan.locate(local, remote)).unwrap_or_else(
+                |error| {
+                    warn!(%error, "cannot ask the kernel for its connections: nothing counts as empty");
+                    vec![BucketSet::FULL; tables]
+                },
+            );
             handle.tell(Input::Scan(live));
+        });
+    }
+
+    /// Looks for idle buckets off the cluster thread. No answer means that none is known to be idle.
+    fn find_idle(&self) {
+        let Some(cluster) = &self.cluster else { return };
+        let (handle, plan) = (cluster.handle(), Arc::clone(&self.plan));
+        let beneath = self.config.local.beneath().to_owned();
+        tokio::task::spawn_blocking(move || {
+            let find = || -> Result<Vec<BucketSet>> {
+                let idle = Idle::open(&dataplane::pins_of(&beneath)?)?;
+                Ok(idle.find(plan.tables.iter().map(|table| &table.spread))?)
+            };
+            match find() {
+                Ok(idle) => handle.tell(Input::Idle(idle)),
+                Err(error) => warn!("cannot tell which buckets are idle: {error:#}"),
+            }
         });
     }
 
@@ -325,20 +414,56 @@ impl Agent {
         if tokio::time::timeout(HAND_OVER, handed_over).await.is_err() {
             warn!("the others have not taken all of this node's share in {HAND_OVER:?}");
         }
-        let Some(proxy) = self.proxy.take() else { return };
-        let killer = proxy.killer();
-        let mut stop = std::pin::pin!(proxy.stop());
-        loop {
-            tokio::select! {
-                () = &mut stop => return,
-                // The cluster thread still wants its scans while connections end.
-                Some(output) = outputs.recv() => self.handle_output(output),
-                () = self.signals.next() => {
-                    warn!("not waiting for connections in flight");
-                    killer.kill();
+        let until = Time::now() + self.config.cluster.drain_timeout;
+        if let Some(proxy) = self.proxy.take() {
+            let killer = proxy.killer();
+            let mut stop = std::pin::pin!(proxy.stop());
+            loop {
+                tokio::select! {
+                    () = &mut stop => break,
+                    // The cluster thread still wants its scans while connections end.
+                    Some(output) = outputs.recv() => self.handle_output(output),
+                    () = self.signals.next() => {
+                        warn!("not waiting for connections in flight");
+                        killer.kill();
+                        return;
+                    }
                 }
             }
         }
+        self.outlast_connections(until, outputs).await;
+    }
+
+    /// Waits until other services, too, have no connection to a cluster IP: without the XDP program another node would answer what
+    /// their clients send, with a reset.
+    async fn outlast_connections(&mut self, until: Time, outputs: &mut UnboundedReceiver<Output>) {
+        const EVERY: Duration = Duration::from_millis(100);
+        let mut closing_until = None;
+        while Time::now() < until {
+            match open_connections(&self.plan) {
+                Ok(Open { established: 0, closing: 0 }) => return,
+                Ok(Open { established: 0, closing: _ }) => {
+                    let end = *closing_until.get_or_insert(Time::now() + LAST_WORDS);
+                    if Time::now() >= end {
+                        return;
+                    }
+                }
+                Ok(_) => closing_until = None,
+                Err(error) => {
+                    warn!(%error, "cannot ask the kernel for its connections: not waiting for any");
+                    return;
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                Some(output) = outputs.recv() => self.handle_output(output),
+                () = self.signals.next() => {
+                    warn!("not waiting for connections of other services");
+                    return;
+                }
+            }
+        }
+        warn!("connections of other services are still open: they end now");
     }
 
     /// Undoes whatever was brought up, in the reverse order; goes on after an error and gives the first.
@@ -368,22 +493,24 @@ impl Agent {
     }
 }
 
-/// The owner table and the bucket of a connection of this host; `None` if it is not for a cluster IP or a rule.
-fn locate(plan: &Plan, local: SocketAddrV4, remote: SocketAddrV4) -> Option<(usize, Bucket)> {
-    let config = &plan.config;
-    let count = usize::try_from(config.cluster_ip_count).ok()?;
-    config.cluster_ips.get(..count)?.contains(&local.ip().octets()).then_some(())?;
-    let rule = config.rules.get(usize::from(plan.port_rules.0[usize::from(local.port())]))?;
-    let bucket = bucket_of(config.seed, rule.affinity(), remote.ip().octets(), remote.port());
-    (rule.enabled != 0).then_some((usize::from(rule.table), bucket))
+/// This host's connections to cluster IPs.
+struct Open {
+    established: usize,
+    /// Of which one side or both have ended theirs.
+    closing: usize,
 }
 
-/// Port ranges as `443,8000-8099`.
-fn ports_text(ports: &[(u16, u16)]) -> String {
-    let range = |(first, last): &(u16, u16)| {
-        if first == last { first.to_string() } else { format!("{first}-{last}") }
-    };
-    ports.iter().map(range).collect::<Vec<_>>().join(",")
+fn open_connections(plan: &Plan) -> io::Result<Open> {
+    let mut open = Open { established: 0, closing: 0 };
+    scan::for_each_connection(|local, remote, state| {
+        let counted = usize::from(plan.locate(local, remote).is_some());
+        match state {
+            scan::State::Established => open.established += counted,
+            scan::State::Closing => open.closing += counted,
+            scan::State::SynSent | scan::State::SynReceived | scan::State::TimeWait => {}
+        }
+    })?;
+    Ok(open)
 }
 
 /// The maps, as the cluster thread writes them.

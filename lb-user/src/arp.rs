@@ -43,6 +43,13 @@ impl Arp {
         Self { to, from: own.1, operation: Operation::Request, sender: own, target: (address, [0; 6]) }
     }
 
+    /// The news, to all, that `address` is at `mac`: in the form of a question, which more hosts heed (RFC 5227, section 3).
+    /// Sent from `own_mac`, whatever it says.
+    pub(crate) fn announcement(address: Ipv4Addr, mac: [u8; 6], own_mac: [u8; 6]) -> Self {
+        let (sender, target) = ((address, mac), (address, [0; 6]));
+        Self { to: BROADCAST, from: own_mac, operation: Operation::Request, sender, target }
+    }
+
     /// The frame, padded to Ethernet's least length.
     pub(crate) fn encode(&self) -> [u8; ARP_FRAME] {
         let mut frame = [0; ARP_FRAME];

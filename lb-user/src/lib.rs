@@ -14,20 +14,25 @@
 //! # Architecture invariants
 //!
 //! - Cores never read clock, randomness, files or sockets; [`clock::Time`] is an argument.
-//! - Only `agent.rs` spawns; a listener may spawn a task per connection, and `dataplane` its grace thread.
-//! - Only `dataplane/maps.rs` writes maps.
+//! - Only `agent.rs` spawns; a listener may spawn a task per connection, `dataplane` its grace thread, and an operator's request what
+//!   has to wait for the kernel (`agent/operator.rs`).
+//! - Only `dataplane/maps.rs` writes maps, but for what the loader puts into a program's own before it is attached.
 //! - Nothing but `lb_common::verdict` decides a packet's fate.
 //! - The same view gives the same owner table on every node.
 //! - A configuration is applied whole or not at all.
 
 pub mod agent;
+pub(crate) mod announce;
 pub(crate) mod arp;
+pub(crate) mod checksum;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod dataplane;
+pub(crate) mod hearing;
+pub(crate) mod ndp;
 pub mod preflight;
 pub mod proxy;
 pub mod sandbox;

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -11,12 +11,14 @@ use rustix::process::{Resource, Rlimit};
 use rustix::thread::CapabilitySet;
 use thiserror::Error;
 
-use crate::arp::{ARP_FRAME, Arp, BROADCAST, Operation};
+use crate::arp::{Arp, BROADCAST, Operation};
 use crate::clock::Time;
 use crate::config::model::{Config, HEARTBEAT_PORT};
 use crate::dataplane::link::{InspectError, Interface};
+use crate::dataplane::plan::format_mac;
+use crate::ndp::{self, NDP_FRAME};
 use crate::proxy::supervisor;
-use crate::sys::ArpSocket;
+use crate::sys::{FrameSocket, Received};
 
 /// Fewer file descriptors than this are not worth starting with: a connection of the proxy takes two.
 const MIN_FILES: u64 = 4096;
@@ -145,7 +147,7 @@ pub enum PreflightError {
     )]
     Answered {
         /// The cluster IP.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The machine's MAC address.
         mac: String,
     },
@@ -155,7 +157,7 @@ pub enum PreflightError {
         /// The interface.
         interface: String,
         /// The cluster IP.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Why.
         reason: String,
     },
@@ -190,7 +192,7 @@ pub enum PreflightError {
         /// Its number.
         port: u16,
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// The port cannot be used for another reason.
     #[error("{protocol} port {port} of {address} cannot be used: {reason}")]
@@ -200,7 +202,7 @@ pub enum PreflightError {
         /// Its number.
         port: u16,
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Why.
         reason: String,
     },
@@ -220,13 +222,18 @@ fn interface(config: &Config) -> Result<Interface, PreflightError> {
     };
     let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
     let elsewhere = |ip: Ipv4Addr| ip.to_bits() & mask != address.to_bits() & mask;
-    match config.cluster.cluster_ips.iter().find(|ip| elsewhere(ip.address)) {
+    match v4_cluster_ips(config).find(|ip| elsewhere(*ip)) {
         None => Ok(interface),
-        Some(ip) => {
+        Some(cluster_ip) => {
             let network = format!("{address}/{prefix}");
-            Err(PreflightError::OtherNetwork { cluster_ip: ip.address, network, interface: name })
+            Err(PreflightError::OtherNetwork { cluster_ip, network, interface: name })
         }
     }
+}
+
+fn v4_cluster_ips(config: &Config) -> impl Iterator<Item = Ipv4Addr> {
+    let ips = config.cluster.cluster_ips.iter();
+    ips.filter_map(|ip| if let IpAddr::V4(address) = ip.address { Some(address) } else { None })
 }
 
 fn privileges() -> Result<(), PreflightError> {
@@ -261,7 +268,7 @@ fn ports(config: &Config) -> Vec<PreflightError> {
     if let Err(error) = UdpSocket::bind((heartbeats, HEARTBEAT_PORT))
         && error.kind() != io::ErrorKind::AddrNotAvailable
     {
-        problems.push(port("UDP", SocketAddrV4::new(heartbeats, HEARTBEAT_PORT), &error));
+        problems.push(port("UDP", SocketAddr::new(heartbeats.into(), HEARTBEAT_PORT), &error));
     }
     if config.cluster.observe {
         return problems;
@@ -275,15 +282,15 @@ fn ports(config: &Config) -> Vec<PreflightError> {
     problems
 }
 
-fn port(protocol: &'static str, address: SocketAddrV4, error: &io::Error) -> PreflightError {
-    let (port, address) = (address.port(), *address.ip());
+fn port(protocol: &'static str, address: SocketAddr, error: &io::Error) -> PreflightError {
+    let (port, address) = (address.port(), address.ip());
     if error.kind() == io::ErrorKind::AddrInUse {
         return PreflightError::Taken { protocol, port, address };
     }
     PreflightError::Port { protocol, port, address, reason: error.to_string() }
 }
 
-fn unanswered(interface: &Interface, address: Ipv4Addr, cluster_mac: [u8; 6]) -> Result<(), PreflightError> {
+fn unanswered(interface: &Interface, address: IpAddr, cluster_mac: [u8; 6]) -> Result<(), PreflightError> {
     let macs = probe(interface, address).map_err(|error| PreflightError::Probe {
         interface: interface.name.clone(),
         address,
@@ -291,30 +298,34 @@ fn unanswered(interface: &Interface, address: Ipv4Addr, cluster_mac: [u8; 6]) ->
     })?;
     match macs.into_iter().find(|mac| *mac != cluster_mac) {
         None => Ok(()),
-        Some(mac) => {
-            let mac: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
-            Err(PreflightError::Answered { address, mac: mac.join(":") })
-        }
+        Some(mac) => Err(PreflightError::Answered { address, mac: format_mac(mac) }),
     }
 }
 
 /// Who answers for `address` on the interface named `interface`.
 #[cfg(test)]
-pub(crate) fn probe_from(interface: &str, address: Ipv4Addr) -> anyhow::Result<Vec<[u8; 6]>> {
+pub(crate) fn probe_from(interface: &str, address: IpAddr) -> anyhow::Result<Vec<[u8; 6]>> {
     Ok(probe(&Interface::inspect(interface)?, address)?)
 }
 
-/// Asks as RFC 5227 2.1.1 does, with sender 0.0.0.0, so that nobody learns anything from it. The MAC addresses in the answers,
-/// each once, at most a handful.
-fn probe(interface: &Interface, address: Ipv4Addr) -> io::Result<Vec<[u8; 6]>> {
-    let socket = ArpSocket::open(interface.index)?;
+/// Asks in a way that nobody learns anything from. The MAC addresses in the answers, each once, at most a handful.
+fn probe(interface: &Interface, address: IpAddr) -> io::Result<Vec<[u8; 6]>> {
+    let (received, question) = match address {
+        // With sender 0.0.0.0 (RFC 5227, section 2.1.1).
+        IpAddr::V4(address) => {
+            let nobody = (Ipv4Addr::UNSPECIFIED, interface.mac);
+            (Received::Arp, Arp::question(address, BROADCAST, nobody).encode().to_vec())
+        }
+        IpAddr::V6(address) => (Received::Ipv6, ndp::question(address, interface.mac)),
+    };
+    let socket = FrameSocket::open(interface.index, received)?;
     let mut macs = Vec::new();
     for _ in 0..PROBES {
-        let nobody = (Ipv4Addr::UNSPECIFIED, interface.mac);
-        socket.send(&Arp::question(address, BROADCAST, nobody).encode())?;
+        socket.send(&question)?;
         let until = Time::now() + PROBE_WAIT;
-        while let Some(answer) = next_frame(&socket, until)? {
-            if let Some(mac) = answer_for(&answer, address)
+        let mut frame = [0; NDP_FRAME];
+        while let Some(length) = next_frame(&socket, &mut frame, until)? {
+            if let Some(mac) = answer_for(&frame[..length], address)
                 && !macs.contains(&mac)
                 && macs.len() < 8
             {
@@ -325,8 +336,8 @@ fn probe(interface: &Interface, address: Ipv4Addr) -> io::Result<Vec<[u8; 6]>> {
     Ok(macs)
 }
 
-/// The next frame's first bytes; `None` once it is `until`.
-fn next_frame(socket: &ArpSocket, until: Time) -> io::Result<Option<[u8; ARP_FRAME]>> {
+/// The length of the next frame, as far as it fits; `None` once it is `until`.
+fn next_frame(socket: &FrameSocket, frame: &mut [u8], until: Time) -> io::Result<Option<usize>> {
     loop {
         let left = until.since(Time::now());
         if left.is_zero() {
@@ -338,19 +349,23 @@ fn next_frame(socket: &ArpSocket, until: Time) -> io::Result<Option<[u8; ARP_FRA
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let mut frame = [0; ARP_FRAME];
-        match socket.recv(&mut frame) {
-            Ok(_) => return Ok(Some(frame)),
+        match socket.recv(frame) {
+            Ok(length) => return Ok(Some(length)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
     }
 }
 
-/// The MAC address that the frame, an ARP reply, gives for `address`.
-fn answer_for(frame: &[u8], address: Ipv4Addr) -> Option<[u8; 6]> {
-    let arp = Arp::decode(frame)?;
-    (arp.operation == Operation::Reply && arp.sender.0 == address).then_some(arp.sender.1)
+/// The MAC address that the frame, an answer, gives for `address`.
+fn answer_for(frame: &[u8], address: IpAddr) -> Option<[u8; 6]> {
+    match address {
+        IpAddr::V4(address) => {
+            let arp = Arp::decode(frame)?;
+            (arp.operation == Operation::Reply && arp.sender.0 == address).then_some(arp.sender.1)
+        }
+        IpAddr::V6(address) => ndp::advertised(frame).filter(|(of, _)| *of == address).map(|(_, mac)| mac),
+    }
 }
 
 #[cfg(test)]

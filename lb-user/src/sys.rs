@@ -1,10 +1,12 @@
 //! The few system calls for which no crate here has a safe wrapper. Nothing is decided in this file.
 
-pub mod arp;
+pub mod frames;
+pub mod offload;
 
 use std::io;
 
-pub use arp::ArpSocket;
+pub use frames::{FrameSocket, Received};
+pub use offload::strips_vlan_tags;
 
 /// Gives the calling thread a real-time priority, so that no ordinary load delays it. Needs `CAP_SYS_NICE`, and a kernel
 /// whose control group grants real-time run time; the error says that it has neither.

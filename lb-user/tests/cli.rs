@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use lb_user::control::api::{
-    Answer, Count, InterfaceStatus, NodeStatus, ProxyStatus, Request, ServerStatus, Status, TableStatus,
+    Answer, Captured, Connection, Connections, Count, Explanation, InterfaceStatus, NodeExplanation,
+    NodeStatus, ProxyStatus, Request, RuleStatus, Sample, ServerStatus, Status, TableStatus,
 };
-use lb_user::control::server::{Sockets, serve};
+use lb_user::control::server::{Lines, Reply, Sockets, serve};
 use lb_user::dataplane::link::{Interface, Link, Lock};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -47,7 +48,17 @@ fn status_opens_with_what_is_wrong_and_fits_80_columns() {
     assert_eq!(text.lines().next(), Some("arr2 is silent for 12 s: does UDP port 7644 reach it?"));
     let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 80).collect();
     assert!(wide.is_empty(), "{wide:#?}\n{text}");
-    for shown in ["8000-8099", "sbex1", "pass-mine", "a-very-long-n…", "UDP 7644 heartbeats, TCP 7645"] {
+    for shown in [
+        "tcp 25, tcp 80",
+        "240 min, 4096",
+        "left to others",
+        "18.4 E",
+        "deaf",
+        "sbex1",
+        "pass-mine",
+        "a-very-long-n…",
+        "UDP 7644 heartbeats, TCP 7645",
+    ] {
         assert!(text.contains(shown), "{shown}\n{text}");
     }
     assert!(!text.contains("never-counted") && !text.contains('\x1b'), "{text}");
@@ -61,6 +72,78 @@ fn status_json_is_one_line_that_reads_back() {
     let text = stdout(&output);
     assert_eq!(text.lines().count(), 1);
     assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status());
+}
+
+#[test]
+fn explain_says_it_in_a_sentence_and_then_in_tables() {
+    let folder = Folder::new("explain");
+    let _agent = agent(&folder.0);
+    let explain = |more: &[&str]| {
+        let args = ["explain", "203.0.113.110:40000", "192.168.50.8:443", "--run-dir", folder.path()];
+        rollcall(&[&args, more].concat())
+    };
+    let output = explain(&[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert_eq!(text.lines().next(), Some("arr1 drops it: other, because it is; arr2 holds bucket 77"));
+    for shown in [
+        "  packet    tcp 203.0.113.110:40000 > 192.168.50.8:443, syn",
+        "  bucket    77 of table 1",
+        "  arr2: passes it if its kernel has the connection",
+    ] {
+        assert!(text.lines().any(|line| line == shown), "{shown}\n{text}");
+    }
+    let json = stdout(&explain(&["--json", "--flags", "ack,rst"]));
+    assert_eq!(serde_json::from_str::<Explanation>(&json).unwrap(), explanation());
+    for (wrong, said) in [
+        (&["explain", "mail:443", "192.168.50.8:443"][..], "write ADDRESS:PORT"),
+        (&["explain", "203.0.113.1:1", "192.168.50.8:443", "--flags", "urg"], "possible values: syn, ack"),
+        (&["capture", "--every", "0"], "0 is not in 1.."),
+        (&["capture", "--seconds", "86401"], "86401 is not in 1..=86400"),
+        (&["connections", "--bucket", "70000"], "70000 is not in 0..=65535"),
+    ] {
+        let output = rollcall(wrong);
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+        assert!(stderr(&output).contains(said), "{wrong:?}: {}", stderr(&output));
+    }
+    let no_port = rollcall(&["explain", "203.0.113.1", "192.168.50.8:443"]);
+    assert_eq!(stderr(&no_port), "error: 203.0.113.1 needs a port\nhint: 203.0.113.1:443\n");
+}
+
+#[test]
+fn connections_are_counted_first_and_fit_a_terminal() {
+    let folder = Folder::new("connections");
+    let _agent = agent(&folder.0);
+    let output = rollcall(&["connections", "--run-dir", folder.path()]);
+    let text = stdout(&output);
+    assert_eq!(text.lines().next(), Some("12,345 connections, 12,300 established"));
+    assert_eq!(text.lines().last(), Some("  and 12,344 more: see --limit"));
+    let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 120).collect();
+    assert!(wide.is_empty(), "{wide:#?}");
+    let json = stdout(&rollcall(&["connections", "--json", "--run-dir", folder.path()]));
+    assert_eq!(serde_json::from_str::<Connections>(&json).unwrap(), connections());
+}
+
+#[test]
+fn a_capture_prints_samples_to_standard_output_and_remarks_beside() {
+    let folder = Folder::new("capture");
+    let _agent = agent(&folder.0);
+    let output = rollcall(&["capture", "--reason", "new-mine", "--run-dir", folder.path()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let line =
+        "00:00:01.000 tcp     203.0.113.110:40000 > 192.168.50.8:443      S      74 tcp 443  new-mine\n";
+    assert_eq!(stdout(&output), line);
+    assert_eq!(
+        stderr(&output),
+        "2,000 more in this second: at most 1000 are shown\n1 of 2,001 packets shown\n"
+    );
+    let json = stdout(&rollcall(&["capture", "--reason", "new-mine", "--json", "--run-dir", folder.path()]));
+    let answers: Vec<Answer> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(answers, samples());
+
+    let refused = rollcall(&["capture", "--run-dir", folder.path()]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(stderr(&refused), "error: a capture is running\nhint: end it\n");
 }
 
 #[test]
@@ -114,16 +197,77 @@ fn run(command: &str) -> String {
     stdout(&output)
 }
 
-async fn answer(request: Request) -> Answer {
+async fn answer(request: Request) -> Reply {
     match request {
-        Request::Status => Answer::Status(Box::new(status())),
-        Request::Drain { .. } => Answer::Done { text: "arr1 drains".into() },
+        Request::Status => Answer::Status(Box::new(status())).into(),
+        Request::Drain { .. } => Answer::Done { text: "arr1 drains".into() }.into(),
         Request::Resume { node } => {
             let node = node.unwrap_or_default();
-            Answer::Error { text: format!("there is no node {node}; hint: see rollcall status") }
+            Answer::Error { text: format!("there is no node {node}; hint: see rollcall status") }.into()
+        }
+        Request::Explain(_) => Answer::Explanation(Box::new(explanation())).into(),
+        Request::Connections { .. } => Answer::Connections(connections()).into(),
+        Request::Capture { reasons, .. } if reasons.is_empty() => {
+            Answer::Error { text: "a capture is running; hint: end it".into() }.into()
+        }
+        Request::Capture { .. } => {
+            let (sender, answers) = tokio::sync::mpsc::channel(8);
+            samples().into_iter().for_each(|answer| sender.try_send(answer).unwrap());
+            Reply::Many(Lines { answers, enough: std::sync::Arc::default() })
         }
     }
 }
+
+fn explanation() -> Explanation {
+    let node = |name: &str, action: &str, unsure: Option<&str>| NodeExplanation {
+        name: name.into(),
+        action: action.into(),
+        unsure: unsure.map(Into::into),
+        ..NodeExplanation::default()
+    };
+    let unsure = "passes it if its kernel has the connection";
+    Explanation {
+        summary: "arr1 drops it: other, because it is; arr2 holds bucket 77".into(),
+        for_cluster: true,
+        rule: Some("tcp 443".into()),
+        affinity: Some("none: 203.0.113.110:40000".into()),
+        table: Some(1),
+        bucket: Some(77),
+        nodes: vec![node("arr1", "drops", None), node("arr2", "asks its kernel", Some(unsure))],
+    }
+}
+
+fn connections() -> Connections {
+    let connection = Connection {
+        client: "203.0.113.110:40000".parse().unwrap(),
+        service: "192.168.150.108:65535".parse().unwrap(),
+        state: "established".into(),
+        table: 31,
+        bucket: 4095,
+        bucket_state: "departing".into(),
+        holder: Some("a-very-long-name-of-a-node".into()),
+    };
+    Connections { connections: vec![connection], total: 12_345, established: 12_300 }
+}
+
+fn samples() -> Vec<Answer> {
+    let sample = Sample {
+        time_us: 1_000_000,
+        protocol: "tcp".into(),
+        source: Some("203.0.113.110".parse().unwrap()),
+        source_port: 40_000,
+        destination: Some("192.168.50.8".parse().unwrap()),
+        destination_port: 443,
+        flags: "S".into(),
+        rule: Some("tcp 443".into()),
+        reason: "new-mine".into(),
+        length: 74,
+    };
+    let end = Captured { shown: 1, skipped: 2000, matched: 2001 };
+    vec![Answer::Sample(sample), Answer::Skipped { packets: 2000 }, Answer::Captured(end)]
+}
+
+const MOST: Count = Count { packets: u64::MAX, bytes: u64::MAX };
 
 /// Every field as wide as it may become.
 fn status() -> Status {
@@ -134,11 +278,15 @@ fn status() -> Status {
         state: "draining".into(),
         holds: 4096,
         silent_ms: Some(123_456),
-        ready: true,
+        ready: false,
+        deaf: true,
+        passed: Some(MOST),
     };
     let table = TableStatus {
         filtering: "multiple".into(),
-        ports: "25, 80, 443, 8000-8099, 9000-9099, 9443".into(),
+        ports: "tcp 25, tcp 80, tcp 443, tcp+udp 8000-8099 at 192.168.50.8".into(),
+        sticky_seconds: 240 * 60,
+        sticking: 4096,
         mine: 4096,
         arriving: 4096,
         departing: 4096,
@@ -150,7 +298,6 @@ fn status() -> Status {
         address: "192.168.150.107:65535".into(),
         healthy: false,
     };
-    let most = Count { packets: u64::MAX, bytes: u64::MAX };
     Status {
         node: "arr1".into(),
         problem: Some("arr2 is silent for 12 s: does UDP port 7644 reach it?".into()),
@@ -158,6 +305,7 @@ fn status() -> Status {
         default_host: Some("arr1".into()),
         nodes: vec![node],
         tables: vec![table],
+        rules: vec![rule()],
         interface: InterfaceStatus {
             name: "enp0s31f6np1vf3".into(),
             xdp: "generic".into(),
@@ -165,7 +313,7 @@ fn status() -> Status {
             cluster_mac: "03:bf:c0:a8:32:08".into(),
             ..InterfaceStatus::default()
         },
-        counters: [("pass-mine".into(), most), ("never-counted".into(), Count::default())].into(),
+        counters: [("pass-mine".into(), MOST), ("never-counted".into(), Count::default())].into(),
         proxy: Some(ProxyStatus {
             alive: true,
             pid: Some(4_194_304),
@@ -176,6 +324,16 @@ fn status() -> Status {
         peer_port: 7645,
         events: vec!["arr2 joined".into()],
         ..Status::default()
+    }
+}
+
+fn rule() -> RuleStatus {
+    RuleStatus {
+        rule: "tcp+udp 8000-8099 at 192.168.50.8".into(),
+        accepted: MOST,
+        left_to_others: MOST,
+        refused: MOST,
+        ..RuleStatus::default()
     }
 }
 

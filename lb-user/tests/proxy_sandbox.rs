@@ -7,7 +7,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -183,7 +183,7 @@ fn supervised<T>(
     })
 }
 
-fn snapshot(listen: SocketAddrV4, names: Vec<String>, port: u16) -> Snapshot {
+fn snapshot(listen: SocketAddr, names: Vec<String>, port: u16) -> Snapshot {
     Snapshot {
         listen: vec![listen],
         sites: vec![Site {

@@ -103,7 +103,7 @@ impl Backend {
         // Sparse: it takes no memory.
         let large = File::create(folder.join("www/large.bin"));
         large.and_then(|file| file.set_len(LARGE.1 as u64)).context("cannot make the large file")?;
-        let text = configuration(&folder, name, certificates);
+        let text = configuration(&folder, name, certificates, lab.plan.ipv6);
         let process = start_nginx(namespace, name, &folder, &text)?;
         wait_for_port(namespace, Ipv4Addr::LOCALHOST, 443, &process)?;
         Ok(Self { name: name.to_owned(), process })
@@ -146,14 +146,15 @@ pub fn wait_for_port(namespace: &Namespace, address: Ipv4Addr, port: u16, proces
     )
 }
 
-fn configuration(folder: &Path, name: &str, certificates: &Certificates) -> String {
+fn configuration(folder: &Path, name: &str, certificates: &Certificates, ipv6: bool) -> String {
+    let listen6 = if ipv6 { "listen [::]:443 ssl reuseport;" } else { "" };
     let all = VIRTUAL_DIRECTORIES.join("|");
     let upper = name.to_uppercase();
     format!(
         r#"
 keepalive_requests 1000000; keepalive_timeout 300s; client_max_body_size 0;
 server {{
-    listen 443 ssl reuseport; server_name _;
+    listen 443 ssl reuseport; {listen6} server_name _;
     ssl_certificate {certificate}; ssl_certificate_key {key};
     add_header X-Server {name} always;
     root {folder}/www;

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
 use socket2::{Domain, Socket, Type};
 
-use crate::lab::{CLIENT, Lab, PUBLIC, PUBLIC_NAME};
+use crate::lab::{CLIENT, CLIENT6, CLUSTER_IP6, Lab, PUBLIC, PUBLIC_NAME};
 use crate::sys::Namespace;
 
 /// How a client connects.
@@ -22,7 +22,7 @@ pub struct Https {
     /// Where it is.
     pub namespace: Namespace,
     /// From which of its addresses.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// Its next port, shared by all clients of the lab: none is used twice, so that what is captured of a port is one
     /// connection's.
     ports: Arc<AtomicU16>,
@@ -39,12 +39,17 @@ impl Https {
     pub fn new(lab: &Lab, tls: Arc<ClientConfig>) -> Self {
         Self {
             namespace: lab.client.clone(),
-            source: CLIENT,
+            source: CLIENT.into(),
             ports: Arc::clone(&lab.client_ports),
             target: SocketAddr::from((PUBLIC, 443)),
             tls,
             patience: Duration::from_secs(10),
         }
+    }
+
+    /// The same over IPv6, where there is no NAT: to the cluster IP itself.
+    pub fn new6(lab: &Lab, tls: Arc<ClientConfig>) -> Self {
+        Self { source: CLIENT6.into(), target: SocketAddr::from((CLUSTER_IP6, 443)), ..Self::new(lab, tls) }
     }
 
     /// A new connection, TLS handshake included.
@@ -62,7 +67,8 @@ impl Https {
 
     /// A new TCP connection, no more.
     pub fn connect_tcp(&self) -> Result<TcpStream> {
-        let socket = self.namespace.enter(|| Socket::new(Domain::IPV4, Type::STREAM, None))??;
+        let domain = Domain::for_address(self.target);
+        let socket = self.namespace.enter(|| Socket::new(domain, Type::STREAM, None))??;
         let port = self.ports.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |port| port.checked_add(1));
         let port = port.map_err(|_| anyhow!("this lab's clients have used every port once"))?;
         socket.bind(&SocketAddr::from((self.source, port)).into())?;

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use lb_user::clock::Time;
 use serde::Serialize;
 
-use crate::capture::{Capture, Flows, Gone};
+use crate::capture::{Capture, Flow, Flows, Gone};
 use crate::client::Https;
 use crate::lab::{CLUSTER_IP, Lab, PUBLIC};
 use crate::node::Cluster;
@@ -264,7 +264,7 @@ fn count(lab: &Lab, flows: &Flows, requests: &[Request], summary: &mut Summary) 
 }
 
 fn node_of(lab: &Lab, flows: &Flows, request: &Request) -> String {
-    let mac = request.client.and_then(|client| flows.answered_by(client));
+    let mac = request.client.and_then(|client| flows.answered_by(Flow::https(client)));
     let place = mac.and_then(|mac| lab.node_of_mac(mac));
     place.map_or_else(|| "unknown".to_owned(), |place| place.name.clone())
 }

@@ -4,14 +4,18 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use lb_common::table::{BUCKETS, Bucket};
+use lb_common::address::Address;
+use lb_common::flow::bucket_of;
+use lb_common::table::{Affinity, BUCKETS, Bucket, Rule};
 use lb_user::clock::Time;
 use lb_user::config;
 use lb_user::config::secret::ClusterSecret;
@@ -20,9 +24,9 @@ use lb_user::dataplane::{self, Plan as DataPlan};
 use rustix::process::Signal;
 
 use crate::backend::{Backend, Certificates, write_private};
-use crate::capture::Gone;
-use crate::client::Https;
-use crate::lab::{CLUSTER_IP, GATEWAY, Lab, NODE_DMZ, PUBLIC_NAME, Place, Plan};
+use crate::capture::{Capture, Flow, Gone};
+use crate::client::{Connection, Https};
+use crate::lab::{CLUSTER_IP, CLUSTER_IP6, GATEWAY, Lab, NODE_DMZ, PUBLIC_NAME, Place, Plan};
 use crate::prober::Attempt;
 use crate::sys::{Process, run, signal, tail};
 
@@ -147,12 +151,32 @@ impl Cluster {
         Ok(Https::new(&self.lab, self.certificates.client()?))
     }
 
+    /// The published site over each of the cluster's families of addresses: of IPv4 through the NAT, of IPv6 without.
+    pub fn https_of_all(&self) -> Result<Vec<Https>> {
+        let tls = self.certificates.client()?;
+        let v6 = self.lab.plan.ipv6.then(|| Https::new6(&self.lab, Arc::clone(&tls)));
+        Ok([Https::new(&self.lab, tls)].into_iter().chain(v6).collect())
+    }
+
+    /// A connection to the published site that a certain node answers, which `capture` has to have seen.
+    pub fn connect_through(&self, https: &Https, capture: &Capture, name: &str) -> Result<Connection> {
+        let mac = self.place(name)?.mac;
+        for _ in 0..200 {
+            let connection = https.connect()?;
+            let flow = Flow::https((https.source, connection.port));
+            if capture.answered_by(flow) == Some(mac) {
+                return Ok(connection);
+            }
+        }
+        bail!("none of 200 connections is answered by {name}");
+    }
+
     /// Pulls a node's cable out of the DMZ's switch, and when.
     pub fn pull_cable(&self, name: &str) -> Result<Gone> {
         let place = self.place(name)?;
         let from = Time::now();
         self.lab.pull_cable(place)?;
-        Ok(Gone { mac: place.mac, from, until: None })
+        Ok(Gone { mac: place.mac, from, by: Time::now(), until: None })
     }
 
     /// Puts the cable back, and notes when.
@@ -166,13 +190,14 @@ impl Cluster {
         let place = self.place(name)?.clone();
         let from = Time::now();
         self.lab.power_off(&place)?;
+        let by = Time::now();
         let node = self.node(name);
         if let Some(mut agent) = node.agent.take() {
             agent.kill();
         }
         // What was in memory is gone.
         let _ = fs::remove_dir_all(&node.run_dir);
-        Ok(Gone { mac: place.mac, from, until: None })
+        Ok(Gone { mac: place.mac, from, by, until: None })
     }
 
     /// Gives a node its power back; its agent is not started.
@@ -502,6 +527,12 @@ impl Held {
         self.has(attempt.bucket(seed))
     }
 
+    /// Whether a client's connection, of a rule without affinity, falls into one of them.
+    pub fn has_client(&self, client: SocketAddr, seed: [u64; 2]) -> bool {
+        let rule = Rule::new(1, Affinity::None);
+        self.has(bucket_of(seed, &rule, &Address::from(client.ip()), client.port()))
+    }
+
     /// Whether `bucket` is one of them.
     pub fn has(&self, bucket: Bucket) -> bool {
         self.0[bucket.index()]
@@ -510,7 +541,8 @@ impl Held {
 
 /// The bucket states of the table that port 443 falls under.
 fn buckets(status: &Status) -> Result<&str> {
-    let table = status.tables.iter().find(|table| table.ports.split(',').any(|port| port.trim() == "443"));
+    let serves = |ports: &str| ports.split([',', ' ']).any(|word| word == "443");
+    let table = status.tables.iter().find(|table| serves(&table.ports));
     let states = &table.with_context(|| format!("{} has no table for port 443", status.node))?.states;
     ensure!(states.len() == BUCKETS, "{} shows {} bucket states", status.node, states.len());
     Ok(states)
@@ -560,21 +592,33 @@ fn cluster_file(lab: &Lab, certificates: &Certificates) -> String {
         servers.map(|(name, address, _)| format!("{{ name = {name:?}, address = \"{address}\" }}")).collect();
     format!(
         r#"[cluster]
-ip = "{CLUSTER_IP}/24"
-mode = "multicast"
+{}
+mode = "{}"
 gateway = "{GATEWAY}"
 
-{}[exchange]
+{}{}
+[exchange]
 names = [{PUBLIC_NAME:?}, "autodiscover.example.test"]
 certificate = {:?}
 key = {:?}
 servers = [{}]
 "#,
+        cluster_ips(lab),
+        lab.plan.mode.as_str(),
         nodes.collect::<String>(),
+        lab.plan.rules,
         certificates.certificate,
         certificates.key,
         servers.join(", "),
     )
+}
+
+fn cluster_ips(lab: &Lab) -> String {
+    if lab.plan.ipv6 {
+        format!("ips = [\"{CLUSTER_IP}/24\", \"{CLUSTER_IP6}/64\"]")
+    } else {
+        format!("ip = \"{CLUSTER_IP}/24\"")
+    }
 }
 
 /// The line of a link without the numbers that differ from one run to the next.
@@ -591,10 +635,11 @@ fn without_ids(line: &str) -> String {
     kept.join(" ")
 }
 
-/// The IPv4 sysctls of every interface of the calling thread's namespace.
+/// The IP sysctls of every interface of the calling thread's namespace.
 fn interface_sysctls() -> Vec<String> {
     let mut lines = Vec::new();
-    let interfaces = fs::read_dir("/proc/sys/net/ipv4/conf").into_iter().flatten().flatten();
+    let families = ["/proc/sys/net/ipv4/conf", "/proc/sys/net/ipv6/conf"];
+    let interfaces = families.into_iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
     for interface in interfaces {
         for key in fs::read_dir(interface.path()).into_iter().flatten().flatten() {
             let value = fs::read_to_string(key.path()).unwrap_or_default();

@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use etherparse::TcpHeader;
+use lb_common::address::Address;
 use lb_common::flow::bucket_of;
-use lb_common::table::{Affinity, Bucket};
+use lb_common::table::{Affinity, Bucket, Rule};
 use lb_user::clock::Time;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
@@ -69,7 +70,12 @@ impl Attempt {
 
     /// The bucket it falls into.
     pub fn bucket(&self, seed: [u64; 2]) -> Bucket {
-        bucket_of(seed, Affinity::None, self.source.ip().octets(), self.source.port())
+        bucket_of(
+            seed,
+            &Rule::new(1, Affinity::None),
+            &Address::v4(self.source.ip().octets()),
+            self.source.port(),
+        )
     }
 }
 

@@ -4,8 +4,6 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use lb_common::flow::bucket_of;
-use lb_common::table::Affinity;
 use lb_user::clock::Time;
 
 use crate::capture::{Capture, Flows, Gone};
@@ -77,11 +75,9 @@ fn pulses(cluster: &Cluster) -> Result<Vec<(String, Pulse)>> {
     let mut pulses: Vec<(String, Pulse)> = Vec::new();
     for _ in 0..200 * cluster.nodes.len() {
         let pulse = Pulse::start(&https)?;
-        let (address, port) = (pulse.client.ip().octets(), pulse.client.port());
-        let bucket = bucket_of(cluster.seed, Affinity::None, address, port);
-        let owner = held.iter().find(|(_, held)| held.has(bucket));
+        let owner = held.iter().find(|(_, held)| held.has_client(pulse.client, cluster.seed));
         let Some((name, _)) = owner else {
-            bail!("nobody holds bucket {}", bucket.index());
+            bail!("nobody holds the bucket of {}", pulse.client);
         };
         if pulses.iter().filter(|(node, _)| node == name).count() < PULSES {
             pulses.push((name.clone(), pulse));

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lb_user::clock::Time;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// Where `ip netns` keeps the names of network namespaces.
@@ -52,6 +52,13 @@ pub fn find_program(program: &str) -> Result<PathBuf> {
         })
 }
 
+/// Lets this process hold as many files as the system allows it: the lab's clients have hundreds of connections at once.
+pub fn allow_many_files() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+        .context("cannot raise the limit of files")
+}
+
 /// A network namespace that has a name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Namespace {
@@ -78,7 +85,7 @@ impl Namespace {
         all
     }
 
-    /// Makes it, with its loopback up and without IPv6, which this lab does not use.
+    /// Makes it, with its loopback up and without IPv6, which most labs do not use.
     pub fn create(&self) -> Result<()> {
         run("ip", ["netns", "add", &self.name])?;
         self.ip("link set lo up")?;
@@ -115,6 +122,20 @@ impl Namespace {
         let mut ip = Command::new("ip");
         ip.args(["-n", &self.name, "-batch", "-"]);
         output(&mut ip, Some(commands)).with_context(|| format!("in {}:\n{commands}", self.name))
+    }
+
+    /// The number of an interface in it.
+    pub fn interface(&self, name: &str) -> Result<u32> {
+        let links = run("ip", ["-n", &self.name, "-json", "link", "show", "dev", name])?;
+        let links: serde_json::Value = serde_json::from_str(&links).context("`ip -json` printed no JSON")?;
+        let number = links[0]["ifindex"].as_u64().and_then(|number| u32::try_from(number).ok());
+        number.with_context(|| format!("{} has no interface {name}", self.name))
+    }
+
+    /// Gives its packet filter further tables or rules, in nft's language.
+    pub fn nft(&self, rules: &str) -> Result<()> {
+        let nft = output(self.command(find_program("nft")?).args(["-f", "-"]), Some(rules));
+        nft.with_context(|| format!("in {}:\n{rules}", self.name)).map(drop)
     }
 
     /// `program`, to be started in it.

@@ -1,7 +1,7 @@
 //! People at work: browsers that ask again and again, and connections that stay open. What they saw is data; the judgement is
 //! the caller's.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -22,7 +22,7 @@ pub struct Request {
     /// When it was answered or given up.
     pub ended: Time,
     /// The client's end of the connection, where there was one.
-    pub client: Option<SocketAddrV4>,
+    pub client: Option<SocketAddr>,
     /// The server that answered.
     pub server: String,
     /// Why it failed, if it did.
@@ -148,7 +148,7 @@ fn judged(
         begun,
         connection_begun,
         ended: Time::now(),
-        client: Some(SocketAddrV4::new(https.source, connection.port)),
+        client: Some(SocketAddr::new(https.source, connection.port)),
         server,
         error,
     }
@@ -158,7 +158,7 @@ fn judged(
 #[derive(Debug)]
 pub struct Pulse {
     /// The client's end.
-    pub client: SocketAddrV4,
+    pub client: SocketAddr,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<PulseReport>,
 }
@@ -199,7 +199,7 @@ impl Pulse {
     /// Opens a connection and begins; for 2 minutes at most.
     pub fn start(https: &Https) -> Result<Self> {
         let connection = https.connect()?;
-        let client = SocketAddrV4::new(https.source, connection.port);
+        let client = SocketAddr::new(https.source, connection.port);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || beat(connection, &stopped));

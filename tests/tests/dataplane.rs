@@ -7,12 +7,17 @@ use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData};
 
-use lb_common::table::{BucketState, BucketTable, Config, PortRules, TABLES};
+use lb_common::address::Address;
+use lb_common::table::{
+    Affinity, BUCKETS, BucketState, BucketTable, Config, Lease, PortRules, Rule, TABLES, Vips,
+};
 use lb_user::clock::Time;
-use lb_user::config::model::{Filtering, XdpChoice};
+use lb_user::config::model::{Filtering, Spread, Stickiness, XdpChoice};
+use lb_user::dataplane::idle::Idle;
 use lb_user::dataplane::{self, Dataplane, Plan, TablePlan};
 use rollcall_tests::netns::{in_own_netns, run};
 
@@ -29,7 +34,7 @@ fn a_program_is_attached_replaced_and_taken_away() {
             for _ in 0..9 {
                 tables.apply(&[BucketTable::filled(BucketState::Mine)]).unwrap();
             }
-            lease.renew(Time::from_nanos(77)).unwrap();
+            lease.renew(hence(1)).unwrap();
             let before = attached("v0");
             drop((first, tables, lease));
             assert_eq!(attached("v0"), before, "an agent that ends leaves its program attached");
@@ -54,7 +59,7 @@ fn the_next_agent_goes_on_with_the_tables_but_not_with_the_lease() {
         assert_eq!(pinned_table(&pins), BucketTable::filled(BucketState::Other));
         let (mut tables, mut lease) = first.writers();
         tables.apply(&[BucketTable::filled(BucketState::Departing)]).unwrap();
-        lease.renew(Time::from_nanos(77)).unwrap();
+        lease.renew(hence(1)).unwrap();
         drop((first, tables, lease));
 
         let mut second = Dataplane::attach(&plan(), "v0", XdpChoice::Auto, &pins.0).unwrap();
@@ -65,8 +70,9 @@ fn the_next_agent_goes_on_with_the_tables_but_not_with_the_lease() {
         );
         assert_eq!(pinned_table(&pins), BucketTable::filled(BucketState::Departing));
         let (_, mut lease) = second.writers();
-        lease.renew(Time::from_nanos(78)).unwrap();
-        assert_eq!(pinned_lease(&pins), 78);
+        let end = hence(2);
+        lease.renew(end).unwrap();
+        assert_eq!(pinned_lease(&pins), end.as_nanos());
     });
 }
 
@@ -75,7 +81,7 @@ fn pins_without_a_living_attachment_are_worth_nothing() {
     in_own_netns(|| {
         let pins = veth_and_pins();
         let mut first = Dataplane::attach(&plan(), "v0", XdpChoice::Auto, &pins.0).unwrap();
-        first.writers().1.renew(Time::from_nanos(77)).unwrap();
+        first.writers().1.renew(hence(1)).unwrap();
         drop(first);
         run("ip link del v0").unwrap();
         make_veth();
@@ -138,10 +144,27 @@ fn tcp_to_the_cluster_mac_is_accepted_in_both_modes() {
             assert!(counts["new-mine"].packets >= 1);
             assert!(counts["mine"].packets >= 2);
             assert_eq!(counts["arp-answered"].packets > 0, choice == XdpChoice::Generic);
+            check_idle(&pins);
             dataplane.detach().unwrap();
         });
     }
 }
+
+/// The client's bucket counts as idle only some time after its last packet, all others do from the start.
+fn check_idle(pins: &Pins) {
+    let timeout = Duration::from_secs(2);
+    let stickiness = Some(Stickiness { timeout, max_hold: timeout });
+    let tables =
+        [Spread { stickiness, ..Spread::plain(Filtering::Multiple) }, Spread::plain(Filtering::Multiple)];
+    let idle = || {
+        let sets = Idle::open(&pins.0).unwrap().find(&tables).unwrap();
+        [sets[0].len(), sets[1].len()]
+    };
+    assert_eq!(idle(), [BUCKETS - 1, 0]);
+    thread::sleep(timeout + Duration::from_millis(200));
+    assert_eq!(idle(), [BUCKETS, 0]);
+}
+
 /// The client's side, in a namespace of its own: gets `v1`, connects, and reads to the end.
 fn connect_from(choice: XdpChoice, here: &Sender<i32>, go: &Receiver<()>) -> String {
     here.send(rustix::thread::gettid().as_raw_pid()).unwrap();
@@ -170,9 +193,16 @@ fn make_veth() {
     run("ip link set v1 up").unwrap();
 }
 
+fn hence(hours: u64) -> Time {
+    Time::now() + Duration::from_secs(3_600 * hours)
+}
+
+/// The end of the pinned lease; 0 for none.
 fn pinned_lease(pins: &Pins) -> u64 {
     let map = Map::Array(MapData::from_pin(pins.0.join("LEASE")).unwrap());
-    Array::try_from(map).unwrap().get(&0, 0).unwrap()
+    let lease: Lease = Array::try_from(map).unwrap().get(&0, 0).unwrap();
+    assert_eq!(lease.until == 0, lease.until_tick == 0, "{lease:?}");
+    lease.until
 }
 
 /// Table 0 of the active generation.
@@ -202,16 +232,19 @@ fn attached(interface: &str) -> Option<u64> {
 /// Port 443 of the cluster IP, by table 0.
 fn serving_plan() -> Plan {
     let mut plan = plan();
-    plan.config.rules[1].enabled = 1;
+    plan.config.rules[1] = Rule { sticky: 1, ..Rule::new(0, Affinity::Single) };
     plan.config.cluster_mac = [3, 0xbf, 192, 168, 50, 8];
-    plan.port_rules.0[443] = 1;
+    plan.port_lists[0].0[443] = 1;
     plan
 }
 
 fn plan() -> Plan {
     Plan {
-        config: Config { cluster_ips: [[192, 168, 50, 8]; 8], cluster_ip_count: 1, ..Config::EMPTY },
-        port_rules: Box::new(PortRules([0; 65_536])),
-        tables: vec![TablePlan { filtering: Filtering::Single, ports: vec![] }],
+        config: Config {
+            vips: Vips::new(&[(Address::v4([192, 168, 50, 8]), 0, 0)]).unwrap(),
+            ..Config::EMPTY
+        },
+        port_lists: vec![PortRules([0; 65_536])],
+        tables: vec![TablePlan { spread: Spread::plain(Filtering::Single), rules: vec![] }],
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use lb_user::clock::Time;
 use rollcall_tests::backend::{Backend, Certificates, VIRTUAL_DIRECTORIES};
-use rollcall_tests::capture::Capture;
+use rollcall_tests::capture::{Capture, Flow};
 use rollcall_tests::client::Https;
 use rollcall_tests::estate;
 use rollcall_tests::lab::{CLUSTER_IP, Lab, NODE_DMZ, Plan};
@@ -185,7 +185,7 @@ fn the_capture_misses_nothing_of_a_flood_that_one_node_answers() {
     assert!(!requests.is_empty());
     for request in requests {
         assert_eq!(request.error, None);
-        let mac = flows.answered_by(request.client.unwrap()).unwrap();
+        let mac = flows.answered_by(Flow::https(request.client.unwrap())).unwrap();
         assert_eq!(stand_in.lab.node_of_mac(mac).unwrap().name, "arr1");
     }
 }

@@ -11,10 +11,19 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{capture, exec, find_program, workspace_root};
 
-/// The compiled object, as bpf-linker writes it below the target folder.
-const OBJECT: &str = "bpfel-unknown-none/release/rollcall-xdp";
+/// Where bpf-linker writes the compiled objects, below the target folder.
+const OBJECTS: &str = "bpfel-unknown-none/release";
 const TARGET: &str = "bpfel-unknown-none";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+
+/// An object of lb-ebpf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// The program that `rollcall` carries.
+    Rollcall,
+    /// What the lab and the benches attach beside it.
+    Lab,
+}
 
 /// A way to compile for the BPF target that is complete on this machine.
 #[derive(Debug)]
@@ -44,8 +53,8 @@ impl Toolchain {
         }
     }
 
-    /// Compiles lb-ebpf and gives the path of the object.
-    pub fn build(&self) -> Result<PathBuf> {
+    /// Compiles lb-ebpf and gives the path of one of its objects.
+    pub fn build(&self, object: Object) -> Result<PathBuf> {
         let target_dir = workspace_root().join("target/bpf");
         let mut cargo = self.cargo()?;
         cargo
@@ -62,7 +71,11 @@ impl Toolchain {
             ])
             .arg(&target_dir);
         exec(&mut cargo).context("could not compile the XDP program (lb-ebpf)")?;
-        Ok(target_dir.join(OBJECT))
+        let name = match object {
+            Object::Rollcall => "rollcall-xdp",
+            Object::Lab => "rollcall-lab-xdp",
+        };
+        Ok(target_dir.join(OBJECTS).join(name))
     }
 
     fn cargo(&self) -> Result<Command> {

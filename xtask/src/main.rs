@@ -1,6 +1,8 @@
 //! `cargo xtask TASK`: everything that is done to this project, one file a task.
 #![forbid(unsafe_code)]
 
+mod fuzz;
+mod old_kernel;
 mod run;
 mod setup;
 
@@ -34,6 +36,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Fuzz the data path's code on the host, and fail on a crash.
+    Fuzz {
+        /// For how long.
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
+    },
     /// Attach the XDP program alone to an interface, observing unless --enforce, and print its counters until ctrl-C.
     Load {
         /// IFACE --config FILE [--node NAME] [--enforce]
@@ -46,6 +54,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Show that the XDP program loads on the oldest kernel supported: Debian's Linux 6.1, booted in qemu.
+    OldKernel,
 }
 
 fn main() -> ExitCode {
@@ -73,6 +83,10 @@ fn run_task(task: Task) -> Result<ExitCode> {
             setup::run(setup::For::Tests)?;
             return run::test(&args);
         }
+        Task::Fuzz { seconds } => {
+            setup::run(setup::For::Fuzz)?;
+            fuzz::run(seconds)?;
+        }
         Task::Load { args } => {
             setup::run(setup::For::Build)?;
             return run::load(&args);
@@ -80,6 +94,10 @@ fn run_task(task: Task) -> Result<ExitCode> {
         Task::Bench { args } => {
             setup::run(setup::For::Everything)?;
             return run::bench(&args);
+        }
+        Task::OldKernel => {
+            setup::run(setup::For::OldKernel)?;
+            return old_kernel::run();
         }
     }
     Ok(ExitCode::SUCCESS)

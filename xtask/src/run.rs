@@ -28,6 +28,13 @@ pub(crate) fn load(args: &[String]) -> Result<ExitCode> {
     status(as_root(release("rollcall"))?.arg("load").args(args))
 }
 
+/// Builds the program that is all of the old kernel's user space, and gives its path.
+pub(crate) fn build_guest() -> Result<PathBuf> {
+    let guest = "rollcall-guest";
+    exec(cargo().args(["build", "--release", "--package", "rollcall-tests", "--bin", guest]))?;
+    Ok(release(guest))
+}
+
 /// Runs every test of the workspace.
 ///
 /// The release build of the agent comes first: the scenarios run it, as an operator would.

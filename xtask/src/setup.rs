@@ -11,7 +11,7 @@ use xtask::bpf::{self, Toolchain};
 use xtask::{capture, exec, find_program};
 
 /// How much to set up.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy)]
 pub(crate) enum For {
     /// What compiles the XDP program.
     Build,
@@ -19,27 +19,58 @@ pub(crate) enum For {
     Tests,
     /// And the benches' peers.
     Everything,
+    /// What compiles the XDP program, and what shows it to an older kernel. No other task needs an emulator.
+    OldKernel,
+    /// What compiles the XDP program, and what compiles the fuzzer.
+    Fuzz,
+}
+
+impl For {
+    fn needs(self) -> impl Iterator<Item = &'static Need> {
+        let sets: &[&[Need]] = match self {
+            Self::Build => &[&BUILD],
+            Self::Tests => &[&BUILD, &TESTS],
+            Self::Everything => &[&BUILD, &TESTS, &PEERS],
+            Self::OldKernel => &[&BUILD, &OLD_KERNEL],
+            Self::Fuzz => &[&BUILD, &FUZZER],
+        };
+        sets.iter().copied().flatten()
+    }
 }
 
 /// A program that some task runs, and the Debian package that brings it.
 struct Need {
     program: &'static str,
     package: &'static str,
-    wanted_for: For,
 }
 
-const NEEDS: [Need; 10] = [
-    Need { program: "cc", package: "gcc", wanted_for: For::Build },
-    Need { program: "cmake", package: "cmake", wanted_for: For::Build },
-    Need { program: "ip", package: "iproute2", wanted_for: For::Tests },
-    Need { program: "nsenter", package: "util-linux", wanted_for: For::Tests },
-    Need { program: "nft", package: "nftables", wanted_for: For::Tests },
-    Need { program: "nginx", package: "nginx-light", wanted_for: For::Tests },
-    Need { program: "curl", package: "curl", wanted_for: For::Tests },
-    Need { program: "haproxy", package: "haproxy", wanted_for: For::Everything },
-    Need { program: "keepalived", package: "keepalived", wanted_for: For::Everything },
-    Need { program: "wrk", package: "wrk", wanted_for: For::Everything },
+const BUILD: [Need; 2] =
+    [Need { program: "cc", package: "gcc" }, Need { program: "cmake", package: "cmake" }];
+
+const TESTS: [Need; 5] = [
+    Need { program: "ip", package: "iproute2" },
+    Need { program: "nsenter", package: "util-linux" },
+    Need { program: "nft", package: "nftables" },
+    Need { program: "nginx", package: "nginx-light" },
+    Need { program: "curl", package: "curl" },
 ];
+
+const PEERS: [Need; 4] = [
+    Need { program: "iptables-legacy", package: "iptables" },
+    Need { program: "haproxy", package: "haproxy" },
+    Need { program: "keepalived", package: "keepalived" },
+    Need { program: "wrk", package: "wrk" },
+];
+
+const OLD_KERNEL: [Need; 5] = [
+    Need { program: "qemu-system-x86_64", package: "qemu-system-x86" },
+    Need { program: "ip", package: "iproute2" },
+    Need { program: "dpkg-deb", package: "dpkg" },
+    Need { program: "ldd", package: "libc-bin" },
+    Need { program: "timeout", package: "coreutils" },
+];
+
+const FUZZER: [Need; 1] = [Need { program: "c++", package: "g++" }];
 
 const BPF_LINKER: &str = "0.13.0";
 
@@ -53,10 +84,7 @@ pub(crate) fn run(wanted: For) -> Result<()> {
 }
 
 fn install_programs(wanted: For) -> Result<()> {
-    let missing: Vec<&Need> = NEEDS
-        .iter()
-        .filter(|need| need.wanted_for <= wanted && find_program(need.program).is_none())
-        .collect();
+    let missing: Vec<&Need> = wanted.needs().filter(|need| find_program(need.program).is_none()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -89,7 +117,7 @@ fn install_toolchain() -> Result<()> {
         "libzstd-dev",
         "zlib1g-dev",
     ])?;
-    with_spinner(&format!("building bpf-linker {BPF_LINKER} against LLVM {major}"), || {
+    with_spinner(&format!("building bpf-linker {BPF_LINKER} against LLVM {major}"), |_| {
         let mut cargo = Command::new("cargo");
         cargo
             .args([
@@ -109,13 +137,14 @@ fn install_toolchain() -> Result<()> {
     })
 }
 
-fn can_apt() -> bool {
+/// Whether this is Debian, and this user may install packages.
+pub(crate) fn can_apt() -> bool {
     find_program("apt-get").is_some() && capture(Command::new("id").arg("-u")).is_ok_and(|uid| uid == "0")
 }
 
 /// Installs Debian packages; the daemons among them are not started, since only the lab's own copies should run.
 fn apt_install(packages: &[&str]) -> Result<()> {
-    with_spinner(&format!("installing {}", packages.join(" ")), || {
+    with_spinner(&format!("installing {}", packages.join(" ")), |_| {
         let _policy = NoDaemons::set()?;
         let install = || {
             let mut apt = Command::new("apt-get");
@@ -156,13 +185,14 @@ impl Drop for NoDaemons {
     }
 }
 
-fn with_spinner(what: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+/// Does `work` under a spinner, whose message it may change; where there is no terminal, a line says what is being done.
+pub(crate) fn with_spinner<T>(what: &str, work: impl FnOnce(&ProgressBar) -> Result<T>) -> Result<T> {
     let spinner = ProgressBar::new_spinner().with_message(what.to_owned());
     spinner.enable_steady_tick(Duration::from_millis(100));
     if spinner.is_hidden() {
         eprintln!("{what}");
     }
-    let done = work();
+    let done = work(&spinner);
     spinner.finish_and_clear();
     done
 }

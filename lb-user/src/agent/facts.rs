@@ -19,8 +19,7 @@ pub(super) fn digest_of(cluster: &Cluster) -> u64 {
         let _ = write!(text, " {:?} {} {} {}", node.name, node.priority, node.address, node.weight);
     }
     for rule in rules {
-        let _ =
-            write!(text, " {}-{} {:?} {:?}", rule.first_port, rule.last_port, rule.filtering, rule.affinity);
+        let _ = write!(text, " {rule} {:?} {} {:?}", rule.affinity, rule.local, rule.spread);
     }
     let digest = digest(&SHA256, text.as_bytes());
     digest.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))

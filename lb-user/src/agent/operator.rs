@@ -1,45 +1,76 @@
-//! What the control socket asks of the agent, answered from snapshots: no request waits for the cluster thread, and none can
-//! delay it.
+//! What the control socket asks of the agent, answered from snapshots, maps and the kernel's sockets: no request waits for the
+//! cluster thread, and none can delay it.
 
+use std::cell::RefCell;
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use tokio::sync::watch;
+use lb_common::table::{Bucket, BucketState};
+use lb_common::verdict::LocalSocket;
+use tokio::sync::{Mutex, mpsc, watch};
 
 use super::events::EventLog;
 use super::status::{Facts, name, status};
+use super::{capture, connections, explain};
 use crate::clock::Time;
 use crate::cluster::driver::{Handle, Input};
 use crate::cluster::node::Order;
 use crate::cluster::peer::Standing;
-use crate::config::model::{Config, Filtering, Priority};
-use crate::control::api::{Answer, InterfaceStatus, ProxyStatus, Request};
-use crate::dataplane::Counters;
+use crate::cluster::scan;
+use crate::config::model::{Config, Node, Priority};
+use crate::control::api::{Answer, InterfaceStatus, Packet, Protocol, ProxyStatus, Request};
+use crate::control::server::{Lines, Reply};
+use crate::dataplane::capture::Captures;
+use crate::dataplane::{Counters, InForce, Plan};
 
 /// What answers need.
 pub(super) struct Shared {
     pub(super) config: Arc<Config>,
+    pub(super) plan: Arc<Plan>,
     pub(super) cluster: Handle,
     pub(super) counters: Counters,
+    pub(super) in_force: InForce,
+    pub(super) captures: Captures,
     pub(super) interface: InterfaceStatus,
-    /// Each owner table's filtering mode and ports.
-    pub(super) tables: Vec<(Filtering, String)>,
     pub(super) proxy: Option<watch::Receiver<ProxyStatus>>,
     pub(super) events: Arc<EventLog>,
+    /// Held while connections are listed: whoever may only look cannot keep the kernel busy more than once at a time.
+    pub(super) listing: Arc<Mutex<()>>,
 }
+
+/// How many answers of a capture may wait for a client that reads slowly; further samples are skipped and counted.
+const LINES: usize = 1024;
 
 impl Shared {
     /// The answer to a request whose sender may make it.
-    pub(super) fn answer(&self, request: Request) -> Answer {
+    pub(super) async fn answer(self: Arc<Self>, request: Request) -> Reply {
         match request {
-            Request::Status => self.status(),
-            Request::Drain { node } => self.drain(node.as_deref(), true),
-            Request::Resume { node } => self.drain(node.as_deref(), false),
+            Request::Status => self.status().into(),
+            Request::Drain { node } => self.drain(node.as_deref(), true).into(),
+            Request::Resume { node } => self.drain(node.as_deref(), false).into(),
+            Request::Explain(packet) => self.explain(&packet).into(),
+            Request::Connections { bucket, node, limit } => {
+                let turn = Arc::clone(&self.listing).lock_owned().await;
+                let listed = tokio::task::spawn_blocking(move || {
+                    let _turn = turn;
+                    self.connections(bucket, node.as_deref(), limit)
+                });
+                let failed = |error| Answer::Error { text: format!("the list was not finished: {error}") };
+                listed.await.unwrap_or_else(failed).into()
+            }
+            Request::Capture { reasons, every, count, seconds } => {
+                match capture::Wanted::read(&reasons, every, count, seconds) {
+                    Ok(wanted) => Reply::Many(self.capture(wanted)),
+                    Err(text) => Answer::Error { text }.into(),
+                }
+            }
         }
     }
 
     fn status(&self) -> Answer {
-        let counters = match self.counters.read() {
-            Ok(counters) => counters,
+        let tally = match self.counters.tally() {
+            Ok(tally) => tally,
             Err(error) => {
                 return Answer::Error { text: format!("cannot read the counters: {error}") };
             }
@@ -47,10 +78,10 @@ impl Shared {
         let snapshot = self.cluster.snapshot();
         let facts = Facts {
             config: &self.config,
+            plan: &self.plan,
             snapshot: &snapshot,
-            tables: &self.tables,
             interface: self.interface.clone(),
-            counters,
+            tally,
             proxy: self.proxy.as_ref().map(|proxy| proxy.borrow().clone()),
             events: self.events.list(),
             now: Time::now(),
@@ -59,15 +90,87 @@ impl Shared {
         Answer::Status(Box::new(status(facts)))
     }
 
+    fn explain(&self, packet: &Packet) -> Answer {
+        if let Some(text) = explain::objection(packet) {
+            return Answer::Error { text };
+        }
+        match self.try_explain(packet) {
+            Ok(explanation) => Answer::Explanation(Box::new(explanation)),
+            Err(error) => Answer::Error { text: format!("cannot ask the kernel: {error}") },
+        }
+    }
+
+    fn try_explain(&self, packet: &Packet) -> io::Result<crate::control::api::Explanation> {
+        let socket = match packet.protocol {
+            Protocol::Tcp => scan::socket_of(packet.destination, packet.source)?,
+            Protocol::Udp | Protocol::Icmp => LocalSocket::None,
+        };
+        let failed = RefCell::new(None);
+        let state = |table: u8, bucket: Bucket| match self.in_force.bucket_state(table, bucket) {
+            Ok(state) => state,
+            Err(error) => {
+                failed.replace(Some(error));
+                BucketState::Other
+            }
+        };
+        let known = explain::Known {
+            config: &self.config,
+            plan: &self.plan,
+            snapshot: &self.cluster.snapshot(),
+            state: &state,
+            lease: self.in_force.lease_lives(Time::now())?,
+            socket,
+        };
+        let explanation = explain::explain(packet, &known);
+        failed.into_inner().map_or(Ok(explanation), Err)
+    }
+
+    fn connections(&self, bucket: Option<u16>, node: Option<&str>, limit: usize) -> Answer {
+        let node = match node.map(|node| self.node(node)).transpose() {
+            Ok(node) => node.map(|node| node.priority),
+            Err(text) => return Answer::Error { text },
+        };
+        let bucket = match bucket.map(|number| Bucket::new(number).ok_or(number)).transpose() {
+            Ok(bucket) => bucket,
+            Err(number) => {
+                return Answer::Error { text: format!("there is no bucket {number}; they are 0 to 4095") };
+            }
+        };
+        let wanted = connections::Wanted { bucket, node, limit };
+        match connections::list(&self.config, &self.plan, &self.cluster.snapshot(), wanted) {
+            Ok(found) => Answer::Connections(found),
+            Err(error) => {
+                Answer::Error { text: format!("cannot ask the kernel for its connections: {error}") }
+            }
+        }
+    }
+
+    /// Begins a capture, on a thread of its own.
+    fn capture(&self, wanted: capture::Wanted) -> Lines {
+        let (sender, answers) = mpsc::channel(LINES);
+        let enough = Arc::new(AtomicBool::new(false));
+        let rules = self.config.cluster.rules.iter().map(ToString::to_string).collect();
+        let to = capture::Destination { answers: sender, enough: Arc::clone(&enough), rules };
+        let (captures, counters) = (self.captures.clone(), self.counters.clone());
+        tokio::task::spawn_blocking(move || capture::run(&captures, &counters, &wanted, &to));
+        Lines { answers, enough }
+    }
+
+    fn node(&self, wanted: &str) -> Result<&Node, String> {
+        let nodes = &self.config.cluster.nodes;
+        nodes.iter().find(|node| node.name == wanted).ok_or_else(|| {
+            let known: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+            format!("no node is named {wanted}; the nodes are {}", known.join(", "))
+        })
+    }
+
     fn drain(&self, node: Option<&str>, drain: bool) -> Answer {
         let what = if drain { "drains: its share goes to the others" } else { "takes a share again" };
         let me = &self.config.local.name;
         let wanted = node.unwrap_or(me);
-        let Some(node) = self.config.cluster.nodes.iter().find(|node| node.name == wanted) else {
-            let known: Vec<&str> = self.config.cluster.nodes.iter().map(|node| node.name.as_str()).collect();
-            return Answer::Error {
-                text: format!("no node is named {wanted}; the nodes are {}", known.join(", ")),
-            };
+        let node = match self.node(wanted) {
+            Ok(node) => node,
+            Err(text) => return Answer::Error { text },
         };
         if node.name == *me {
             self.cluster.tell(Input::Order(if drain { Order::Drain } else { Order::Resume }));

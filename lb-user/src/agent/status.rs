@@ -1,6 +1,5 @@
 //! How things are, put together for `rollcall status`. Pure: everything it says was read elsewhere.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lb_common::table::{Bucket, BucketState, BucketTable};
@@ -8,19 +7,20 @@ use lb_common::table::{Bucket, BucketState, BucketTable};
 use crate::clock::Time;
 use crate::cluster::node::{PeerSnapshot, Snapshot};
 use crate::cluster::peer::Standing;
-use crate::cluster::wire::Phase;
+use crate::cluster::wire::{Phase, Traffic};
 use crate::config::model::{Config, Filtering, HEARTBEAT_PORT, Node, PEER_PORT, Priority};
-use crate::control::api::{Count, InterfaceStatus, NodeStatus, ProxyStatus, Status, TableStatus};
+use crate::control::api::{Count, InterfaceStatus, NodeStatus, ProxyStatus, RuleStatus, Status, TableStatus};
+use crate::dataplane::reasons::{Class, class};
+use crate::dataplane::{Plan, TablePlan, Tally};
 
 /// What a status is made of.
 #[derive(Debug)]
 pub(crate) struct Facts<'a> {
     pub(crate) config: &'a Config,
+    pub(crate) plan: &'a Plan,
     pub(crate) snapshot: &'a Snapshot,
-    /// Each owner table's filtering mode and ports.
-    pub(crate) tables: &'a [(Filtering, String)],
     pub(crate) interface: InterfaceStatus,
-    pub(crate) counters: BTreeMap<String, Count>,
+    pub(crate) tally: Tally,
     pub(crate) proxy: Option<ProxyStatus>,
     pub(crate) events: Vec<String>,
     pub(crate) now: Time,
@@ -31,11 +31,13 @@ pub(crate) struct Facts<'a> {
 pub(crate) fn status(facts: Facts<'_>) -> Status {
     let Facts { config, snapshot, now, .. } = facts;
     let lease = has_lease(snapshot, now);
-    let multiple =
-        facts.tables.iter().position(|(filtering, _)| *filtering == Filtering::Multiple).unwrap_or(0);
+    let plans = &facts.plan.tables;
+    let multiple = plans.iter().position(|table| table.spread.filtering == Filtering::Multiple).unwrap_or(0);
     let nodes = config.cluster.nodes.iter().map(|node| node_status(&facts, node, multiple)).collect();
-    let tables =
-        facts.tables.iter().zip(&snapshot.tables).map(|(plan, table)| table_status(plan, table)).collect();
+    let sticking = snapshot.sticking.iter().copied().chain(std::iter::repeat(0));
+    let tables = plans.iter().zip(&snapshot.tables).zip(sticking);
+    let tables = tables.map(|((plan, table), sticking)| table_status(plan, table, sticking)).collect();
+    let rules = rule_statuses(&facts);
     Status {
         node: config.local.name.clone(),
         problem: problem(&facts, lease),
@@ -46,7 +48,8 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
         nodes,
         tables,
         interface: facts.interface,
-        counters: facts.counters,
+        rules,
+        counters: facts.tally.totals(),
         proxy: facts.proxy,
         heartbeat_port: HEARTBEAT_PORT,
         peer_port: PEER_PORT,
@@ -80,6 +83,12 @@ fn problem(facts: &Facts<'_>, lease: bool) -> Option<String> {
     if !lease && snapshot.phase == Phase::Serving {
         return Some("the lease has ended: this node accepts no new connections".to_owned());
     }
+    if snapshot.deaf {
+        return Some(
+            "this node is deaf: it hears no frames for the cluster MAC, though others do; look at the switch or hypervisor before its interface"
+                .to_owned(),
+        );
+    }
     let proxy = facts.proxy.as_ref();
     if let Some(proxy) = proxy.filter(|proxy| !proxy.alive) {
         return Some(format!("the proxy is not running (started again {} times)", proxy.restarts));
@@ -92,7 +101,13 @@ fn problem(facts: &Facts<'_>, lease: bool) -> Option<String> {
     }
     let troubled =
         |peer: &&PeerSnapshot| peer.filtered || matches!(peer.standing, Standing::Suspect | Standing::Dead);
-    snapshot.peers.iter().find(troubled).map(|peer| trouble(config, peer))
+    let deaf = || snapshot.peers.iter().find(|peer| peer.deaf && peer.standing == Standing::Alive);
+    let deaf = || {
+        deaf().map(|peer| {
+            format!("{} is deaf: it hears no frames for the cluster MAC", name(config, peer.node))
+        })
+    };
+    snapshot.peers.iter().find(troubled).map(|peer| trouble(config, peer)).or_else(deaf)
 }
 
 fn trouble(config: &Config, peer: &PeerSnapshot) -> String {
@@ -121,7 +136,8 @@ fn own_state(config: &Config, snapshot: &Snapshot) -> &'static str {
     }
 }
 
-fn peer_state(peer: &PeerSnapshot) -> &'static str {
+/// A peer's state in one word.
+pub(crate) fn peer_word(peer: &PeerSnapshot) -> &'static str {
     match (peer.standing, peer.phase) {
         (Standing::Unknown, _) => "unknown",
         (Standing::Suspect, _) => "suspect",
@@ -147,21 +163,52 @@ fn node_status(facts: &Facts<'_>, node: &Node, table: usize) -> NodeStatus {
             .tables
             .get(table)
             .map_or(0, |table| count(table, BucketState::Mine) + count(table, BucketState::Arriving));
-        let ready = facts.proxy.as_ref().is_none_or(|proxy| proxy.ready);
+        let deaf = facts.snapshot.deaf;
+        let ready = facts.proxy.as_ref().is_none_or(|proxy| proxy.ready) && !deaf;
         let state = own_state(facts.config, facts.snapshot).to_owned();
-        return NodeStatus { state, holds, ready, silent_ms: None, ..common };
+        let passed = Some(facts.tally.passed());
+        return NodeStatus { state, holds, ready, deaf, passed, silent_ms: None, ..common };
     };
+    let Traffic { packets, bytes } = peer.traffic;
     let silent = peer.last_heard.map(|heard| facts.now.since(heard).as_millis());
     NodeStatus {
-        state: peer_state(peer).to_owned(),
+        state: peer_word(peer).to_owned(),
         holds: peer.holds.get(table).copied().unwrap_or(0),
         silent_ms: silent.map(|silent| u64::try_from(silent).unwrap_or(u64::MAX)),
         ready: peer.ready,
+        deaf: peer.deaf,
+        passed: peer.phase.map(|_| Count { packets, bytes }),
         ..common
     }
 }
 
-fn table_status((filtering, ports): &(Filtering, String), table: &BucketTable) -> TableStatus {
+/// Each port rule's packets; last what no rule names.
+fn rule_statuses(facts: &Facts<'_>) -> Vec<RuleStatus> {
+    let rules = &facts.config.cluster.rules;
+    let named = rules.iter().zip(1..).map(|(rule, number)| rule_status(facts, number, rule.to_string()));
+    named.chain([rule_status(facts, 0, String::new())]).collect()
+}
+
+fn rule_status(facts: &Facts<'_>, number: usize, text: String) -> RuleStatus {
+    let rule = facts.plan.config.rule(number);
+    let table = (rule.enabled != 0).then_some(usize::from(rule.table));
+    let mut status = RuleStatus { rule: text, table, ..RuleStatus::default() };
+    for (reason, count) in facts.tally.of_rule(number) {
+        match class(reason) {
+            // Of rule 0 these are the most, and none of its business.
+            Class::NotOurs | Class::Cluster => continue,
+            Class::Passed => status.accepted.add(count),
+            Class::LeftToOthers => status.left_to_others.add(count),
+            Class::Refused => status.refused.add(count),
+        }
+        status.reasons.insert(reason.as_str().to_owned(), count);
+    }
+    status.dropped = status.left_to_others;
+    status.dropped.add(status.refused);
+    status
+}
+
+fn table_status(plan: &TablePlan, table: &BucketTable, sticking: u32) -> TableStatus {
     let letter = |bucket| match table.state(bucket) {
         BucketState::Other => '.',
         BucketState::Mine => 'm',
@@ -169,13 +216,15 @@ fn table_status((filtering, ports): &(Filtering, String), table: &BucketTable) -
         BucketState::Departing => 'd',
     };
     TableStatus {
-        filtering: match filtering {
+        filtering: match plan.spread.filtering {
             Filtering::Multiple => "multiple",
             Filtering::Single => "single",
             Filtering::Disabled => "disabled",
         }
         .to_owned(),
-        ports: ports.clone(),
+        ports: plan.rules.join(", "),
+        sticky_seconds: plan.spread.stickiness.map_or(0, |stickiness| stickiness.timeout.as_secs()),
+        sticking,
         mine: count(table, BucketState::Mine),
         arriving: count(table, BucketState::Arriving),
         departing: count(table, BucketState::Departing),
@@ -189,23 +238,61 @@ fn count(table: &BucketTable, state: BucketState) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use lb_common::verdict::Reason;
+
+    use super::super::{explain, holders::tests};
     use super::*;
-    use crate::cluster::wire::TableId;
+
+    #[test]
+    fn the_status_tells_what_each_rule_passed_and_left_to_others() {
+        let config = explain::tests::config();
+        let plan = Plan::new(&config, [7, 9]);
+        let counted = [
+            (0, Reason::Echo),
+            (0, Reason::OtherAddress),
+            (2, Reason::NewMine),
+            (2, Reason::Mine),
+            (2, Reason::Other),
+            (2, Reason::NoSocket),
+            (2, Reason::NewNoLease),
+        ];
+        let mut snapshot = tests::snapshot(vec![BucketTable::filled(BucketState::Mine); plan.tables.len()]);
+        snapshot.peers = vec![PeerSnapshot {
+            traffic: Traffic { packets: 9, bytes: 900 },
+            deaf: true,
+            ..tests::peer(2, plan.tables.len(), &[], &[])
+        }];
+        let status = status(Facts {
+            config: &config,
+            plan: &plan,
+            snapshot: &snapshot,
+            interface: InterfaceStatus::default(),
+            tally: Tally::of(3, &counted),
+            proxy: None,
+            events: Vec::new(),
+            now: snapshot.at,
+            pid: 1,
+        });
+        let packets = |rule: &RuleStatus| {
+            [rule.accepted, rule.dropped, rule.left_to_others, rule.refused].map(|count| count.packets)
+        };
+        let rules: Vec<_> = status.rules.iter().map(|rule| (rule.rule.as_str(), packets(rule))).collect();
+        // In the order of their ports.
+        assert_eq!(rules, [("udp 53", [0; 4]), ("tcp 443", [2, 3, 2, 1]), ("", [1, 0, 0, 0])]);
+        assert_eq!(status.rules[1].reasons["no-socket"], Count { packets: 1, bytes: 100 });
+        assert!(!status.rules[2].reasons.contains_key("other-address"));
+        let passed: Vec<_> = status.nodes.iter().map(|node| node.passed.unwrap().packets).collect();
+        assert_eq!(passed, [3, 9]);
+        assert!(status.nodes[1].deaf);
+    }
 
     #[test]
     fn a_lease_counts_as_of_the_snapshot_unless_that_is_stale() {
         let at = Time::from_nanos(1_000_000_000);
         let ms = Duration::from_millis;
         let snapshot = |lease: Option<Duration>| Snapshot {
-            at,
-            phase: Phase::Serving,
-            draining: false,
-            waiting: None,
             lease: lease.map(|left| at + left),
-            table: TableId::default(),
-            default_host: None,
-            tables: Vec::new(),
-            peers: Vec::new(),
+            ..tests::snapshot(Vec::new())
         };
         let rows = [
             (Some(ms(80)), ms(0), true),

@@ -1,4 +1,4 @@
-//! `rollcall drain` and `rollcall resume`: a request, and the agent's sentence on it.
+//! `rollcall drain` and `rollcall resume`: a request, and the agent's sentence on it. And what to make of an answer that is none.
 
 use std::path::Path;
 
@@ -7,14 +7,26 @@ use crate::control::api::{Answer, Request};
 use crate::control::client;
 
 pub(super) fn run(run_dir: &Path, request: &Request) -> anyhow::Result<()> {
-    match client::ask(run_dir, request)? {
-        Answer::Done { text } => {
-            output::line(&text);
-            Ok(())
-        }
-        Answer::Error { text } => anyhow::bail!(text),
-        Answer::Status(_) => {
-            anyhow::bail!("the agent answered another question; hint: restart it after an update")
+    let answer = client::ask(run_dir, request)?;
+    let Answer::Done { text } = answer else {
+        return Err(unexpected(answer));
+    };
+    output::line(&text);
+    Ok(())
+}
+
+/// What `answer` says, if it is not what was asked for.
+pub(super) fn unexpected(answer: Answer) -> anyhow::Error {
+    match answer {
+        Answer::Error { text } => anyhow::anyhow!(text),
+        Answer::Status(_)
+        | Answer::Explanation(_)
+        | Answer::Connections(_)
+        | Answer::Sample(_)
+        | Answer::Skipped { .. }
+        | Answer::Captured(_)
+        | Answer::Done { .. } => {
+            anyhow::anyhow!("the agent answered another question; hint: restart it after an update")
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use lb_common::table::Affinity;
 use serde_json::{Value, json};
 
 use super::output::{self, Column, Table};
@@ -71,17 +72,25 @@ fn nodes(config: &Config) -> Table {
 }
 
 fn rules(config: &Config) -> Table {
-    let mut table = Table::new(&[
-        Column::text("TCP ports", 14),
-        Column::text("filtering", 12),
-        Column::text("affinity", 8),
-    ]);
+    let mut table =
+        Table::new(&[Column::text("ports", 34), Column::text("filtering", 12), Column::text("affinity", 8)]);
     for rule in &config.cluster.rules {
-        let affinity = format!("{:?}", rule.affinity).to_lowercase();
-        table.row(vec![rule.to_string(), filtering(rule.filtering).to_owned(), affinity]);
+        table.row(vec![
+            rule.to_string(),
+            filtering(rule.spread.filtering).to_owned(),
+            affinity(rule.affinity),
+        ]);
     }
     table.row(vec!["all others".into(), unmatched(config.cluster.unmatched).into(), "-".into()]);
     table
+}
+
+fn affinity(affinity: Affinity) -> String {
+    match affinity {
+        Affinity::None => "none".to_owned(),
+        Affinity::Single => "single".to_owned(),
+        Affinity::Network { v4, v6 } => format!("/{v4} /{v6}"),
+    }
 }
 
 fn show_site(site: &Site) {
@@ -121,8 +130,8 @@ fn as_json(config: &Config, warnings: &[String]) -> Value {
         json!({ "name": node.name, "priority": node.priority, "address": node.address, "weight": node.weight })
     });
     let rules = cluster.rules.iter().map(|rule| {
-        let affinity = format!("{:?}", rule.affinity).to_lowercase();
-        json!({ "ports": rule.to_string(), "filtering": filtering(rule.filtering), "affinity": affinity })
+        let (filtering, affinity) = (filtering(rule.spread.filtering), affinity(rule.affinity));
+        json!({ "ports": rule.to_string(), "filtering": filtering, "affinity": affinity })
     });
     let sites = cluster.sites.iter().map(|site| {
         json!({ "names": site.names, "listen": site.listen, "certificate": site.certificate, "farm": site.farm })

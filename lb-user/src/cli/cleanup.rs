@@ -23,7 +23,7 @@ pub(super) fn run(cluster_file: &Path, node_file: Option<&Path>) -> anyhow::Resu
         local.run_dir.display()
     );
     // The interface may be gone; what its agent left elsewhere is not.
-    let interface = Interface::inspect(&local.interface).ok();
+    let interface = Interface::inspect(local.beneath()).ok();
     let lock = interface.as_ref().map(Lock::take).transpose()?;
     let keys: BTreeSet<String> =
         interface.iter().map(Interface::key).chain(link::recorded(&local.run_dir)).collect();

@@ -16,8 +16,11 @@ use crate::proxy::supervisor::SupervisorError;
 use crate::{agent, proxy, telemetry};
 
 mod ask;
+mod capture;
 mod check;
 mod cleanup;
+mod connections;
+mod explain;
 mod load;
 mod output;
 mod status;
@@ -51,6 +54,29 @@ enum Command {
         /// One JSON object on one line
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Say what each node would do with such a packet, and why
+    Explain {
+        #[command(flatten)]
+        args: explain::Args,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Stream what becomes of packets on this node
+    ///
+    /// While it runs, a program that samples stands in place of the usual one, which has no code for it.
+    Capture {
+        #[command(flatten)]
+        args: capture::Args,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List the TCP connections to the cluster IPs on this node, with their buckets
+    Connections {
+        #[command(flatten)]
+        args: connections::Args,
         #[command(flatten)]
         place: Place,
     },
@@ -117,6 +143,9 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Run(files) => run_agent(&files.config, files.node_file.as_deref()),
         Command::Check { config, node_file, json } => check::run(&config, node_file.as_deref(), json),
         Command::Status { json, place } => status::run(&place.run_dir, json),
+        Command::Explain { args, place } => explain::run(&place.run_dir, args),
+        Command::Capture { args, place } => capture::run(&place.run_dir, args),
+        Command::Connections { args, place } => connections::run(&place.run_dir, args),
         Command::Drain { node, place } => ask::run(&place.run_dir, &Request::Drain { node }),
         Command::Resume { node, place } => ask::run(&place.run_dir, &Request::Resume { node }),
         Command::Cleanup(files) => cleanup::run(&files.config, files.node_file.as_deref()),

@@ -12,6 +12,52 @@ pub(crate) fn line(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
+/// Prints a remark on the data to standard error, so that it is not taken for some of it.
+pub(super) fn remark(text: &str) {
+    let text: String = text.chars().filter(|c| !c.is_control()).collect();
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// So many bytes, in at most seven characters.
+pub(crate) fn size(bytes: u64) -> String {
+    short(bytes, ["B", "KB", "MB", "GB", "TB", "PB", "EB"])
+}
+
+/// So many packets, in at most 13 characters.
+pub(crate) fn count(packets: u64) -> String {
+    if packets < 10_000_000_000 {
+        grouped(packets)
+    } else {
+        short(packets, ["", "K", "M", "G", "T", "P", "E"])
+    }
+}
+
+fn short(number: u64, units: [&str; 7]) -> String {
+    let mut unit = 0;
+    let mut tenths = u128::from(number) * 10;
+    while tenths >= 10_000 {
+        tenths /= 1000;
+        unit += 1;
+    }
+    if unit == 0 || tenths >= 1000 {
+        return format!("{} {}", tenths / 10, units[unit]);
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, units[unit])
+}
+
+/// A count with its thousands grouped.
+pub(crate) fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Prints a line that must catch the eye.
 pub(crate) fn alarm(text: &str) {
     styled(text, "1;31");
@@ -81,7 +127,7 @@ fn one_error(causes: &[String]) -> String {
     format!("error: {}\n{hints}", what.join(": "))
 }
 
-/// A table that fits 80 columns as long as its columns' limits do.
+/// A table that fits a terminal as long as its columns' limits do.
 pub(crate) struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<String>>,
@@ -134,7 +180,7 @@ impl Table {
 }
 
 /// At most `limit` characters of `text`; the last is `…` where some are missing.
-fn shorten(text: &str, limit: usize) -> String {
+pub(super) fn shorten(text: &str, limit: usize) -> String {
     if text.chars().count() <= limit {
         return text.to_owned();
     }
@@ -156,6 +202,18 @@ mod tests {
         let text = "error: /a: No such file or directory (os error 2)\nhint: b\nerror: c (os error 13): d\n";
         let plain = "error: /a: No such file or directory\nhint: b\nerror: c: d\n";
         assert_eq!(without_numbers(text), plain);
+    }
+
+    #[test]
+    fn numbers_are_short_or_grouped() {
+        let rows = [(0, "0 B"), (999, "999 B"), (1000, "1.0 KB"), (1_234_567, "1.2 MB"), (99_990, "99.9 KB")];
+        for (bytes, text) in rows {
+            assert_eq!(size(bytes), text);
+        }
+        assert_eq!(size(123_456_789), "123 MB");
+        assert_eq!(size(u64::MAX), "18.4 EB");
+        assert_eq!([9_999_999_999, 10_000_000_000].map(count), ["9,999,999,999", "10.0 G"]);
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[test]

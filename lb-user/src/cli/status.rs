@@ -1,23 +1,21 @@
-//! `rollcall status`: what is wrong, in a sentence, then tables that fit 80 columns.
+//! `rollcall status`: what is wrong, in a sentence, then tables that fit 80 columns (names and rules that are longer are cut).
 
 use std::path::Path;
 
 use anyhow::Context as _;
 
-use super::output::{self, Column, Table};
-use crate::control::api::{Answer, ProxyStatus, Request, Status};
+use super::ask::unexpected;
+use super::output::{self, Column, Table, count, size};
+use crate::control::api::{Answer, Count, ProxyStatus, Request, Status, TableStatus};
 use crate::control::client;
 
 /// How many of the latest events are shown.
 const EVENTS: usize = 10;
 
 pub(super) fn run(run_dir: &Path, json: bool) -> anyhow::Result<()> {
-    let status = match client::ask(run_dir, &Request::Status)? {
-        Answer::Status(status) => status,
-        Answer::Error { text } => anyhow::bail!(text),
-        Answer::Done { .. } => {
-            anyhow::bail!("the agent answered another question; hint: restart it after an update")
-        }
+    let answer = client::ask(run_dir, &Request::Status)?;
+    let Answer::Status(status) = answer else {
+        return Err(unexpected(answer));
     };
     if json {
         output::line(&serde_json::to_string(&status).context("the status cannot be printed")?);
@@ -38,7 +36,11 @@ fn show(status: &Status) {
     output::line(&format!("  lease {lease}; default host {default_host}; epoch {}", status.epoch));
     let interface = &status.interface;
     let (name, xdp, mac) = (&interface.name, &interface.xdp, &interface.cluster_mac);
-    output::line(&format!("  interface {name}, XDP {xdp}, cluster MAC {mac}"));
+    let on = interface.xdp_interface.as_ref().map(|beneath| format!(" on {beneath}")).unwrap_or_default();
+    output::line(&format!("  interface {name}, XDP {xdp}{on}, cluster MAC {mac}"));
+    if !interface.filter.is_empty() {
+        output::line(&format!("  the cluster MAC comes in by {}", interface.filter));
+    }
     if let Some(why) = &interface.why {
         output::line(&format!("  XDP is not native: {why}"));
     }
@@ -51,6 +53,8 @@ fn show(status: &Status) {
     nodes(status).print();
     output::heading("what this node holds, in buckets");
     tables(status).print();
+    output::heading("port rules: what became of their packets on this node");
+    rules(status).print();
     if let Some(proxy) = &status.proxy {
         show_proxy(proxy);
     }
@@ -61,16 +65,22 @@ fn show(status: &Status) {
 fn nodes(status: &Status) -> Table {
     let mut table = Table::new(&[
         Column::text("name", 14),
-        Column::number("priority"),
+        Column::number("prio"),
         Column::text("address", 15),
-        Column::text("state", 10),
+        Column::text("state", 9),
         Column::number("holds"),
         Column::text("ready", 5),
         Column::number("silent"),
+        Column::number("passed"),
     ]);
     for node in &status.nodes {
-        let silent = node.silent_ms.map_or("-".to_owned(), |ms| format!("{ms} ms"));
+        let silent = node.silent_ms.map_or("-".to_owned(), |ms| match ms {
+            0..10_000 => format!("{ms} ms"),
+            10_000.. => format!("{} s", ms / 1000),
+        });
         let ready = if node.ready { "yes" } else { "no" };
+        let ready = if node.deaf { "deaf" } else { ready };
+        let passed = node.passed.map_or("-".to_owned(), |count| size(count.bytes));
         table.row(vec![
             node.name.clone(),
             node.priority.to_string(),
@@ -79,6 +89,7 @@ fn nodes(status: &Status) -> Table {
             node.holds.to_string(),
             ready.to_owned(),
             silent,
+            passed,
         ]);
     }
     table
@@ -86,19 +97,54 @@ fn nodes(status: &Status) -> Table {
 
 fn tables(status: &Status) -> Table {
     let mut table = Table::new(&[
-        Column::text("TCP ports", 30),
+        Column::text("rules", 24),
         Column::text("filtering", 9),
+        Column::text("sticky", 13),
         Column::number("mine"),
         Column::number("arriving"),
         Column::number("departing"),
     ]);
     for row in &status.tables {
-        let ports = match row.ports.as_str() {
-            "" => "all others".to_owned(),
-            ports => ports.to_owned(),
-        };
         let counts = [row.mine, row.arriving, row.departing].map(|count| count.to_string());
-        table.row([ports, row.filtering.clone()].into_iter().chain(counts).collect());
+        let texts = [named(&row.ports), row.filtering.clone(), stickiness(row)];
+        table.row(texts.into_iter().chain(counts).collect());
+    }
+    table
+}
+
+/// The rules, or what stands for them where there is none.
+fn named(rules: &str) -> String {
+    if rules.is_empty() { "all others".to_owned() } else { rules.to_owned() }
+}
+
+/// For how long a client stays, and how many buckets stay because of it.
+fn stickiness(table: &TableStatus) -> String {
+    let time = match table.sticky_seconds {
+        0 => return "no".to_owned(),
+        seconds if seconds % 60 == 0 => format!("{} min", seconds / 60),
+        seconds => format!("{seconds} s"),
+    };
+    if table.sticking == 0 { time } else { format!("{time}, {}", table.sticking) }
+}
+
+/// Every node hears every packet: what others answer is no loss, and is not shown as one.
+fn rules(status: &Status) -> Table {
+    let mut table = Table::new(&[
+        Column::text("rule", 22),
+        Column::number("passed"),
+        Column::number("bytes"),
+        Column::number("left to others"),
+        Column::number("refused"),
+    ]);
+    for rule in &status.rules {
+        let Count { packets, bytes } = rule.accepted;
+        table.row(vec![
+            named(&rule.rule),
+            count(packets),
+            size(bytes),
+            count(rule.left_to_others.packets),
+            count(rule.refused.packets),
+        ]);
     }
     table
 }

@@ -21,7 +21,7 @@ use super::link::{Link, Refused};
 use super::node::{Command, Event, Node, Order, Settings, Snapshot, Unsent};
 use super::sets::BucketSet;
 use super::transport::{Arrival, Network, Transport};
-use super::wire::Malformed;
+use super::wire::{Malformed, Message, Traffic};
 use crate::clock::Time;
 use crate::config::model::Priority;
 use crate::config::secret::ClusterSecret;
@@ -48,6 +48,13 @@ pub enum Input {
     Ready(bool),
     /// The answer to `Output::Scan`.
     Scan(Vec<BucketSet>),
+    /// The answer to `Output::FindIdle`: per owner table the buckets that have been idle for at least its timeout. Tables
+    /// that are not sticky do not count; what is not known is not idle.
+    Idle(Vec<BucketSet>),
+    /// When each peer's hearing test last arrived at this node's data path; once a second. Never: hearing is not judged.
+    Heard(BTreeMap<Priority, Time>),
+    /// What this node's data path has passed; as often as the others should know.
+    Traffic(Traffic),
 }
 
 /// What the cluster thread tells the agent.
@@ -57,6 +64,8 @@ pub enum Output {
     Event(Event),
     /// Find the buckets in which this host has connections.
     Scan,
+    /// Find the buckets of sticky tables that are idle.
+    FindIdle,
     /// Nobody needs this node for new connections any more.
     HandedOver,
     /// The thread cannot go on; the lease ends by itself.
@@ -288,6 +297,9 @@ impl<D: DataPath> Driver<D> {
                 }
                 Input::Ready(ready) => self.node.handle_ready(ready, now),
                 Input::Scan(live) => self.node.handle_scan(&live, now),
+                Input::Idle(idle) => self.node.handle_idle(&idle, now),
+                Input::Heard(heard) => self.node.handle_heard(heard, now),
+                Input::Traffic(traffic) => self.node.handle_traffic(traffic, now),
             }
             self.carry_out()?;
         }
@@ -303,7 +315,9 @@ impl<D: DataPath> Driver<D> {
                 }
                 Command::Send { to, message } => {
                     let datagram = self.link.seal(to, &message);
-                    if let Err(error) = self.transport.send(to, &datagram) {
+                    let sent = self.transport.send(to, &datagram);
+                    // What else is lost is repeated; the lease hangs on heartbeats alone.
+                    if let (Err(error), Message::Heartbeat(_)) = (sent, &message) {
                         self.unsent.get_or_insert(Unsent { node: to, reason: error.to_string() });
                     }
                 }
@@ -313,6 +327,7 @@ impl<D: DataPath> Driver<D> {
                 Command::Ask { node, probe } => drop(self.transport.ask(node, probe)),
                 Command::AskGateway => drop(self.transport.ask_gateway()),
                 Command::Scan => drop(self.outputs.send(Output::Scan)),
+                Command::FindIdle => drop(self.outputs.send(Output::FindIdle)),
                 Command::Report(event) => drop(self.outputs.send(Output::Event(event))),
                 Command::HandedOver => drop(self.outputs.send(Output::HandedOver)),
             }

@@ -1,6 +1,7 @@
 //! heartbeat -> peers -> view -> owner table -> maps.
 
 pub mod driver;
+mod hearing;
 mod link;
 pub mod node;
 mod ownership;

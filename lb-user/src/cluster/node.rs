@@ -7,24 +7,30 @@
 
 mod events;
 mod holding;
+mod sticky;
 mod table;
 
 #[cfg(test)]
 mod sim;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lb_common::table::{BUCKETS, BucketTable};
 
 pub use self::events::Event;
 use self::holding::Scan;
+use self::sticky::Waiting;
 use self::table::{Member, Table};
+use super::hearing::{Hearing, Neighbour};
 use super::peer::{Answer, Peer, Probe, Standing};
 use super::sets::BucketSet;
-use super::wire::{Heartbeat, Holdings, Message, PeerReport, Phase, Published, State, TableId};
+use super::wire::{
+    Heartbeat, Holdings, Message, Owners, PeerReport, Phase, Published, State, TableId, Traffic,
+};
 use crate::clock::Time;
-use crate::config::model::{Filtering, Priority, Timing};
+use crate::config::model::{Priority, Spread, Timing};
 
 /// What a node is told once, at its start.
 #[derive(Clone, Debug)]
@@ -40,7 +46,7 @@ pub struct Settings {
     /// Heartbeats.
     pub timing: Timing,
     /// How each owner table spreads its buckets; at least one, at most `lb_common::table::TABLES`.
-    pub tables: Vec<Filtering>,
+    pub tables: Vec<Spread>,
     /// How much sooner than a peer suspects us our lease ends: at least a tick of the coarse clock, and what clocks may differ
     /// over the suspect time.
     pub lease_margin: Duration,
@@ -83,6 +89,8 @@ pub enum Command {
     AskGateway,
     /// Find the buckets in which this host has connections, and answer by `handle_scan`.
     Scan,
+    /// Find the buckets of sticky tables that are idle, and answer by `handle_idle`. At most once a second.
+    FindIdle,
     /// Tell the operator.
     Report(Event),
     /// `Order::Stop` is done as far as it can be: nobody needs this node for new connections.
@@ -120,7 +128,10 @@ pub struct Node {
     since: Time,
     incarnation: u32,
     draining: bool,
+    /// Whether the service works. That this node hears counts as well: `is_ready`.
     ready: bool,
+    hearing: Hearing,
+    traffic: Traffic,
     carrier: bool,
     /// When the gateway, or a neighbour, last answered.
     gateway_answered: Option<Time>,
@@ -135,7 +146,7 @@ pub struct Node {
     /// The owner table that this node follows.
     table: Option<Table>,
     /// The owner table that this node computed as default host, and for which members.
-    published: Option<Published>,
+    published: Option<Arc<Published>>,
     /// What `published` was computed for.
     published_for: Vec<Member>,
     /// Greater than or equal to any epoch seen.
@@ -143,8 +154,14 @@ pub struct Node {
     state_version: u64,
     /// The state that `state_version` stands for.
     announced: State,
+    /// Which of its parts is sent next.
+    next_part: usize,
     applied: Vec<BucketTable>,
     scan: Scan,
+    /// Per owner table: what waits for its clients, if they are sticky.
+    waiting_moves: Vec<Option<Waiting>>,
+    /// When idle buckets were last asked for.
+    asked_idle: Option<Time>,
     handed_over: bool,
     last_beat: Option<Time>,
     /// When anything was last handled.
@@ -164,6 +181,10 @@ pub struct Node {
 /// How long another node is told what the operator wants of it.
 const WISH: Duration = Duration::from_secs(3);
 
+/// How many parts of a state are sent to a peer in one round. A state of two nodes has one to three parts, the largest of 64
+/// nodes and 32 tables some 240; more in a row would fill queues on the way.
+const PARTS_A_ROUND: usize = 48;
+
 /// The least time between two heartbeats to a peer, however much changes.
 const RATE_LIMIT: Duration = Duration::from_millis(2);
 
@@ -179,6 +200,8 @@ impl Node {
             incarnation: settings.incarnation,
             draining: false,
             ready: settings.ready,
+            hearing: Hearing::default(),
+            traffic: Traffic::default(),
             carrier: true,
             gateway_answered: None,
             next_gateway: now,
@@ -192,8 +215,11 @@ impl Node {
             published_for: Vec::new(),
             newest_epoch: 0,
             state_version: 1,
+            next_part: 0,
             applied: Vec::new(),
             scan: Scan::default(),
+            waiting_moves: settings.tables.iter().map(Waiting::of).collect(),
+            asked_idle: None,
             handed_over: false,
             last_beat: None,
             last_turn: now,
@@ -235,7 +261,8 @@ impl Node {
             return;
         };
         self.newest_epoch = self.newest_epoch.max(heartbeat.table.epoch);
-        let (was, changed) = (peer.standing, peer.heartbeat.as_ref() != Some(&heartbeat));
+        let (was, changed) =
+            (peer.standing, peer.heartbeat.as_ref().is_none_or(|last| last.differs(&heartbeat)));
         let stale = peer.state_version() != heartbeat.state_version;
         let behind = heartbeat
             .peers
@@ -299,6 +326,21 @@ impl Node {
         }
     }
 
+    /// When each peer's hearing test last arrived at this node's data path, read now; once a second. Before the first, hearing
+    /// is not judged.
+    pub fn handle_heard(&mut self, mut heard: BTreeMap<Priority, Time>, now: Time) {
+        self.notice(now);
+        // A switch may send our own back to us.
+        heard.retain(|node, _| self.peers.contains_key(node));
+        self.hearing.handle_heard(heard, now);
+    }
+
+    /// What this node's data path has passed.
+    pub fn handle_traffic(&mut self, traffic: Traffic, now: Time) {
+        self.notice(now);
+        self.traffic = traffic;
+    }
+
     /// What the operator wants.
     pub fn handle_order(&mut self, order: Order, now: Time) {
         self.notice(now);
@@ -351,7 +393,8 @@ impl Node {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Time) {
         self.notice(now);
-        if self.judge(now) {
+        let changed = [self.judge(now), self.listen(now), self.find_idle(now)];
+        if changed.contains(&true) {
             self.settle(now);
         }
         self.advance(now);
@@ -416,6 +459,29 @@ impl Node {
         self.urgent |= changed;
         events.into_iter().for_each(|event| self.report(event));
         changed
+    }
+
+    /// Judges this node's hearing; true if it became deaf, or is no longer.
+    fn listen(&mut self, now: Time) -> bool {
+        let alive = self.peers.values().filter(|peer| peer.standing == Standing::Alive);
+        let neighbour = |peer: &Peer| Neighbour {
+            node: peer.node,
+            serves: peer.phase() == Some(Phase::Serving),
+            hears: peer.heartbeat.as_ref().map_or(0, |heartbeat| heartbeat.hears),
+        };
+        let alive: Vec<Neighbour> = alive.map(neighbour).collect();
+        let was_deaf = self.hearing.is_deaf();
+        if let Some(state) = self.hearing.handle_timeout(self.phase == Phase::Serving, &alive, now) {
+            self.report(Event::hearing(state));
+        }
+        let changed = self.hearing.is_deaf() != was_deaf;
+        self.urgent |= changed;
+        changed
+    }
+
+    /// Whether this node should have a share while others can have it: its service works, and packets reach it.
+    fn is_ready(&self) -> bool {
+        self.ready && !self.hearing.is_deaf()
     }
 
     /// When another host last answered this node.
@@ -510,21 +576,35 @@ impl Node {
     fn beat(&mut self, now: Time) {
         self.last_beat = Some(now);
         self.urgent = false;
-        let heartbeat = Message::Heartbeat(Box::new(self.heartbeat()));
-        let mut parts = None;
-        for peer in self.peers.values() {
-            self.commands.push_back(Command::Send { to: peer.node, message: heartbeat.clone() });
-            let known = peer.report_on(self.settings.me).map_or(0, |report| report.state_version);
-            if peer.standing == Standing::Alive && known < self.state_version {
-                let parts = parts.get_or_insert_with(|| self.announced.parts(self.state_version));
-                let send = |part| Command::Send { to: peer.node, message: Message::Part(part) };
-                self.commands.extend(parts.iter().cloned().map(send));
-            }
-        }
+        let heartbeat = Message::Heartbeat(Box::new(self.heartbeat(now)));
+        let send = |&to: &Priority| Command::Send { to, message: heartbeat.clone() };
+        self.commands.extend(self.peers.keys().map(send));
+        self.send_parts();
         self.wish(now);
         let until = now + self.settings.timing.suspect() - self.settings.lease_margin;
         let lease = self.lease.filter(|_| self.carrier).map(|_| until);
         self.commands.push_back(Command::EndRound { lease });
+    }
+
+    /// After the heartbeats, so that no state is so large that it delays one. Of a large state some parts in each round.
+    fn send_parts(&mut self) {
+        let (me, version) = (self.settings.me, self.state_version);
+        let lags = |peer: &&Peer| {
+            let known = peer.report_on(me).map_or(0, |report| report.state_version);
+            peer.standing == Standing::Alive && known < version
+        };
+        let lagging: Vec<Priority> = self.peers.values().filter(lags).map(|peer| peer.node).collect();
+        if lagging.is_empty() {
+            return;
+        }
+        let parts = self.announced.parts(version);
+        let count = parts.len().min(PARTS_A_ROUND);
+        let first = self.next_part % parts.len().max(1);
+        self.next_part = first + count;
+        for part in parts.iter().cycle().skip(first).take(count) {
+            let send = |&to: &Priority| Command::Send { to, message: Message::Part(part.clone()) };
+            self.commands.extend(lagging.iter().map(send));
+        }
     }
 
     fn wish(&mut self, now: Time) {
@@ -540,7 +620,7 @@ impl Node {
         self.commands.extend(self.wishes.iter().map(send));
     }
 
-    fn heartbeat(&self) -> Heartbeat {
+    fn heartbeat(&self, now: Time) -> Heartbeat {
         let report = |peer: &Peer| PeerReport {
             node: peer.node,
             alive: peer.standing == Standing::Alive,
@@ -554,12 +634,15 @@ impl Node {
             incarnation: self.incarnation,
             phase: self.phase,
             draining: self.draining,
-            ready: self.ready,
+            ready: self.is_ready(),
+            deaf: self.hearing.is_deaf(),
             weight: self.settings.weight,
             mac: self.settings.mac,
             facts: self.settings.facts,
             table: self.table_id(),
             state_version: self.state_version,
+            hears: self.hearing.hears(now),
+            traffic: self.traffic,
             peers: self.peers.values().map(report).collect(),
         }
     }
@@ -651,6 +734,10 @@ pub struct Snapshot {
     pub default_host: Option<Priority>,
     /// The owner tables as the data path has them.
     pub tables: Vec<BucketTable>,
+    /// How many buckets of each owner table stay here for now, because their clients are sticky and another should own them.
+    pub sticking: Vec<u32>,
+    /// This node does not hear frames for the cluster MAC while others do.
+    pub deaf: bool,
     /// Every other configured node.
     pub peers: Vec<PeerSnapshot>,
 }
@@ -666,10 +753,16 @@ pub struct PeerSnapshot {
     pub phase: Option<Phase>,
     /// Its operator wants it to own nothing.
     pub draining: bool,
-    /// Its service works, by its latest heartbeat.
+    /// Its service works and it is not deaf, by its latest heartbeat.
     pub ready: bool,
+    /// It does not hear frames for the cluster MAC while others do, by its latest heartbeat.
+    pub deaf: bool,
+    /// What its data path has passed, by its latest heartbeat.
+    pub traffic: Traffic,
     /// How many buckets of each owner table it holds.
     pub holds: Vec<u32>,
+    /// What it holds, and what departs from it, as it last announced; `None`: that is not known.
+    pub state: Option<Arc<State>>,
     /// When it was last heard.
     pub last_heard: Option<Time>,
     /// Its heartbeats are missing while its data path answers.
@@ -685,7 +778,10 @@ impl Node {
             phase: peer.phase(),
             draining: peer.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.draining),
             ready: peer.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.ready),
+            deaf: peer.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.deaf),
+            traffic: peer.heartbeat.as_ref().map_or(Traffic::default(), |heartbeat| heartbeat.traffic),
             holds: self.counts_of(peer),
+            state: peer.state.as_ref().map(|(_, state)| Arc::clone(state)),
             last_heard: peer.last_heard(),
             filtered: peer.is_filtered(&self.settings.timing, now),
         };
@@ -698,6 +794,8 @@ impl Node {
             table: self.table_id(),
             default_host: self.default_host(),
             tables: self.applied.clone(),
+            sticking: self.waiting_counts(),
+            deaf: self.hearing.is_deaf(),
             peers: self.peers.values().map(peer).collect(),
         }
     }

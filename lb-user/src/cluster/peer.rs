@@ -1,5 +1,6 @@
 //! What this node knows of another: whether it lives, and what it holds. Not what follows from that (`node.rs`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::sets::BucketSet;
@@ -71,7 +72,7 @@ pub(crate) struct Peer {
     /// Its latest heartbeat.
     pub(crate) heartbeat: Option<Heartbeat>,
     /// Its latest whole state; `None` until one came, and once its connections are known to be gone.
-    pub(crate) state: Option<(u64, State)>,
+    pub(crate) state: Option<(u64, Arc<State>)>,
     /// While it is suspect: what it may have connections in, per table. More than it last told, because it may have come to hold
     /// buckets in its last moments without our hearing of it.
     pub(crate) may_have: Option<Vec<BucketSet>>,
@@ -207,7 +208,7 @@ impl Peer {
         self.assembly = None;
         match state {
             Ok(state) => {
-                self.state = Some((version, state));
+                self.state = Some((version, Arc::new(state)));
                 self.may_have = None;
                 true
             }

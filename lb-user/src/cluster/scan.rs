@@ -1,15 +1,16 @@
-//! Which buckets this host has connections in, asked of the kernel by INET_DIAG: the only truth on that, and off the cluster
-//! thread.
+//! Which connections this host has, and in which buckets, asked of the kernel by INET_DIAG: the only truth on that, and off the
+//! cluster thread.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use lb_common::table::Bucket;
+use lb_common::verdict::LocalSocket;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+use netlink_sys::{Socket, SocketAddr as NetlinkAddr, protocols::NETLINK_SOCK_DIAG};
 
 use super::sets::BucketSet;
 
@@ -19,10 +20,10 @@ use super::sets::BucketSet;
 /// a cluster IP. Takes time in proportion to the host's connections.
 pub fn connections(
     tables: usize,
-    locate: impl Fn(SocketAddrV4, SocketAddrV4) -> Option<(usize, Bucket)>,
+    locate: impl Fn(SocketAddr, SocketAddr) -> Option<(usize, Bucket)>,
 ) -> io::Result<Vec<BucketSet>> {
     let mut sets = vec![BucketSet::EMPTY; tables];
-    for_each_connection(|local, remote| {
+    for_each_connection(|local, remote, _| {
         if let Some((table, bucket)) = locate(local, remote)
             && let Some(set) = sets.get_mut(table)
         {
@@ -32,24 +33,108 @@ pub fn connections(
     Ok(sets)
 }
 
-fn for_each_connection(mut see: impl FnMut(SocketAddrV4, SocketAddrV4)) -> io::Result<()> {
-    // A listener on [::] makes sockets of the other family for clients of this one.
-    dump(AF_INET, &mut see)?;
-    dump(AF_INET6, &mut see)
+/// The state of a TCP connection, by the names of `ss`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Both sides may send.
+    Established,
+    /// Asked for by this host.
+    SynSent,
+    /// Asked for by the client, which has not yet confirmed it.
+    SynReceived,
+    /// One side or both have ended theirs.
+    Closing,
+    /// Ended lately.
+    TimeWait,
 }
 
-fn dump(family: u8, see: &mut impl FnMut(SocketAddrV4, SocketAddrV4)) -> io::Result<()> {
+impl State {
+    /// The kernel's include/net/tcp_states.h; 7 is no connection, 10 a listener.
+    const fn of(number: u8) -> Self {
+        match number {
+            2 => Self::SynSent,
+            3 | 12 => Self::SynReceived,
+            4 | 5 | 8 | 9 | 11 => Self::Closing,
+            6 => Self::TimeWait,
+            _ => Self::Established,
+        }
+    }
+
+    /// As one word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Established => "established",
+            Self::SynSent => "syn-sent",
+            Self::SynReceived => "half-open",
+            Self::Closing => "closing",
+            Self::TimeWait => "time-wait",
+        }
+    }
+}
+
+/// Calls `see` with every TCP connection of this host: its local end, its remote end, its state. Takes time in proportion to
+/// their number.
+pub fn for_each_connection(mut see: impl FnMut(SocketAddr, SocketAddr, State)) -> io::Result<()> {
+    for family in [AF_INET, AF_INET6] {
+        let any = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
+        ask(family, NLM_F_DUMP, any, |response| {
+            let (local, remote) = ends(response);
+            see(local, remote, State::of(response.header.state));
+        })?;
+    }
+    Ok(())
+}
+
+/// What this host's kernel has for the addresses and ports of a TCP packet, as the XDP program would find it. Whether a packet
+/// carries the right numbers is another question: the two facts of that kind are false.
+pub fn socket_of(local: SocketAddr, remote: SocketAddr) -> io::Result<LocalSocket> {
+    const LISTEN: u8 = 10;
+    let family = if local.is_ipv4() { AF_INET } else { AF_INET6 };
+    let id = SocketId {
+        source_address: local.ip(),
+        source_port: local.port(),
+        destination_address: remote.ip(),
+        destination_port: remote.port(),
+        interface_id: 0,
+        cookie: NO_COOKIE,
+    };
+    let mut found = LocalSocket::None;
+    let asked = ask(family, 0, id, |response| {
+        found = match (response.header.state, State::of(response.header.state)) {
+            (LISTEN, _) => LocalSocket::Listener { cookie_ok: false },
+            (_, State::SynReceived) => LocalSocket::HalfOpen { ack_ok: false },
+            (_, State::TimeWait) => LocalSocket::TimeWait,
+            (_, State::Established | State::SynSent | State::Closing) => LocalSocket::Open,
+        };
+    });
+    match asked {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(LocalSocket::None),
+        asked => asked.map(|()| found),
+    }
+}
+
+/// Any socket, whatever its cookie.
+const NO_COOKIE: [u8; 8] = [0xff; 8];
+
+/// Sends a request and calls `see` with each socket of the answer.
+fn ask(family: u8, flags: u16, id: SocketId, mut see: impl FnMut(&InetResponse)) -> io::Result<()> {
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&request(family), 0)?;
+    socket.connect(&NetlinkAddr::new(0, 0))?;
+    socket.send(&request(family, flags, id), 0)?;
     loop {
         let (bytes, _) = socket.recv_from_full()?;
         let mut rest = &bytes[..];
         while !rest.is_empty() {
             let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(io::Error::other)?;
             match message.payload {
-                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => note(&response, see),
+                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
+                    see(&response);
+                    // Of a dump more may follow, and its end is told.
+                    if flags != NLM_F_DUMP {
+                        return Ok(());
+                    }
+                }
                 NetlinkPayload::Done(_) => return Ok(()),
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
                 NetlinkPayload::InnerMessage(_) | NetlinkPayload::Noop | NetlinkPayload::Overrun(_) => {}
@@ -62,32 +147,21 @@ fn dump(family: u8, see: &mut impl FnMut(SocketAddrV4, SocketAddrV4)) -> io::Res
     }
 }
 
-fn note(response: &InetResponse, see: &mut impl FnMut(SocketAddrV4, SocketAddrV4)) {
+/// The local and the remote end.
+fn ends(response: &InetResponse) -> (SocketAddr, SocketAddr) {
     let id = &response.header.socket_id;
-    if let (Some(local), Some(remote)) = (ipv4(id.source_address), ipv4(id.destination_address)) {
-        see(SocketAddrV4::new(local, id.source_port), SocketAddrV4::new(remote, id.destination_port));
-    }
+    // A socket of a listener on [::] has the addresses of its IPv4 client in IPv6 form.
+    let end = |address: IpAddr, port| SocketAddr::new(address.to_canonical(), port);
+    (end(id.source_address, id.source_port), end(id.destination_address, id.destination_port))
 }
 
-fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
-    match address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(address) => address.to_ipv4_mapped(),
-    }
-}
-
-fn request(family: u8) -> Vec<u8> {
+fn request(family: u8, flags: u16, socket_id: SocketId) -> Vec<u8> {
     let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    header.flags = NLM_F_REQUEST | flags;
     let mut states = StateFlags::all();
     states.remove(StateFlags::LISTEN | StateFlags::CLOSE);
-    let request = InetRequest {
-        family,
-        protocol: IPPROTO_TCP,
-        extensions: ExtensionFlags::empty(),
-        states,
-        socket_id: if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() },
-    };
+    let request =
+        InetRequest { family, protocol: IPPROTO_TCP, extensions: ExtensionFlags::empty(), states, socket_id };
     let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
@@ -113,11 +187,42 @@ mod tests {
         let listener = TcpListener::bind(address).unwrap();
         let port = listener.local_addr().unwrap().port();
         let locate =
-            |local: SocketAddrV4, _: SocketAddrV4| (local.port() == port).then_some((0, Bucket::of_hash(7)));
+            |local: SocketAddr, _: SocketAddr| (local.port() == port).then_some((0, Bucket::of_hash(7)));
         assert!(connections(1, locate).unwrap()[0].is_empty());
         let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
         let (server, _) = listener.accept().unwrap();
         assert_eq!(connections(1, locate).unwrap()[0].len(), 1);
         drop((client, server));
+    }
+
+    #[test]
+    fn the_kernel_tells_what_it_has_for_a_packet() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let local = listener.local_addr().unwrap();
+            let stranger = SocketAddr::new(local.ip(), 9);
+            assert_eq!(socket_of(local, stranger).unwrap(), LocalSocket::Listener { cookie_ok: false });
+            let mut client = TcpStream::connect(local).unwrap();
+            let remote = client.local_addr().unwrap();
+            let (server, _) = listener.accept().unwrap();
+            assert_eq!(socket_of(local, remote).unwrap(), LocalSocket::Open);
+            drop((listener, server));
+            let _ = std::io::Read::read(&mut client, &mut [0]);
+            drop(client);
+            // The server closed first, so its end waits.
+            assert_eq!(socket_of(local, remote).unwrap(), LocalSocket::TimeWait);
+            assert_eq!(socket_of(local, stranger).unwrap(), LocalSocket::None);
+        }
+    }
+
+    #[test]
+    fn connections_are_told_with_their_state() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let local = listener.local_addr().unwrap();
+        let client = TcpStream::connect(local).unwrap();
+        let mut states = Vec::new();
+        for_each_connection(|near, _, state| states.extend((near == local).then_some(state))).unwrap();
+        assert_eq!(states, [State::Established]);
+        drop(client);
     }
 }

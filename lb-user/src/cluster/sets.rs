@@ -43,7 +43,14 @@ impl BucketSet {
 
     /// Its buckets, in order.
     pub fn iter(&self) -> impl Iterator<Item = Bucket> {
-        Bucket::all().filter(|&bucket| self.contains(bucket))
+        self.0.iter().zip((0u16..).step_by(64)).flat_map(|(&word, first)| {
+            let mut rest = word;
+            std::iter::from_fn(move || {
+                let bit = (rest != 0).then(|| rest.trailing_zeros() as u16)?;
+                rest &= rest - 1;
+                Bucket::new(first + bit)
+            })
+        })
     }
 
     /// Whether both share a bucket.
@@ -66,17 +73,6 @@ impl BucketSet {
         Self(std::array::from_fn(|word| self.0[word] & !other.0[word]))
     }
 
-    /// Eight bytes a word, least significant first.
-    pub fn to_bytes(&self) -> impl Iterator<Item = u8> + '_ {
-        self.0.iter().flat_map(|word| word.to_le_bytes())
-    }
-
-    /// The set that `to_bytes` spelt.
-    pub fn from_bytes(bytes: &[u8; BUCKETS / 8]) -> Self {
-        let (words, _) = bytes.as_chunks::<8>();
-        Self(std::array::from_fn(|word| u64::from_le_bytes(words[word])))
-    }
-
     fn bit(bucket: Bucket) -> u64 {
         1 << (bucket.index() % 64)
     }
@@ -95,5 +91,18 @@ impl FromIterator<Bucket> for BucketSet {
 impl fmt::Debug for BucketSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "BucketSet({})", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_gives_back_its_buckets_in_order() {
+        let buckets: Vec<Bucket> = [0, 1, 63, 64, 2000, 4095].map(|n| Bucket::new(n).unwrap()).into();
+        let set: BucketSet = buckets.iter().copied().collect();
+        assert_eq!((set.iter().collect::<Vec<_>>(), set.len()), (buckets, 6));
+        assert!(BucketSet::FULL.iter().eq(Bucket::all()) && BucketSet::EMPTY.iter().next().is_none());
     }
 }

@@ -18,7 +18,7 @@ use socket2::{SockFilter, SockRef};
 use super::peer::{Answer, Probe};
 use crate::arp::{ARP_FRAME, Arp, BROADCAST, Operation};
 use crate::config::model::{HEARTBEAT_PORT, Priority};
-use crate::sys::ArpSocket;
+use crate::sys::{FrameSocket, Received};
 
 /// What the transport has to know of the network.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ pub struct Network {
 pub(crate) struct Transport {
     network: Network,
     udp: UdpSocket,
-    arp: ArpSocket,
+    arp: FrameSocket,
     links: Netlink,
     /// Which queue is looked at next.
     turn: u8,
@@ -80,7 +80,7 @@ impl Transport {
         if set_socket_recv_buffer_size_force(&udp, RECEIVE_BUFFER).is_err() {
             set_socket_recv_buffer_size(&udp, RECEIVE_BUFFER)?;
         }
-        let arp = ArpSocket::open(network.ifindex)?;
+        let arp = FrameSocket::open(network.ifindex, Received::Arp)?;
         let mut links = Netlink::new(NETLINK_ROUTE)?;
         links.bind(&NetlinkAddr::new(0, 0))?;
         links.add_membership(RTNLGRP_LINK)?;

@@ -9,16 +9,19 @@
 //! ```
 //! Numbers in the sealed part are little-endian. A datagram is at most 1400 bytes, so that no path fragments it.
 
+mod bytemap;
+mod state;
+
 use std::time::Duration;
 
-use lb_common::table::{BUCKETS, TABLES};
 use thiserror::Error;
 
-use super::sets::BucketSet;
+pub(crate) use self::state::MAX_RELEASES;
+pub use self::state::{Holdings, Owners, Published, Release, State};
 use crate::config::model::Priority;
 
 /// The version of all this. Nodes of different versions refuse each other.
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
 
 /// Header length: what is authenticated but not encrypted.
 pub(crate) const HEADER: usize = 32;
@@ -26,11 +29,8 @@ pub(crate) const HEADER: usize = 32;
 /// How many bytes of a state one part carries.
 pub(crate) const PART: usize = 1200;
 
-/// How many parts a state may have; bounds what a peer can make us keep.
+/// How many parts a state may have; bounds what a peer can make us keep. The largest state there may be has fewer.
 pub(crate) const MAX_PARTS: usize = 255;
-
-/// How many releases of one owner table may be under way.
-pub(crate) const MAX_RELEASES: usize = 64;
 
 const MAGIC: [u8; 4] = *b"RLCL";
 
@@ -100,8 +100,10 @@ pub struct Heartbeat {
     pub phase: Phase,
     /// Its operator wants it to own nothing.
     pub draining: bool,
-    /// Its service works.
+    /// Its service works, and it hears frames for the cluster MAC.
     pub ready: bool,
+    /// It does not hear frames for the cluster MAC while others do.
+    pub deaf: bool,
     /// Its share of `multiple` tables against the others'.
     pub weight: u8,
     /// The MAC address of its cluster NIC, for lease probes.
@@ -112,8 +114,21 @@ pub struct Heartbeat {
     pub table: TableId,
     /// Version of its state; the parts carry the same.
     pub state_version: u64,
+    /// Whose hearing tests arrive at it: bit n is priority n + 1.
+    pub hears: u64,
+    /// What it has passed.
+    pub traffic: Traffic,
     /// What it thinks of the other nodes.
     pub peers: Vec<PeerReport>,
+}
+
+/// What a node's data path has passed for the cluster IPs, since its counters began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Frames.
+    pub packets: u64,
+    /// Their lengths.
+    pub bytes: u64,
 }
 
 /// Where a node is between start and stop.
@@ -164,56 +179,6 @@ pub struct Part {
     pub total: u8,
     /// Its bytes, at most `PART`.
     pub bytes: Vec<u8>,
-}
-
-/// What a node holds, has released, and as default host has computed. Replaced whole by a newer version.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct State {
-    /// Per owner table.
-    pub holdings: Vec<Holdings>,
-    /// The owner table that the sender computed, if it is the default host.
-    pub published: Option<Published>,
-}
-
-/// What a node holds of one owner table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holdings {
-    /// Accepts new connections of these.
-    pub holds: BucketSet,
-    /// Accepts none, but may still have connections in these.
-    pub departing: BucketSet,
-    /// Released, and not yet accepted: final, so that only the heir may take them. At most `MAX_RELEASES`.
-    pub released: Vec<Release>,
-}
-
-/// Buckets that their holder gave to another.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Release {
-    /// To whom.
-    pub heir: Priority,
-    /// To which incarnation of it: one that has given everything up since cannot accept.
-    pub incarnation: u32,
-    /// Counts the sender's releases from 1, so that each is accepted once however often it is repeated.
-    pub id: u32,
-    /// What.
-    pub set: BucketSet,
-}
-
-impl Holdings {
-    /// Holds nothing, has no connections.
-    pub const NONE: Self =
-        Self { holds: BucketSet::EMPTY, departing: BucketSet::EMPTY, released: Vec::new() };
-}
-
-/// An owner table: who should own what.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Published {
-    /// Its epoch; the author is the sender.
-    pub epoch: u64,
-    /// The nodes that it is for, in the order of priorities.
-    pub members: Vec<Priority>,
-    /// Per owner table, what each of `members` should own.
-    pub shares: Vec<Vec<BucketSet>>,
 }
 
 /// What is wrong with bytes from the network. Nothing of them was used.
@@ -286,18 +251,28 @@ impl Message {
 }
 
 impl Heartbeat {
+    /// Whether anything is different that ownership depends on.
+    pub(crate) fn differs(&self, other: &Self) -> bool {
+        // One that says so once a second is not news for that.
+        let told = |of: &Self| Self { hears: 0, traffic: Traffic::default(), ..of.clone() };
+        told(self) != told(other)
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend(u16::try_from(self.period.as_millis()).unwrap_or(u16::MAX).to_le_bytes());
         out.push(self.multiplier);
         out.extend(self.incarnation.to_le_bytes());
         out.push(self.phase as u8);
-        out.push(u8::from(self.draining) | u8::from(self.ready) << 1);
+        out.push(u8::from(self.draining) | u8::from(self.ready) << 1 | u8::from(self.deaf) << 2);
         out.push(self.weight);
         out.extend(self.mac);
         out.extend(self.facts.to_le_bytes());
         out.extend(self.table.epoch.to_le_bytes());
         out.push(self.table.author);
         out.extend(self.state_version.to_le_bytes());
+        out.extend(self.hears.to_le_bytes());
+        out.extend(self.traffic.packets.to_le_bytes());
+        out.extend(self.traffic.bytes.to_le_bytes());
         out.push(u8::try_from(self.peers.len()).unwrap_or(u8::MAX));
         for peer in &self.peers {
             out.extend([peer.node.number(), u8::from(peer.alive)]);
@@ -316,7 +291,7 @@ impl Heartbeat {
         let incarnation = reader.u32()?;
         let phase = Phase::decode(reader.u8()?)?;
         let flags = reader.u8()?;
-        if flags > 3 {
+        if flags > 7 {
             return Err(Malformed::Field("flags"));
         }
         Ok(Self {
@@ -326,11 +301,14 @@ impl Heartbeat {
             phase,
             draining: flags & 1 != 0,
             ready: flags & 2 != 0,
+            deaf: flags & 4 != 0,
             weight: reader.u8()?,
             mac: reader.array()?,
             facts: reader.u64()?,
             table: TableId { epoch: reader.u64()?, author: reader.u8()? },
             state_version: reader.u64()?,
+            hears: reader.u64()?,
+            traffic: Traffic { packets: reader.u64()?, bytes: reader.u64()? },
             peers: Self::decode_peers(reader)?,
         })
     }
@@ -362,102 +340,6 @@ impl Phase {
     }
 }
 
-impl State {
-    /// The bytes that parts carry.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![u8::try_from(self.holdings.len()).unwrap_or(u8::MAX)];
-        for holdings in &self.holdings {
-            put_set(&mut out, &holdings.holds);
-            put_set(&mut out, &holdings.departing);
-            out.push(u8::try_from(holdings.released.len()).unwrap_or(u8::MAX));
-            for release in &holdings.released {
-                out.push(release.heir.number());
-                out.extend(release.incarnation.to_le_bytes());
-                out.extend(release.id.to_le_bytes());
-                put_set(&mut out, &release.set);
-            }
-        }
-        match &self.published {
-            None => out.push(0),
-            Some(published) => {
-                out.push(u8::try_from(published.members.len()).unwrap_or(u8::MAX));
-                out.extend(published.epoch.to_le_bytes());
-                out.extend(published.members.iter().map(|member| member.number()));
-                published.shares.iter().flatten().for_each(|set| put_set(&mut out, set));
-            }
-        }
-        out
-    }
-
-    /// Reads a state that fills `bytes`, of a cluster with `tables` owner tables.
-    pub(crate) fn decode(bytes: &[u8], tables: usize) -> Result<Self, Malformed> {
-        let mut reader = Reader(bytes);
-        if usize::from(reader.u8()?) != tables || tables > TABLES {
-            return Err(Malformed::Field("tables"));
-        }
-        let holdings = (0..tables).map(|_| Holdings::decode(&mut reader)).collect::<Result<_, _>>()?;
-        let published = match reader.u8()? {
-            0 => None,
-            count => Some(Published::decode(&mut reader, count, tables)?),
-        };
-        reader.end()?;
-        Ok(Self { holdings, published })
-    }
-
-    /// The state cut into parts.
-    pub(crate) fn parts(&self, version: u64) -> Vec<Part> {
-        let bytes = self.encode();
-        let chunks: Vec<&[u8]> = bytes.chunks(PART).collect();
-        let total = u8::try_from(chunks.len()).unwrap_or(u8::MAX);
-        let part = |(index, bytes): (u8, &&[u8])| Part { version, index, total, bytes: bytes.to_vec() };
-        (0..total).zip(&chunks).map(part).collect()
-    }
-}
-
-impl Holdings {
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let (holds, departing) = (reader.set()?, reader.set()?);
-        let count = reader.u8()?;
-        if usize::from(count) > MAX_RELEASES {
-            return Err(Malformed::Field("releases"));
-        }
-        let release = |_| {
-            Ok(Release {
-                heir: reader.priority()?,
-                incarnation: reader.u32()?,
-                id: reader.u32()?,
-                set: reader.set()?,
-            })
-        };
-        let released = (0..count).map(release).collect::<Result<_, Malformed>>()?;
-        Ok(Self { holds, departing, released })
-    }
-}
-
-impl Published {
-    fn decode(reader: &mut Reader<'_>, count: u8, tables: usize) -> Result<Self, Malformed> {
-        let epoch = reader.u64()?;
-        let members: Vec<Priority> = (0..count).map(|_| reader.priority()).collect::<Result<_, _>>()?;
-        if !members.is_sorted_by(|a, b| a < b) {
-            return Err(Malformed::Field("members"));
-        }
-        let share = |reader: &mut Reader<'_>| (0..count).map(|_| reader.set()).collect::<Result<Vec<_>, _>>();
-        let shares = (0..tables).map(|_| share(reader)).collect::<Result<_, _>>()?;
-        Ok(Self { epoch, members, shares })
-    }
-}
-
-fn put_set(out: &mut Vec<u8>, set: &BucketSet) {
-    if set.is_empty() {
-        out.push(0);
-    } else if *set == BucketSet::FULL {
-        out.push(1);
-    } else {
-        out.push(2);
-        out.extend(set.to_bytes());
-    }
-}
-
 /// What is left of some bytes from outside.
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
@@ -482,15 +364,6 @@ impl Reader<'_> {
 
     fn priority(&mut self) -> Result<Priority, Malformed> {
         Priority::new(self.u8()?).ok_or(Malformed::Field("priority"))
-    }
-
-    fn set(&mut self) -> Result<BucketSet, Malformed> {
-        match self.u8()? {
-            0 => Ok(BucketSet::EMPTY),
-            1 => Ok(BucketSet::FULL),
-            2 => self.array::<{ BUCKETS / 8 }>().map(|bytes| BucketSet::from_bytes(&bytes)),
-            _ => Err(Malformed::Field("set")),
-        }
     }
 
     fn end(&self) -> Result<(), Malformed> {

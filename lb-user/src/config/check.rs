@@ -3,20 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lb_common::table::{Affinity, CLUSTER_IPS, RULES};
+use lb_common::table::CLUSTER_IPS;
 use toml::Spanned;
 
-use super::model::{
-    Cluster, ClusterIp, Filtering, Local, Mode, Node, PortRule, Priority, Timing, Unmatched, XdpChoice,
-};
+use super::model::{Cluster, ClusterIp, Local, Mode, Node, Priority, Timing, Unmatched, XdpChoice};
 use super::problem::Problem;
-use super::raw::{ClusterFile, ClusterTable, NodeFile, NodeTable, RuleTable, Time};
+use super::raw::{ClusterFile, ClusterTable, NodeFile, NodeTable, Time};
 
+mod rules;
 mod service;
 
 /// Checks the cluster file.
@@ -140,7 +139,7 @@ fn cluster_of(raw: &ClusterFile, problems: &mut Problems) -> Option<Cluster> {
     if let (Some(ips), Some(nodes)) = (&cluster_ips, &nodes) {
         networks(table, ips, &raw.node, nodes, problems);
     }
-    let rules = rules(raw, problems);
+    let rules = rules::rules(raw, cluster_ips.as_deref(), nodes.as_deref(), problems);
     let unmatched = problems.choice(
         "unmatched",
         &table.unmatched,
@@ -186,15 +185,23 @@ fn cluster_ips(table: &ClusterTable, problems: &mut Problems) -> Option<Vec<Clus
         }
         ips.push(ip);
     }
+    if let (Some(first), false) = (written.first(), ips.iter().any(|ip| ip.address.is_ipv4())) {
+        let text = "no cluster IP is an IPv4 address: by one, nodes ask each other whether they still serve";
+        problems.add(Problem::at(first.span(), text).hint("add one of the nodes' network to `ips`"));
+        return None;
+    }
     (!ips.is_empty() && ips.len() == written.len()).then_some(ips)
 }
 
 fn cluster_ip(text: &str) -> Option<ClusterIp> {
     let (address, prefix) = text.split_once('/')?;
     let ip = ClusterIp { address: address.parse().ok()?, prefix: prefix.parse().ok()? };
-    // 30 is the longest prefix with room for a cluster IP, a node and the router.
-    let fits = (8..=30).contains(&ip.prefix);
-    (fits && is_host(ip.address) && !ip.is_edge()).then_some(ip)
+    // 30 and 126 are the longest prefixes with room for a cluster IP, a node and the router.
+    let (fits, host) = match ip.address {
+        IpAddr::V4(address) => ((8..=30).contains(&ip.prefix), is_host(address)),
+        IpAddr::V6(address) => ((8..=126).contains(&ip.prefix), is_v6_host(address)),
+    };
+    (fits && host && !ip.is_edge()).then_some(ip)
 }
 
 /// An address that one machine can have.
@@ -203,58 +210,84 @@ fn is_host(address: Ipv4Addr) -> bool {
     first != 0 && !address.is_loopback() && first < 224
 }
 
+/// The same of IPv6. A link-local address would be another on each link.
+fn is_v6_host(address: Ipv6Addr) -> bool {
+    !address.is_unspecified()
+        && !address.is_loopback()
+        && !address.is_multicast()
+        && !address.is_unicast_link_local()
+        && address.to_ipv4_mapped().is_none()
+}
+
 impl ClusterIp {
-    /// The network that it is in.
-    fn network(&self) -> u32 {
-        self.address.to_bits() & self.mask()
+    /// The bits of an address, the leading ones first: an IPv4 address fills the upper quarter.
+    fn bits(address: IpAddr) -> u128 {
+        match address {
+            IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
+            IpAddr::V6(address) => address.to_bits(),
+        }
     }
 
-    fn mask(&self) -> u32 {
-        u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0)
+    /// The network that it is in.
+    fn network(&self) -> u128 {
+        Self::bits(self.address) & self.mask()
+    }
+
+    fn mask(&self) -> u128 {
+        u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0)
     }
 
     /// Whether its network has `address` in it.
-    fn covers(&self, address: Ipv4Addr) -> bool {
-        address.to_bits() & self.mask() == self.network()
+    fn covers(&self, address: impl Into<IpAddr>) -> bool {
+        let address = address.into();
+        address.is_ipv4() == self.address.is_ipv4() && Self::bits(address) & self.mask() == self.network()
     }
 
-    /// Whether it is its network's own or broadcast address.
+    /// Whether it is its network's own or broadcast address; with IPv6, that of all its routers (RFC 4291, section 2.6.1).
     fn is_edge(&self) -> bool {
-        let host = self.address.to_bits() & !self.mask();
-        host == 0 || host == !self.mask()
+        let host = Self::bits(self.address) & !self.mask();
+        let last = match self.address {
+            IpAddr::V4(_) => !self.mask() >> 96 << 96,
+            IpAddr::V6(_) => 0,
+        };
+        host == 0 || host == last
     }
 }
 
 impl Display for ClusterIp {
     /// Its network, such as `192.168.50.0/24`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", Ipv4Addr::from_bits(self.network()), self.prefix)
+        let network: IpAddr = match self.address {
+            IpAddr::V4(_) => Ipv4Addr::from_bits((self.network() >> 96) as u32).into(),
+            IpAddr::V6(_) => Ipv6Addr::from_bits(self.network()).into(),
+        };
+        write!(f, "{network}/{}", self.prefix)
     }
 }
 
 fn not_a_cluster_ip(raw: &Spanned<String>) -> Problem {
     let text = raw.get_ref();
-    if text.contains(':') {
-        return not_ipv4(raw, "192.168.50.8/24");
-    }
-    if let Ok(address) = text.parse::<Ipv4Addr>() {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        let (length, hint) =
+            if address.is_ipv4() { (24, ", if the network's mask is 255.255.255.0") } else { (64, "") };
         return Problem::at(
             raw.span(),
             format!("cluster IP {address} lacks the prefix length of its network"),
         )
-        .hint(format!("\"{address}/24\", if the network's mask is 255.255.255.0"));
+        .hint(format!("\"{address}/{length}\"{hint}"));
     }
-    Problem::at(
-        raw.span(),
-        format!("\"{text}\" is not an IPv4 address of a host with a prefix length of 8 to 30"),
-    )
-    .hint("\"192.168.50.8/24\" is one")
+    let text = format!(
+        "\"{text}\" is not the address of a host with a prefix length of 8 to 30, or 8 to 126 for IPv6"
+    );
+    Problem::at(raw.span(), text).hint("\"192.168.50.8/24\" and \"2001:db8::8/64\" are such")
 }
 
 fn not_ipv4(raw: &Spanned<String>, example: &str) -> Problem {
     let text = raw.get_ref();
     if text.contains(':') {
-        return Problem::at(raw.span(), format!("\"{text}\" is IPv6, which is not supported yet"));
+        let text = format!("\"{text}\" is an IPv6 address; an IPv4 address is needed here");
+        return Problem::at(raw.span(), text)
+            .hint("nodes speak IPv4 among themselves; cluster IPs may be IPv6");
     }
     Problem::at(raw.span(), format!("\"{text}\" is not an IPv4 address such as \"{example}\""))
 }
@@ -269,12 +302,13 @@ fn mode(table: &ClusterTable, problems: &mut Problems) -> Option<Mode> {
         );
         return None;
     };
-    if ["igmp", "unicast", "steer"].contains(&raw.get_ref().as_str()) {
-        let text = format!("mode \"{}\" is not supported yet", raw.get_ref());
-        problems.add(Problem::at(raw.span(), text).hint("mode = \"multicast\""));
+    if raw.get_ref() == "steer" {
+        let text = "mode \"steer\" is not supported yet";
+        problems.add(Problem::at(raw.span(), text).hint("mode = \"multicast\", \"igmp\" or \"unicast\""));
         return None;
     }
-    problems.choice("mode", raw, &[("multicast", Mode::Multicast)])
+    let choices = [("multicast", Mode::Multicast), ("igmp", Mode::Igmp), ("unicast", Mode::Unicast)];
+    problems.choice("mode", raw, &choices)
 }
 
 fn nodes(raw: &[Spanned<NodeTable>], problems: &mut Problems) -> Option<Vec<Node>> {
@@ -333,7 +367,9 @@ fn networks(
     nodes: &[Node],
     problems: &mut Problems,
 ) {
-    for (ip, written) in ips.iter().zip(table.ip.iter().chain(&table.ips)) {
+    let written = ips.iter().zip(table.ip.iter().chain(&table.ips));
+    // Nodes have IPv4 addresses.
+    for (ip, written) in written.filter(|(ip, _)| ip.address.is_ipv4()) {
         // One wrong cluster IP is not as many wrong nodes.
         if !nodes.iter().any(|node| ip.covers(node.address)) {
             let (vip, first) = (ip.address, &nodes[0]);
@@ -349,10 +385,10 @@ fn networks(
             let written = raw.iter().map(Spanned::get_ref).find(|raw| *raw.name.get_ref() == node.name);
             let span = written.map_or(0..0, |raw| raw.address.span());
             let (address, vip) = (node.address, ip.address);
-            if address == vip {
+            if IpAddr::V4(address) == vip {
                 let text = format!("node {}'s own address {address} is the cluster IP", node.name);
                 problems.add(Problem::at(span, text).hint("each node keeps an address of its own beside it"));
-            } else if !ip.covers(address) || (ClusterIp { address, ..*ip }).is_edge() {
+            } else if !ip.covers(address) || (ClusterIp { address: address.into(), ..*ip }).is_edge() {
                 let text = format!(
                     "node {}'s address {address} is no host of {ip}, the network of cluster IP {vip}",
                     node.name
@@ -361,55 +397,6 @@ fn networks(
             }
         }
     }
-}
-
-fn rules(raw: &ClusterFile, problems: &mut Problems) -> Option<Vec<PortRule>> {
-    let mut rules: Vec<PortRule> = Vec::new();
-    let mut sound = true;
-    for table in &raw.rule {
-        let Some(rule) = rule(table.get_ref(), problems) else {
-            sound = false;
-            continue;
-        };
-        if let Some(other) = rules.iter().find(|other| overlap(&rule, other)) {
-            let text = format!("ports {rule} overlap with those of the rule for {other}");
-            problems
-                .add(Problem::at(table.get_ref().ports.span(), text).hint("each port belongs to one rule"));
-        }
-        rules.push(rule);
-    }
-    if let Some(exchange) = &raw.exchange {
-        let port = *exchange.get_ref().port.get_ref();
-        if sound && port > 0 && !rules.iter().any(|rule| rule.covers(port)) {
-            let (filtering, affinity) = (Filtering::Multiple, Affinity::None);
-            rules.push(PortRule { first_port: port, last_port: port, filtering, affinity });
-        }
-    }
-    // Rule 0 stands for all other ports.
-    if rules.len() >= RULES {
-        problems.add(Problem::of_file(format!("more than {} port rules", RULES - 1)));
-    }
-    rules.sort_by_key(|rule| rule.first_port);
-    sound.then_some(rules)
-}
-
-fn rule(raw: &RuleTable, problems: &mut Problems) -> Option<PortRule> {
-    let filterings =
-        [("multiple", Filtering::Multiple), ("single", Filtering::Single), ("disabled", Filtering::Disabled)];
-    let filtering = problems.choice("filtering", &raw.filtering, &filterings);
-    let affinities = [("none", Affinity::None), ("single", Affinity::Single)];
-    let affinity = problems.choice("affinity", &raw.affinity, &affinities);
-    let ports = raw.ports.get_ref();
-    Some(PortRule {
-        first_port: ports.first,
-        last_port: ports.last,
-        filtering: filtering?,
-        affinity: affinity?,
-    })
-}
-
-fn overlap(a: &PortRule, b: &PortRule) -> bool {
-    a.first_port <= b.last_port && b.first_port <= a.last_port
 }
 
 fn timing(table: &ClusterTable, problems: &mut Problems) -> Option<Timing> {
@@ -433,8 +420,8 @@ fn gateway(
     };
     let address = problems.address(raw)?;
     let (ips, nodes) = (ips.unwrap_or_default(), nodes.unwrap_or_default());
-    let ours = ips.iter().map(|ip| ip.address).chain(nodes.iter().map(|node| node.address));
-    if ours.into_iter().any(|own| own == address) {
+    let ours = ips.iter().map(|ip| ip.address).chain(nodes.iter().map(|node| node.address.into()));
+    if ours.into_iter().any(|own| own == IpAddr::V4(address)) {
         problems
             .add(Problem::at(raw.span(), format!("gateway {address} is an address of the cluster itself")));
     } else if !ips.is_empty() && !ips.iter().any(|ip| ip.covers(address)) {
@@ -451,10 +438,15 @@ fn local_of(raw: &NodeFile, nodes: &[Node], problems: &mut Problems) -> Option<L
         let text = format!("the cluster has no node named \"{name}\"");
         problems.add(Problem::at(raw.name.span(), text).hint(format!("its nodes: {}", known.join(", "))));
     }
-    let interface = problems.require(interface(raw.interface.get_ref()), || {
-        let text = format!("\"{}\" cannot be an interface's name", raw.interface.get_ref());
-        Problem::at(raw.interface.span(), text).hint("`ip -br link` lists them")
-    });
+    let interface =
+        problems.require(interface_name(raw.interface.get_ref()), || no_interface(&raw.interface));
+    let xdp_interface = match &raw.xdp_interface {
+        Some(written) => {
+            problems.require(interface_name(written.get_ref()).map(Some), || no_interface(written))
+        }
+        None => Some(None),
+    };
+    let vlans = vlans(raw, problems);
     let choices = [("auto", XdpChoice::Auto), ("native", XdpChoice::Native), ("generic", XdpChoice::Generic)];
     let xdp = problems.choice("xdp", &raw.xdp, &choices);
     let secret_file = absolute("secret_file", &raw.secret_file, problems);
@@ -467,6 +459,8 @@ fn local_of(raw: &NodeFile, nodes: &[Node], problems: &mut Problems) -> Option<L
     Some(Local {
         name: name.clone(),
         interface: interface?,
+        xdp_interface: xdp_interface?,
+        vlans: vlans?,
         secret_file: secret_file?,
         proxy_user: raw.proxy_user.get_ref().clone(),
         run_dir: run_dir?,
@@ -474,8 +468,27 @@ fn local_of(raw: &NodeFile, nodes: &[Node], problems: &mut Problems) -> Option<L
     })
 }
 
+fn no_interface(raw: &Spanned<String>) -> Problem {
+    let text = format!("\"{}\" cannot be an interface's name", raw.get_ref());
+    Problem::at(raw.span(), text).hint("`ip -br link` lists them")
+}
+
+/// The tags of frames at `xdp_interface`.
+fn vlans(raw: &NodeFile, problems: &mut Problems) -> Option<Vec<u16>> {
+    if let Some(first) = raw.vlans.first()
+        && (raw.xdp_interface.is_none() || raw.vlans.len() > 2)
+    {
+        let text = "`vlans` names one or two tags of frames at `xdp_interface`";
+        let hint =
+            "xdp_interface = \"eth0\" and vlans = [100], where `interface` is the VLAN interface eth0.100";
+        problems.add(Problem::at(first.span(), text).hint(hint));
+        return None;
+    }
+    raw.vlans.iter().map(|vlan| problems.number("vlans", vlan, 1..=4094)).collect()
+}
+
 /// What the kernel takes for an interface's name (dev_valid_name).
-fn interface(text: &str) -> Option<String> {
+fn interface_name(text: &str) -> Option<String> {
     let fits = |c: char| !c.is_whitespace() && !c.is_control() && c != '/' && c != ':';
     let sound = (1..=15).contains(&text.len()) && text.chars().all(fits) && text != "." && text != "..";
     sound.then(|| text.to_owned())

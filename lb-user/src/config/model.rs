@@ -1,7 +1,8 @@
 //! The checked configuration: what the rest of the agent works with. Values of these types have passed every check
 //! (`check.rs`); nothing here is parsed or defaulted again.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -54,14 +55,15 @@ impl Config {
 /// What all nodes share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
-    /// The addresses that the cluster serves, each with its network's prefix length; at least one, at most
-    /// `lb_common::table::CLUSTER_IPS`.
+    /// The addresses that the cluster serves, each with its network's prefix length; at least one of IPv4, at most
+    /// `lb_common::table::CLUSTER_IPS`. The first gives the cluster MAC its last four bytes.
     pub cluster_ips: Vec<ClusterIp>,
     /// How frames for the cluster IPs reach every node.
     pub mode: Mode,
     /// All nodes, in the order of their priorities; at least one.
     pub nodes: Vec<Node>,
-    /// Port rules, in the order of their first ports; no two share a port.
+    /// Port rules, in the order of their first ports; no two share a port of one protocol and cluster IP. At most
+    /// `lb_common::table::RULES - 1`.
     pub rules: Vec<PortRule>,
     /// What happens to connections that no rule names.
     pub unmatched: Unmatched,
@@ -79,11 +81,20 @@ pub struct Cluster {
     pub drain_timeout: Duration,
 }
 
+impl Cluster {
+    /// The cluster IP that lease probes ask for, by ARP.
+    pub fn probed(&self) -> Ipv4Addr {
+        let v4 = |ip: &ClusterIp| if let IpAddr::V4(address) = ip.address { Some(address) } else { None };
+        let found = self.cluster_ips.iter().find_map(v4);
+        found.expect("check.rs refuses a cluster without an IPv4 cluster IP")
+    }
+}
+
 /// A cluster IP and the prefix length of its network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClusterIp {
     /// The address that clients, or the router's NAT, know.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The prefix length of the network that it and the nodes are in.
     pub prefix: u8,
 }
@@ -92,8 +103,14 @@ pub struct ClusterIp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Frames go to the multicast MAC address 03:bf and the cluster IP's octets.
+    /// Frames go to the multicast MAC address 03:bf and the last four octets of the first cluster IP.
     Multicast,
+    /// Frames go to the MAC address 01:00:5e:7f and the last two octets of the first cluster IP, that of the group 239.255.y.z,
+    /// which every node joins.
+    Igmp,
+    /// Frames go to the MAC address 02:bf and the last four octets of the first cluster IP, which no frame ever has as its
+    /// source, so that switches never learn where it is and flood.
+    Unicast,
 }
 
 /// A node, as all nodes know it.
@@ -109,34 +126,89 @@ pub struct Node {
     pub weight: u8,
 }
 
-/// Which connections a rule is for and how they are spread. Protocol TCP.
+/// Which flows a rule is for and how they are spread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortRule {
+    /// The cluster IP; `None`: all of them.
+    pub ip: Option<IpAddr>,
+    /// The protocol.
+    pub protocol: Protocol,
     /// First port of the range, at least 1.
     pub first_port: u16,
     /// Last port of the range, not below the first.
     pub last_port: u16,
-    /// How connections are spread over the nodes.
-    pub filtering: Filtering,
-    /// Which connections of one client stay together.
+    /// Which flows of one client stay together.
     pub affinity: lb_common::table::Affinity,
+    /// Whether its TCP connections end in the agent's network namespace, so that they survive the move of a bucket.
+    pub local: bool,
+    /// How its flows are spread over the nodes.
+    pub spread: Spread,
 }
 
 impl PortRule {
-    /// Whether `port` is in its range.
-    pub fn covers(&self, port: u16) -> bool {
-        (self.first_port..=self.last_port).contains(&port)
+    /// Whether it is for this TCP port of a cluster IP.
+    pub fn covers_tcp(&self, ip: IpAddr, port: u16) -> bool {
+        self.protocol != Protocol::Udp
+            && self.ip.is_none_or(|own| own == ip)
+            && (self.first_port..=self.last_port).contains(&port)
     }
 }
 
+/// The protocol of a port rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// TCP and UDP.
+    Both,
+}
+
+/// How an owner table spreads its buckets over the nodes. Rules that are spread alike share a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spread {
+    /// Over all nodes, to one, or to nobody.
+    pub filtering: Filtering,
+    /// `Multiple`: the load weights, 0..=100, of nodes that have another in these rules than their own.
+    pub weights: BTreeMap<Priority, u8>,
+    /// `Single`: the handling priorities, 1..=64, of nodes that have another in these rules than their host priority. No two
+    /// nodes have one and the same; the lowest number alive takes all.
+    pub handling_priorities: BTreeMap<Priority, u8>,
+    /// Whether clients stay with their node while the nodes change. Not with `Affinity::None`, nor for `Single`.
+    pub stickiness: Option<Stickiness>,
+}
+
+impl Spread {
+    /// Over all nodes by their own weights, or to the default host, or to nobody.
+    pub const fn plain(filtering: Filtering) -> Self {
+        Self { filtering, weights: BTreeMap::new(), handling_priorities: BTreeMap::new(), stickiness: None }
+    }
+}
+
+/// How long clients stay with their node while the nodes change. It makes a join slower: a bucket moves only once it is idle. If
+/// its owner dies it moves at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stickiness {
+    /// A bucket stays until no packet of it has come for this long, 1 s to 240 min.
+    pub timeout: Duration,
+    /// It moves after this long all the same, `timeout` to 7 days.
+    pub max_hold: Duration,
+}
+
 impl std::fmt::Display for PortRule {
-    /// Its ports: `443` or `8000-8099`.
+    /// Its protocol and ports, and the cluster IP where it is for one: `tcp 443`, `tcp+udp 8000-8099 at 192.168.50.8`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.first_port == self.last_port {
-            write!(f, "{}", self.first_port)
-        } else {
-            write!(f, "{}-{}", self.first_port, self.last_port)
+        let protocol = match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Both => "tcp+udp",
+        };
+        write!(f, "{protocol} {}", self.first_port)?;
+        if self.first_port != self.last_port {
+            write!(f, "-{}", self.last_port)?;
         }
+        self.ip.map_or(Ok(()), |ip| write!(f, " at {ip}"))
     }
 }
 
@@ -145,7 +217,7 @@ impl std::fmt::Display for PortRule {
 pub enum Filtering {
     /// Over all nodes, by weight.
     Multiple,
-    /// To the default host alone; the others stand by.
+    /// To one node alone, the one with the lowest handling priority; the others stand by.
     Single,
     /// To nobody.
     Disabled,
@@ -182,7 +254,7 @@ pub struct Site {
     /// Host names, lower case; the certificate serves them all.
     pub names: Vec<String>,
     /// Where it listens: every cluster IP with the site's port.
-    pub listen: Vec<SocketAddrV4>,
+    pub listen: Vec<SocketAddr>,
     /// PEM file with the certificate chain, the site's own first.
     pub certificate: PathBuf,
     /// PEM file with its private key.
@@ -254,6 +326,10 @@ pub struct Local {
     pub name: String,
     /// The interface in the cluster IP's network.
     pub interface: String,
+    /// Where the XDP program is attached, if not to `interface`: the NIC beneath a VLAN interface.
+    pub xdp_interface: Option<String>,
+    /// The VLAN tags with which frames for the cluster IPs come to `xdp_interface`, outermost first, 1..=4094; at most two.
+    pub vlans: Vec<u16>,
     /// File with the cluster secret, 64 hexadecimal digits, readable by root alone.
     pub secret_file: PathBuf,
     /// User (name or number) that the proxy runs as.
@@ -262,6 +338,13 @@ pub struct Local {
     pub run_dir: PathBuf,
     /// How the XDP program is attached.
     pub xdp: XdpChoice,
+}
+
+impl Local {
+    /// The interface with the XDP program.
+    pub fn beneath(&self) -> &str {
+        self.xdp_interface.as_deref().unwrap_or(&self.interface)
+    }
 }
 
 /// How the XDP program is attached.

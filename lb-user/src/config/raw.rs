@@ -1,6 +1,7 @@
 //! The two configuration files as they are written: a mirror for serde, with the place of every value that a check may
 //! complain about, and the only home of the defaults. Whether values make sense together is for `check.rs`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,10 +38,10 @@ pub(crate) struct ClusterFile {
 pub(crate) struct ClusterTable {
     /// The cluster IP with its network's prefix length, such as `"192.168.50.8/24"`. This or `ips` is required.
     pub(crate) ip: Option<Spanned<String>>,
-    /// Several of them; at most 8.
+    /// Several of them, IPv4 and IPv6, the first of which gives the cluster MAC; at most 64.
     #[serde(default)]
     pub(crate) ips: Vec<Spanned<String>>,
-    /// How frames reach all nodes: `"multicast"`. Required, without default: what the network lets through decides.
+    /// How frames reach all nodes: `"multicast"`, `"igmp"` or `"unicast"`. Required, without default: what the network lets through decides.
     pub(crate) mode: Option<Spanned<String>>,
     /// Milliseconds from one heartbeat to the next. Default 20; 5 to 1000. Shorter finds a dead node sooner and costs CPU and
     /// packets in proportion.
@@ -84,15 +85,42 @@ pub(crate) struct NodeTable {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RuleTable {
+    /// The cluster IP that it is for. Default: all of them.
+    pub(crate) ip: Option<Spanned<String>>,
+    /// `"tcp"` (default), `"udp"` or `"both"`.
+    #[serde(default = "protocol")]
+    pub(crate) protocol: Spanned<String>,
     /// A port, or a range such as `"8000-8099"`.
     pub(crate) ports: Spanned<Ports>,
     /// `"multiple"` (default: over all nodes), `"single"` (default host alone) or `"disabled"`.
     #[serde(default = "filtering")]
     pub(crate) filtering: Spanned<String>,
-    /// `"none"` (default: each connection on its own) or `"single"` (all of a client's together; only where the service
-    /// keeps state in the node).
+    /// `"none"` (default: each connection on its own), `"single"` (all of a client's together; only where the service keeps
+    /// state in the node) or `"network"` (all of a client's network together; for clients behind several proxies).
     #[serde(default = "affinity")]
     pub(crate) affinity: Spanned<String>,
+    /// With affinity `"network"`, the prefix length of an IPv4 client's network. Default 24; 8 to 32.
+    #[serde(default = "prefix_v4")]
+    pub(crate) prefix_v4: Spanned<u8>,
+    /// With affinity `"network"`, the prefix length of an IPv6 client's network. Default 64; 16 to 128.
+    #[serde(default = "prefix_v6")]
+    pub(crate) prefix_v6: Spanned<u8>,
+    /// Whether its TCP connections end in the agent's network namespace. Default `true`. `false` for ports that this host
+    /// forwards (published containers, DNAT): their connections then move with the share, at once.
+    #[serde(default = "yes")]
+    pub(crate) local: bool,
+    /// With filtering `"multiple"`, load weights by node, 0 to 100, such as `{ arr1 = 70, arr2 = 30 }`. Default: each node's own.
+    #[serde(default = "no_numbers")]
+    pub(crate) weights: Spanned<BTreeMap<String, Spanned<u8>>>,
+    /// With filtering `"single"`, handling priorities by node, 1 to 64 and unique: the lowest number alive takes all. Default:
+    /// each node's host priority.
+    #[serde(default = "no_numbers")]
+    pub(crate) handling_priorities: Spanned<BTreeMap<String, Spanned<u8>>>,
+    /// With affinity `"single"` or `"network"`: clients stay with their node while nodes come and go, until a bucket has been
+    /// idle for this long, such as `"20m"`. Default: they do not. 1 s to 4 h. Slows joins down by as much.
+    pub(crate) stickiness_timeout: Option<Spanned<Time>>,
+    /// With `stickiness_timeout`: a bucket moves after this long all the same. Default `"12h"`; up to 7 days.
+    pub(crate) max_hold: Option<Spanned<Time>>,
 }
 
 /// `[exchange]`: a farm, a site on every cluster IP and a port rule in one.
@@ -210,6 +238,13 @@ pub(crate) struct NodeFile {
     pub(crate) name: Spanned<String>,
     /// The interface in the cluster IP's network.
     pub(crate) interface: Spanned<String>,
+    /// Where the XDP program is attached. Default: `interface`. The NIC beneath, where `interface` is a VLAN interface, which
+    /// has no native XDP; then `vlans` are the tags there.
+    pub(crate) xdp_interface: Option<Spanned<String>>,
+    /// The VLAN tags with which frames for the cluster IPs come to `xdp_interface`, outermost first; one or two. The NIC must
+    /// leave them in the frame: `ethtool -K eth0 rxvlan off`.
+    #[serde(default)]
+    pub(crate) vlans: Vec<Spanned<u16>>,
     /// File with the cluster secret. Default `/etc/rollcall/cluster.secret`.
     #[serde(default = "secret_file")]
     pub(crate) secret_file: Spanned<PathBuf>,
@@ -232,6 +267,8 @@ impl NodeFile {
         Self {
             name: nowhere(name),
             interface: nowhere("none".to_owned()),
+            xdp_interface: None,
+            vlans: Vec::new(),
             secret_file: secret_file(),
             proxy_user: proxy_user(),
             run_dir: run_dir(),
@@ -271,6 +308,26 @@ fn filtering() -> Spanned<String> {
 
 fn affinity() -> Spanned<String> {
     nowhere("none".to_owned())
+}
+
+fn protocol() -> Spanned<String> {
+    nowhere("tcp".to_owned())
+}
+
+fn prefix_v4() -> Spanned<u8> {
+    nowhere(24)
+}
+
+fn prefix_v6() -> Spanned<u8> {
+    nowhere(64)
+}
+
+const fn yes() -> bool {
+    true
+}
+
+fn no_numbers() -> Spanned<BTreeMap<String, Spanned<u8>>> {
+    nowhere(BTreeMap::new())
 }
 
 fn https() -> Spanned<u16> {

@@ -1,6 +1,6 @@
 //! What a configuration means, and what a wrong one is told. Files are written to a folder of the test's own.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -52,6 +52,8 @@ fn a_node_file_needs_only_name_and_interface() {
         interface: "eth0".into(),
         secret_file: "/etc/rollcall/cluster.secret".into(),
         proxy_user: "rollcall-proxy".into(),
+        xdp_interface: None,
+        vlans: vec![],
         run_dir: "/run/rollcall".into(),
         xdp: XdpChoice::Auto,
     };
@@ -141,12 +143,12 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "50.8/24",
         "50.255/24",
-        "2:6: \"192.168.50.255/24\" is not an IPv4 address of a host with a prefix length of 8 to 30\n  2 | ip = \"192.168.50.255/24\"\n    |      ^^^^^^^^^^^^^^^^^^^\nhint: \"192.168.50.8/24\" is one",
+        "2:6: \"192.168.50.255/24\" is not the address of a host with a prefix length of 8 to 30, or 8 to 126 for IPv6\n  2 | ip = \"192.168.50.255/24\"\n    |      ^^^^^^^^^^^^^^^^^^^\nhint: \"192.168.50.8/24\" and \"2001:db8::8/64\" are such",
     ),
     (
         "192.168.50.8/24",
         "fd00::8/64",
-        "2:6: \"fd00::8/64\" is IPv6, which is not supported yet\n  2 | ip = \"fd00::8/64\"\n    |      ^^^^^^^^^^^^",
+        "2:6: no cluster IP is an IPv4 address: by one, nodes ask each other whether they still serve\n  2 | ip = \"fd00::8/64\"\n    |      ^^^^^^^^^^^^\nhint: add one of the nodes' network to `ips`",
     ),
     (
         "ip = \"192.168.50.8/24\"\n",
@@ -160,8 +162,8 @@ const WRONG: &[(&str, &str, &str)] = &[
     ),
     (
         "\"multicast\"",
-        "\"unicast\"",
-        "3:8: mode \"unicast\" is not supported yet\n  3 | mode = \"unicast\"\n    |        ^^^^^^^^^\nhint: mode = \"multicast\"",
+        "\"steer\"",
+        "3:8: mode \"steer\" is not supported yet\n  3 | mode = \"steer\"\n    |        ^^^^^^^\nhint: mode = \"multicast\", \"igmp\" or \"unicast\"",
     ),
     (
         "mode = \"multicast\"\n",
@@ -216,7 +218,52 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "[exchange]",
         "[[rule]]\nports = \"80-90\"\n[[rule]]\nports = 85\n[exchange]",
-        "18:9: ports 85 overlap with those of the rule for 80-90\n  18 | ports = 85\n     |         ^^\nhint: each port belongs to one rule",
+        "18:9: the rule for tcp 85 overlaps with that for tcp 80-90\n  18 | ports = 85\n     |         ^^\nhint: each port belongs to one rule",
+    ),
+    (
+        "[exchange]",
+        "[[rule]]\nports = 53\nprotocol = \"both\"\n[[rule]]\nports = 53\nprotocol = \"udp\"\nip = \"192.168.50.8\"\n[exchange]",
+        "19:9: the rule for udp 53 at 192.168.50.8 overlaps with that for tcp+udp 53\n  19 | ports = 53\n     |         ^^\nhint: each port belongs to one rule",
+    ),
+    (
+        "[exchange]",
+        "[[rule]]\nports = 53\nip = \"192.168.50.9\"\n[exchange]",
+        "17:6: \"192.168.50.9\" is no cluster IP\n  17 | ip = \"192.168.50.9\"\n     |      ^^^^^^^^^^^^^^\nhint: one of 192.168.50.8; without `ip` the rule is for all",
+    ),
+    (
+        "[exchange]",
+        "[[rule]]\nports = 53\nweights = { arr1 = 70, arr3 = 30 }\n[exchange]",
+        "17:31: `weights` names \"arr3\", which is no node\n  17 | weights = { arr1 = 70, arr3 = 30 }\n     |                               ^^\nhint: its nodes: arr1, arr2",
+    ),
+    (
+        "[exchange]",
+        "[[rule]]\nports = 53\nweights = { arr1 = 101 }\n[exchange]",
+        "17:20: `weights` is 101, outside 0 to 100\n  17 | weights = { arr1 = 101 }\n     |                    ^^^",
+    ),
+    (
+        "[exchange]",
+        "[[rule]]\nports = 53\nfiltering = \"single\"\nhandling_priorities = { arr1 = 2 }\n[exchange]",
+        "18:23: handling priority 2 is that of arr1 and of arr2\n  18 | handling_priorities = { arr1 = 2 }\n     |                       ^^^^^^^^^^^^\nhint: give each node its own; one that is not named has its host priority",
+    ),
+    (
+        "[exchange]",
+        "[[rule]]\nports = 53\nhandling_priorities = { arr1 = 7 }\n[exchange]",
+        "17:23: `handling_priorities` mean something only with filtering = \"single\"\n  17 | handling_priorities = { arr1 = 7 }\n     |                       ^^^^^^^^^^^^\nhint: remove them",
+    ),
+    (
+        "[exchange]",
+        "[[rule]]\nports = 53\nstickiness_timeout = \"20min\"\n[exchange]",
+        "17:22: clients stay with a node only with filtering = \"multiple\" and affinity = \"single\" or \"network\"\n  17 | stickiness_timeout = \"20min\"\n     |                      ^^^^^^^\nhint: remove `stickiness_timeout`, or change the other",
+    ),
+    (
+        "[exchange]",
+        "[[rule]]\nports = 53\naffinity = \"single\"\nstickiness_timeout = \"20min\"\nmax_hold = \"5min\"\n[exchange]",
+        "19:12: `max_hold` is 300 s, outside 1200 s to 604800 s\n  19 | max_hold = \"5min\"\n     |            ^^^^^^",
+    ),
+    (
+        "[exchange]",
+        "[[rule]]\nports = 53\nprefix_v4 = 33\n[exchange]",
+        "17:13: `prefix_v4` is 33, outside 8 to 32\n  17 | prefix_v4 = 33\n     |             ^^",
     ),
     (
         "[exchange]",
@@ -309,11 +356,70 @@ health = { path = "/up", body = "", interval = "500ms" }
 "#;
     let cluster = cluster_from(&format!("{REFERENCE}{more}")).unwrap();
     let ports: Vec<String> = cluster.rules.iter().map(ToString::to_string).collect();
-    assert_eq!(ports, ["443", "8443"]);
+    assert_eq!(ports, ["tcp 443", "tcp 8443"]);
     let web = &cluster.farms[1];
     assert_eq!((web.name.as_str(), &web.verify), ("web", &Verify::Nothing));
     assert_eq!(web.health.host, "www.example.test");
     assert_eq!(web.health.interval, Duration::from_millis(500));
+}
+
+#[test]
+fn port_rules_say_for_what_they_are_and_how_they_spread() {
+    let more = r#"
+[[rule]]
+ports = 53
+protocol = "both"
+ip = "fd00:50::8"
+filtering = "single"
+handling_priorities = { arr1 = 9 }
+[[rule]]
+ports = "8000-8099"
+affinity = "network"
+prefix_v4 = 20
+weights = { arr2 = 0 }
+stickiness_timeout = "20min"
+local = false
+"#;
+    let ips = "ips = [\"192.168.50.8/24\", \"fd00:50::8/64\"]";
+    let text = format!("{REFERENCE}{more}").replace("ip = \"192.168.50.8/24\"", ips);
+    let cluster = cluster_from(&text).unwrap();
+    let [arr1, arr2] = [1, 2].map(|number| Priority::new(number).unwrap());
+    let dns = &cluster.rules[0];
+    assert_eq!(dns.to_string(), "tcp+udp 53 at fd00:50::8");
+    assert_eq!(dns.spread.handling_priorities, [(arr1, 9)].into());
+    let web = &cluster.rules[2];
+    assert_eq!(web.affinity, Affinity::Network { v4: 20, v6: 64 });
+    assert_eq!((web.local, &web.spread.weights), (false, &[(arr2, 0)].into()));
+    let minutes = |count: u64| Duration::from_secs(60 * count);
+    let stays = Stickiness { timeout: minutes(20), max_hold: minutes(12 * 60) };
+    assert_eq!(web.spread.stickiness, Some(stays));
+    let listens: Vec<String> = cluster.sites[0].listen.iter().map(ToString::to_string).collect();
+    assert_eq!(listens, ["192.168.50.8:443", "[fd00:50::8]:443"]);
+}
+
+#[test]
+fn there_are_as_many_rules_and_ways_to_spread_as_the_data_path_has_room_for() {
+    let rule =
+        |port: usize, weight: usize| format!("\n[[rule]]\nports = {port}\nweights = {{ arr1 = {weight} }}\n");
+    let with = |count: usize, weights: usize| {
+        let rules: String = (0..count).map(|number| rule(1000 + number, number % weights)).collect();
+        cluster_from(&format!("{REFERENCE}{rules}")).map_err(|errors| errors.to_string())
+    };
+    // Rule 0, the default host's table and what [exchange] brings have their places too.
+    assert_eq!(with(126, 30).unwrap().rules.len(), 127);
+    assert!(with(127, 30).unwrap_err().contains("more than 127 port rules"));
+    assert!(with(40, 31).unwrap_err().contains("spread in 33 different ways; there is room for 32"));
+}
+
+#[test]
+fn a_vlan_needs_the_interface_on_which_its_frames_come() {
+    let tagged = |lines: &str| local_from(&format!("{NODE}{lines}\n")).map_err(|errors| errors.to_string());
+    let local = tagged("xdp_interface = \"eth1\"\nvlans = [100, 7]").unwrap();
+    assert_eq!((local.xdp_interface.as_deref(), local.vlans), (Some("eth1"), vec![100, 7]));
+    for lines in ["vlans = [100]", "xdp_interface = \"eth1\"\nvlans = [1, 2, 3]"] {
+        assert!(tagged(lines).unwrap_err().contains("names one or two tags"), "{lines}");
+    }
+    assert!(tagged("xdp_interface = \"eth1\"\nvlans = [4095]").unwrap_err().contains("outside 1 to 4094"));
 }
 
 #[test]
@@ -392,14 +498,17 @@ fn reference() -> Cluster {
     };
     let vip = Ipv4Addr::new(192, 168, 50, 8);
     Cluster {
-        cluster_ips: vec![ClusterIp { address: vip, prefix: 24 }],
+        cluster_ips: vec![ClusterIp { address: vip.into(), prefix: 24 }],
         mode: Mode::Multicast,
         nodes: vec![node("arr1", 1, 6), node("arr2", 2, 7)],
         rules: vec![PortRule {
+            ip: None,
+            protocol: Protocol::Tcp,
             first_port: 443,
             last_port: 443,
-            filtering: Filtering::Multiple,
             affinity: Affinity::None,
+            local: true,
+            spread: Spread::plain(Filtering::Multiple),
         }],
         unmatched: Unmatched::Drop,
         timing: Timing { period: Duration::from_millis(20), multiplier: 5 },
@@ -407,7 +516,7 @@ fn reference() -> Cluster {
         observe: false,
         sites: vec![Site {
             names: vec!["mail.example.test".into(), "autodiscover.example.test".into()],
-            listen: vec![SocketAddrV4::new(vip, 443)],
+            listen: vec![SocketAddr::new(vip.into(), 443)],
             certificate: "/etc/rollcall/mail.pem".into(),
             key: "/etc/rollcall/mail.key".into(),
             farm: "exchange".into(),

@@ -1,6 +1,7 @@
-//! What goes over the control socket: one request, one answer, each a line of JSON.
+//! What goes over the control socket, each a line of JSON: one request, and one answer, or to `Capture` many.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,14 +21,84 @@ pub enum Request {
         /// A node's name.
         node: Option<String>,
     },
+    /// What would become of such a packet, and why. Also for the group `rollcall-view`.
+    Explain(Packet),
+    /// TCP connections to the cluster IPs on this host. Also for the group `rollcall-view`.
+    Connections {
+        /// Only those in this bucket, of whichever owner table.
+        bucket: Option<u16>,
+        /// Only those in buckets that this node holds now.
+        node: Option<String>,
+        /// How many to list at most; further ones are counted.
+        limit: usize,
+    },
+    /// Samples of what becomes of packets, as it happens. Answered by many `Sample` and `Skipped` and one `Captured` at the end, which
+    /// comes when the client ends its side, a limit is reached, or the agent stops.
+    Capture {
+        /// The reasons' names; none: every reason but those of packets that are not for a cluster IP.
+        reasons: Vec<String>,
+        /// Of how many such packets one is sampled, chosen at random; at least 1.
+        every: u32,
+        /// How many to show at most.
+        count: Option<u64>,
+        /// For how many seconds; at most `MAX_CAPTURE`.
+        seconds: u64,
+    },
+}
+
+/// The longest capture, seconds.
+pub const MAX_CAPTURE: u64 = 86_400;
+
+/// How many samples a second a capture shows; what comes faster is skipped and counted.
+pub const CAPTURE_RATE: u32 = 1000;
+
+/// A packet, as far as a verdict depends on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Packet {
+    /// Where it comes from; for ICMP the port means nothing.
+    pub source: SocketAddr,
+    /// Where it goes; for ICMP the port means nothing. Of the same family.
+    pub destination: SocketAddr,
+    /// What it is.
+    pub protocol: Protocol,
+    /// TCP flags.
+    pub flags: Vec<Flag>,
+}
+
+/// The protocol of a described packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// An echo request, by ICMP or ICMPv6.
+    Icmp,
+}
+
+/// A TCP flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Flag {
+    /// A connection begins.
+    Syn,
+    /// The acknowledgement number counts.
+    Ack,
+    /// The sender has no more to send.
+    Fin,
+    /// The connection is refused or dropped.
+    Rst,
 }
 
 impl Request {
     /// What a client must be allowed to do.
     pub fn needs(&self) -> Permission {
         match self {
-            Self::Status => Permission::View,
-            Self::Drain { .. } | Self::Resume { .. } => Permission::Change,
+            Self::Status | Self::Explain(_) | Self::Connections { .. } => Permission::View,
+            // A capture loads another program.
+            Self::Drain { .. } | Self::Resume { .. } | Self::Capture { .. } => Permission::Change,
         }
     }
 }
@@ -47,6 +118,19 @@ pub enum Permission {
 pub enum Answer {
     /// To `Status`.
     Status(Box<Status>),
+    /// To `Explain`.
+    Explanation(Box<Explanation>),
+    /// To `Connections`.
+    Connections(Connections),
+    /// To `Capture`: a packet.
+    Sample(Sample),
+    /// To `Capture`: packets that were not shown in the last second, because there were too many.
+    Skipped {
+        /// How many.
+        packets: u64,
+    },
+    /// To `Capture`: the end.
+    Captured(Captured),
     /// Done, or under way; `text` says which.
     Done {
         /// One sentence for the operator.
@@ -80,6 +164,8 @@ pub struct Status {
     pub tables: Vec<TableStatus>,
     /// The cluster interface.
     pub interface: InterfaceStatus,
+    /// What became of the packets of each port rule, in the order of the configuration; last, of those under no rule.
+    pub rules: Vec<RuleStatus>,
     /// Verdicts by reason, in the order of the reasons' names.
     pub counters: BTreeMap<String, Count>,
     /// The proxy; `None` where nothing is published.
@@ -109,8 +195,12 @@ pub struct NodeStatus {
     pub holds: u32,
     /// Milliseconds since its last heartbeat; `None` for this node and for one never heard.
     pub silent_ms: Option<u64>,
-    /// Whether its service works, as far as it says.
+    /// Whether its service works and it hears frames for the cluster MAC, as far as it says.
     pub ready: bool,
+    /// It says that it does not hear frames for the cluster MAC while others do.
+    pub deaf: bool,
+    /// What its data path has passed for the cluster IPs since it was attached, as far as it says.
+    pub passed: Option<Count>,
 }
 
 /// What this node holds of one owner table.
@@ -118,8 +208,12 @@ pub struct NodeStatus {
 pub struct TableStatus {
     /// `multiple` or `single`.
     pub filtering: String,
-    /// The TCP ports of its rules, as `443` or `8000-8099`, comma-separated.
+    /// Its rules, as `tcp 443` or `tcp+udp 8000-8099 at 192.168.50.8`, comma-separated; empty for what no rule names.
     pub ports: String,
+    /// For how many seconds without a packet a client's bucket stays with its node; 0: it does not.
+    pub sticky_seconds: u64,
+    /// How many buckets stay for now because of that, though another node should own them.
+    pub sticking: u32,
     /// How many buckets are this node's alone, arriving, departing.
     pub mine: u32,
     /// See `mine`.
@@ -128,6 +222,25 @@ pub struct TableStatus {
     pub departing: u32,
     /// One character a bucket: `.` other, `m` mine, `a` arriving, `d` departing.
     pub states: String,
+}
+
+/// What became of the packets under a port rule.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RuleStatus {
+    /// The rule, as `tcp 443`; empty for what no rule names: echo, fragments, and what is refused before a rule is looked for.
+    pub rule: String,
+    /// The index of its owner table in `Status::tables`; `None` where everything is dropped.
+    pub table: Option<usize>,
+    /// Passed to this host.
+    pub accepted: Count,
+    /// Dropped here: `left_to_others` and `refused` together.
+    pub dropped: Count,
+    /// Dropped because another node answers, or may: every node hears every packet.
+    pub left_to_others: Count,
+    /// Dropped because no node, or not this one now, may answer.
+    pub refused: Count,
+    /// By reason, those that occurred.
+    pub reasons: BTreeMap<String, Count>,
 }
 
 /// The cluster interface.
@@ -139,10 +252,16 @@ pub struct InterfaceStatus {
     pub xdp: String,
     /// Why not native, where it is not.
     pub why: Option<String>,
+    /// Where the XDP program is attached, if on another interface.
+    #[serde(default)]
+    pub xdp_interface: Option<String>,
     /// Whether the tc companion that corrects the packet type is attached.
     pub tc_companion: bool,
     /// The cluster MAC address.
     pub cluster_mac: String,
+    /// How frames for it come in: `a filter entry`, or `promiscuous mode` and why.
+    #[serde(default)]
+    pub filter: String,
     /// The folder with the pinned link and maps.
     pub pins: String,
 }
@@ -186,4 +305,114 @@ pub struct ServerStatus {
     pub address: String,
     /// Whether its health test succeeds.
     pub healthy: bool,
+}
+
+/// What would become of a packet, and why.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// One sentence.
+    pub summary: String,
+    /// Whether it is for a cluster IP.
+    pub for_cluster: bool,
+    /// The port rule, as `tcp 443`, if it falls under one.
+    pub rule: Option<String>,
+    /// What of the client decides the bucket: its affinity, then the value, as `single: 203.0.113.10`.
+    pub affinity: Option<String>,
+    /// Its owner table's index in `Status::tables`.
+    pub table: Option<u8>,
+    /// Its bucket.
+    pub bucket: Option<u16>,
+    /// Every configured node in the order of priorities; this one by its maps, others by what they announced.
+    pub nodes: Vec<NodeExplanation>,
+}
+
+/// What a node does with a packet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeExplanation {
+    /// Its name.
+    pub name: String,
+    /// Whether it is the node that was asked.
+    pub this: bool,
+    /// `passes`, `drops`, `ignores` (not for a cluster IP, or it observes), `asks its kernel` (sockets of other nodes are not known
+    /// here), or `silent`.
+    pub action: String,
+    /// The reason's name in counters; empty where it is not known.
+    pub reason: String,
+    /// What the reason means.
+    pub meaning: String,
+    /// `mine`, `arriving`, `departing` or `other`; `None` where no bucket was looked at.
+    pub state: Option<String>,
+    /// Whether its lease lives, as far as this node knows.
+    pub lease: bool,
+    /// What its kernel has for the packet's addresses and ports, where that was asked: `none`, `listener`, `half-open`, `open`,
+    /// `time-wait`.
+    pub socket: Option<String>,
+    /// What is not known here and would change the verdict.
+    pub unsure: Option<String>,
+}
+
+/// TCP connections to the cluster IPs on a host.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Connections {
+    /// In the order of tables and buckets.
+    pub connections: Vec<Connection>,
+    /// How many there are, those that were not listed included.
+    pub total: usize,
+    /// How many of these are established.
+    pub established: usize,
+}
+
+/// A TCP connection to a cluster IP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// The client's end.
+    pub client: SocketAddr,
+    /// The cluster IP and port.
+    pub service: SocketAddr,
+    /// Its state, as `established` or `time-wait`.
+    pub state: String,
+    /// Its owner table's index in `Status::tables`.
+    pub table: usize,
+    /// Its bucket.
+    pub bucket: u16,
+    /// The bucket's state on this host: `mine`, `arriving`, `departing` or `other`.
+    pub bucket_state: String,
+    /// The node that holds the bucket now, if one is known to.
+    pub holder: Option<String>,
+}
+
+/// A packet that a capture shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// When, in microseconds since 1970 (UTC).
+    pub time_us: u64,
+    /// `tcp`, `udp`, `icmp`, `icmp6`, the number of another IP protocol, or empty where it is not IP.
+    pub protocol: String,
+    /// Source address; `None` where the packet is not IP.
+    pub source: Option<IpAddr>,
+    /// Source port; 0 where there is none.
+    pub source_port: u16,
+    /// Destination address; `None` where the packet is not IP.
+    pub destination: Option<IpAddr>,
+    /// Destination port; 0 where there is none.
+    pub destination_port: u16,
+    /// TCP flags, a letter each, as tcpdump has them: `S`, `F.`, `P.`, `R`.
+    pub flags: String,
+    /// The port rule, as `tcp 443`, if it fell under one.
+    pub rule: Option<String>,
+    /// The reason's name in counters.
+    pub reason: String,
+    /// The frame's length in bytes.
+    pub length: u32,
+}
+
+/// What a capture came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Captured {
+    /// How many samples were shown.
+    pub shown: u64,
+    /// How many were taken, but came too fast to be shown.
+    pub skipped: u64,
+    /// How many packets with these reasons there were in the meantime, sampled or not.
+    pub matched: u64,
 }

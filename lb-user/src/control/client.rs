@@ -1,11 +1,13 @@
-//! The command line's end of the control socket; blocking.
+//! The command line's end of the control socket; blocking, but for answers of many lines.
 
+use std::future::Future;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::api::{Answer, Permission, Request};
 use super::{CONTROL_SOCKET, VIEW_SOCKET};
@@ -30,6 +32,44 @@ pub fn ask(run_dir: &Path, request: &Request) -> Result<Answer, AskError> {
         return Err(failed(io::ErrorKind::UnexpectedEof.into()));
     }
     serde_json::from_slice(&answer).map_err(|error| failed(error.into()))
+}
+
+/// Asks the agent with this run folder, and gives every line that it answers to `see`, until it has said all. Once `enough` is
+/// ready the agent is told to come to its end; an agent that does not is left after some seconds.
+pub async fn follow(
+    run_dir: &Path,
+    request: &Request,
+    enough: impl Future<Output = ()>,
+    mut see: impl FnMut(Answer),
+) -> Result<(), AskError> {
+    let failed = |source| AskError::Broken { run_dir: run_dir.to_owned(), source };
+    let stream = connect(run_dir, request.needs())?;
+    stream.set_nonblocking(true).map_err(failed)?;
+    let (reader, mut writer) = tokio::net::UnixStream::from_std(stream).map_err(failed)?.into_split();
+    let line = serde_json::to_string(request).map_err(|error| failed(error.into()))? + "\n";
+    writer.write_all(line.as_bytes()).await.map_err(failed)?;
+    let mut reader = tokio::io::BufReader::new(reader);
+    let mut enough = std::pin::pin!(enough);
+    let mut ending = false;
+    let mut line = Vec::new();
+    loop {
+        // What was read of a line stays in `line` if the other branch is first.
+        let mut limited = (&mut reader).take(MAX_ANSWER);
+        tokio::select! {
+            read = limited.read_until(b'\n', &mut line) => {
+                if read.map_err(failed)? == 0 {
+                    return Ok(());
+                }
+                see(serde_json::from_slice(&line).map_err(|error| failed(error.into()))?);
+                line.clear();
+            }
+            () = &mut enough, if !ending => {
+                ending = true;
+                writer.shutdown().await.map_err(failed)?;
+            }
+            () = tokio::time::sleep(MAX_SILENCE), if ending => return Ok(()),
+        }
+    }
 }
 
 /// Whether an agent listens in this run folder.

@@ -7,13 +7,15 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -23,7 +25,8 @@ use super::{CONTROL_SOCKET, VIEW_SOCKET};
 /// The longest request line, bytes.
 const MAX_REQUEST: usize = 4096;
 
-/// The longest life of a connection, the handler's time included. A client that needs more is cut off.
+/// The longest life of a connection, the handler's time included, unless it answers in many lines. A client that needs more
+/// for its request, or for any of these lines, is cut off.
 const MAX_LIFE: Duration = Duration::from_secs(5);
 
 /// How many connections each socket serves at once; further ones wait in the socket's backlog.
@@ -57,6 +60,30 @@ impl Sockets {
     }
 }
 
+/// What a handler answers.
+#[derive(Debug)]
+pub enum Reply {
+    /// One line.
+    One(Answer),
+    /// Many.
+    Many(Lines),
+}
+
+/// Answers that come one after the other, until their sender is dropped.
+#[derive(Debug)]
+pub struct Lines {
+    /// They come here. If the client is gone this end is dropped.
+    pub answers: mpsc::Receiver<Answer>,
+    /// Set when the client has ended its side: it wants what is to be said at the end, and no more.
+    pub enough: Arc<AtomicBool>,
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        Self::One(answer)
+    }
+}
+
 /// Removes the sockets that a killed agent left in `run_dir`.
 pub fn remove_left(run_dir: &Path) -> io::Result<()> {
     for name in [CONTROL_SOCKET, VIEW_SOCKET] {
@@ -72,7 +99,7 @@ pub fn remove_left(run_dir: &Path) -> io::Result<()> {
 pub async fn serve<H, F>(sockets: &Sockets, handler: H)
 where
     H: Fn(Request) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Answer> + Send + 'static,
+    F: Future<Output: Into<Reply>> + Send + 'static,
 {
     let control = accept(&sockets.control.listener, Permission::Change, handler.clone());
     match &sockets.view {
@@ -105,7 +132,7 @@ pub enum ControlError {
 async fn accept<H, F>(listener: &UnixListener, permission: Permission, handler: H)
 where
     H: Fn(Request) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Answer> + Send + 'static,
+    F: Future<Output: Into<Reply>> + Send + 'static,
 {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
@@ -126,7 +153,7 @@ where
         connections.spawn(async move {
             let _place = place;
             // A client that is slow or gone is its own loss.
-            let _ = timeout(MAX_LIFE, converse(stream, permission, handler)).await;
+            let _ = converse(stream, permission, handler).await;
         });
     }
 }
@@ -134,23 +161,64 @@ where
 async fn converse<H, F>(stream: UnixStream, permission: Permission, handler: H) -> io::Result<()>
 where
     H: Fn(Request) -> F,
-    F: Future<Output = Answer>,
+    F: Future<Output: Into<Reply>>,
 {
-    let peer = stream.peer_cred()?;
-    let (reader, mut writer) = stream.into_split();
-    let answer = match request(reader, permission).await? {
+    let (mut reader, mut writer) = stream.into_split();
+    let lines = timeout(MAX_LIFE, async {
+        match reply(&mut reader, permission, handler).await? {
+            Reply::One(answer) => write(&mut writer, &answer).await.map(|()| None),
+            Reply::Many(lines) => Ok(Some(lines)),
+        }
+    });
+    if let Some(lines) = lines.await.map_err(io::Error::other)?? {
+        stream_out(reader, &mut writer, lines).await?;
+    }
+    timeout(MAX_LIFE, writer.shutdown()).await.map_err(io::Error::other)?
+}
+
+async fn reply<H, F>(reader: &mut OwnedReadHalf, permission: Permission, handler: H) -> io::Result<Reply>
+where
+    H: Fn(Request) -> F,
+    F: Future<Output: Into<Reply>>,
+{
+    let peer = reader.as_ref().peer_cred()?;
+    match request(reader, permission).await? {
         Ok(request) => {
             if request.needs() == Permission::Change {
                 tracing::info!(uid = peer.uid(), pid = peer.pid(), ?request, "an operator asks for a change");
             }
-            handler(request).await
+            Ok(handler(request).await.into())
         }
-        Err(text) => Answer::Error { text },
-    };
-    let mut line = serde_json::to_vec(&answer)?;
+        Err(text) => Ok(Reply::One(Answer::Error { text })),
+    }
+}
+
+/// Writes one line after the other. A client that says or ends anything has had enough.
+async fn stream_out(
+    mut reader: OwnedReadHalf,
+    writer: &mut OwnedWriteHalf,
+    mut lines: Lines,
+) -> io::Result<()> {
+    let mut listening = true;
+    let mut word = [0; 64];
+    loop {
+        tokio::select! {
+            answer = lines.answers.recv() => match answer {
+                Some(answer) => timeout(MAX_LIFE, write(writer, &answer)).await.map_err(io::Error::other)??,
+                None => return Ok(()),
+            },
+            _ = reader.read(&mut word), if listening => {
+                listening = false;
+                lines.enough.store(true, Ordering::Release);
+            }
+        }
+    }
+}
+
+async fn write(writer: &mut OwnedWriteHalf, answer: &Answer) -> io::Result<()> {
+    let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
-    writer.write_all(&line).await?;
-    writer.shutdown().await
+    writer.write_all(&line).await
 }
 
 /// The request, or what is wrong with it.

@@ -4,11 +4,15 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
-use super::api::{Answer, Request, Status};
-use super::client::{AskError, ask};
-use super::server::{ControlError, Sockets, serve};
+use tokio::sync::mpsc;
+
+use super::api::{Answer, Captured, Permission, Request, Status};
+use super::client::{AskError, ask, follow};
+use super::server::{ControlError, Lines, Reply, Sockets, serve};
 use super::*;
 
 #[test]
@@ -50,6 +54,73 @@ fn silent_clients_do_not_keep_others_out() {
         assert!(ask(run_dir, &Request::Status).is_ok());
         drop(silent);
     });
+}
+
+#[test]
+fn many_lines_come_until_the_handler_ends() {
+    with_server(|run_dir| {
+        let answers = captured(run_dir, Some(3), std::future::pending());
+        let skipped = |packets| Answer::Skipped { packets };
+        let end = Answer::Captured(Captured { shown: 3, ..Captured::default() });
+        assert_eq!(answers, [skipped(0), skipped(1), skipped(2), end]);
+    });
+}
+
+#[test]
+fn a_client_that_has_had_enough_is_told_the_end() {
+    with_server(|run_dir| {
+        let enough = async { tokio::time::sleep(Duration::from_millis(100)).await };
+        let answers = captured(run_dir, None, enough);
+        assert!(answers.len() > 2, "{answers:?}");
+        assert!(matches!(answers.last(), Some(Answer::Captured(_))), "{answers:?}");
+    });
+}
+
+#[test]
+fn a_client_that_is_gone_or_reads_nothing_ends_its_stream() {
+    with_server(|run_dir| {
+        let mut gone = UnixStream::connect(run_dir.join(CONTROL_SOCKET)).unwrap();
+        writeln!(gone, "{}", serde_json::to_string(&capture(None, 2)).unwrap()).unwrap();
+        gone.read_exact(&mut [0; 8]).unwrap();
+        assert_eq!(STREAMS.load(Ordering::Acquire), 1);
+        drop(gone);
+        wait_until("its stream ends", Duration::from_secs(1), || STREAMS.load(Ordering::Acquire) == 0);
+
+        let mut deaf = UnixStream::connect(run_dir.join(CONTROL_SOCKET)).unwrap();
+        writeln!(deaf, "{}", serde_json::to_string(&capture(Some(u64::MAX), 2)).unwrap()).unwrap();
+        deaf.read_exact(&mut [0; 8]).unwrap();
+        // Others are served meanwhile.
+        assert!(ask(run_dir, &Request::Status).is_ok());
+        wait_until("it is cut off", Duration::from_secs(20), || STREAMS.load(Ordering::Acquire) == 0);
+    });
+}
+
+#[test]
+fn only_who_may_change_something_may_capture() {
+    assert_eq!(capture(None, 1).needs(), Permission::Change);
+    let connections = Request::Connections { bucket: None, node: None, limit: 1 };
+    assert_eq!(connections.needs(), Permission::View);
+}
+
+/// `count` of it: how many lines; `None`: one every 10 ms until the client has had enough; `u64::MAX`: as many as it can.
+fn capture(count: Option<u64>, seconds: u64) -> Request {
+    Request::Capture { reasons: vec![], every: 1, count, seconds }
+}
+
+fn captured(run_dir: &Path, count: Option<u64>, enough: impl Future<Output = ()>) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(follow(run_dir, &capture(count, 1), enough, |answer| answers.push(answer))).unwrap();
+    answers
+}
+
+fn wait_until(what: &str, patience: Duration, mut done: impl FnMut() -> bool) {
+    #[expect(clippy::disallowed_methods, reason = "how long a test waits")]
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < patience, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]
@@ -100,11 +171,40 @@ fn with_server(test: impl FnOnce(&Path)) {
     server.abort();
 }
 
-async fn handle(request: Request) -> Answer {
+async fn handle(request: Request) -> Reply {
     match request {
-        Request::Status => Answer::Status(Box::<Status>::default()),
-        Request::Drain { .. } | Request::Resume { .. } => Answer::Done { text: format!("{request:?}") },
+        Request::Status => Answer::Status(Box::<Status>::default()).into(),
+        Request::Capture { count, seconds, .. } => Reply::Many(lines(count, seconds == 2)),
+        Request::Drain { .. }
+        | Request::Resume { .. }
+        | Request::Explain(_)
+        | Request::Connections { .. } => Answer::Done { text: format!("{request:?}") }.into(),
     }
+}
+
+/// How many streams of the test that looks at them are under way; it asks for two seconds.
+static STREAMS: AtomicU32 = AtomicU32::new(0);
+
+fn lines(count: Option<u64>, watched: bool) -> Lines {
+    let (sender, answers) = mpsc::channel(4);
+    let enough = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&enough);
+    STREAMS.fetch_add(u32::from(watched), Ordering::AcqRel);
+    tokio::spawn(async move {
+        let mut shown = 0;
+        while count.is_none_or(|count| shown < count) && !told.load(Ordering::Acquire) {
+            if sender.send(Answer::Skipped { packets: shown }).await.is_err() {
+                break;
+            }
+            shown += 1;
+            if count.is_none() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        let _ = sender.send(Answer::Captured(Captured { shown, ..Captured::default() })).await;
+        STREAMS.fetch_sub(u32::from(watched), Ordering::AcqRel);
+    });
+    Lines { answers, enough }
 }
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray};
+use aya::maps::{Array, Map, MapData, MapError, MapInfo, PerCpuArray, RingBuf};
 use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::xdp::XdpLink;
@@ -17,12 +17,15 @@ use aya::programs::{
     ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode, loaded_links, loaded_programs,
 };
 use aya::{Ebpf, EbpfLoader, Pod, include_bytes_aligned};
-use lb_common::table::{self, BucketTable, Counter, GENERATIONS, PortRules, TABLES};
-use lb_common::verdict::REASONS;
+use lb_common::table::{
+    self, BucketTable, CAPTURE_BYTES, COUNTERS_A_RULE, Counter, GENERATIONS, NODES, PortRules, RULES,
+    SeenTable, TABLES,
+};
 
+use super::capture::Captures;
 use super::link::{InspectError, Interface};
 use super::plan::format_mac;
-use super::{Counters, Lease, OwnerTables, Plan, btf};
+use super::{Counters, Hearing, InForce, Lease, OwnerTables, Plan, btf, maps};
 use crate::config::model::XdpChoice;
 use crate::control::api::InterfaceStatus;
 
@@ -101,6 +104,9 @@ pub struct Dataplane {
     pins: PathBuf,
     status: InterfaceStatus,
     counters: Counters,
+    hearing: Hearing,
+    in_force: InForce,
+    captures: Captures,
     writers: Option<Writers>,
 }
 
@@ -183,11 +189,26 @@ impl Dataplane {
     /// # Errors
     /// See [`Error`].
     pub fn attach(plan: &Plan, interface: &str, xdp: XdpChoice, pins: &Path) -> Result<Self, Error> {
-        let interface = Interface::inspect(interface)?;
+        Self::attach_beneath(plan, interface, interface, xdp, pins)
+    }
+
+    /// As [`Dataplane::attach`], but to `beneath`, by which the frames for `interface` come: the NIC under a VLAN interface. The
+    /// pins are those of `beneath`; frames that pass get the MAC address of `interface`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn attach_beneath(
+        plan: &Plan,
+        interface: &str,
+        beneath: &str,
+        xdp: XdpChoice,
+        pins: &Path,
+    ) -> Result<Self, Error> {
+        let (interface, beneath) = (Interface::inspect(interface)?, Interface::inspect(beneath)?);
         make_folder(pins)?;
-        let old = OldLink::open(&interface, xdp, pins)?;
+        let old = OldLink::open(&beneath, xdp, pins)?;
         let is_new = old.is_none();
-        let attached = attach(plan, &interface, xdp, pins, old);
+        let attached = attach(plan, &interface, &beneath, xdp, pins, old);
         if attached.is_err() && is_new {
             // The first error says more than one on removing what it left.
             let _ = cleanup(pins);
@@ -210,6 +231,26 @@ impl Dataplane {
         self.counters.clone()
     }
 
+    /// Notes how the interface lets frames for the cluster MAC in, for the status.
+    pub fn let_in_by(&mut self, filter: String) {
+        self.status.filter = filter;
+    }
+
+    /// Whose hearing tests arrived; a cheap handle.
+    pub fn hearing(&self) -> Hearing {
+        self.hearing.clone()
+    }
+
+    /// What the program goes by; a cheap handle.
+    pub fn in_force(&self) -> InForce {
+        self.in_force.clone()
+    }
+
+    /// The door to captures; a cheap handle. Until [`Dataplane::detach`].
+    pub fn captures(&self) -> Captures {
+        self.captures.clone()
+    }
+
     /// How the program is attached.
     pub fn status(&self) -> InterfaceStatus {
         self.status.clone()
@@ -220,6 +261,7 @@ impl Dataplane {
     /// # Errors
     /// A pin could not be removed; [`cleanup`] may try again.
     pub fn detach(self) -> Result<(), Error> {
+        self.captures.close();
         cleanup(&self.pins)
     }
 }
@@ -237,7 +279,7 @@ pub fn replace_without_lease_check(plan: &Plan, interface: &str, pins: &Path) ->
     let Some(old) = OldLink::open(&interface, XdpChoice::Auto, pins)? else {
         return Err(Error::NoLink(interface.name));
     };
-    let mut ebpf = load(&plan, &interface, pins)?;
+    let mut ebpf = load(&plan, interface.mac, pins)?;
     old.replace(&mut ebpf)
 }
 
@@ -245,11 +287,14 @@ const XDP_PIN: &str = "xdp";
 const TC_PIN: &str = "tc";
 
 /// The maps whose state outlives a program: name, size of an element, number of elements.
-const STATE_MAPS: [(&str, usize, usize); 4] = [
+const STATE_MAPS: [(&str, usize, usize); 7] = [
     ("TABLES", size_of::<BucketTable>(), GENERATIONS * TABLES),
     ("ACTIVE", size_of::<u32>(), 1),
-    ("LEASE", size_of::<u64>(), 1),
-    ("COUNTERS", size_of::<Counter>(), REASONS),
+    ("LEASE", size_of::<table::Lease>(), 1),
+    ("COUNTERS", size_of::<Counter>(), RULES * COUNTERS_A_RULE),
+    ("SEEN", size_of::<SeenTable>(), TABLES),
+    ("HEARD", size_of::<u64>(), NODES),
+    ("CAPTURE", 0, CAPTURE_BYTES),
 ];
 
 /// Makes the folder for the pins, if it can be one.
@@ -272,62 +317,93 @@ fn make_folder(pins: &Path) -> Result<(), Error> {
 fn attach(
     plan: &Plan,
     interface: &Interface,
+    beneath: &Interface,
     choice: XdpChoice,
     pins: &Path,
     old: Option<OldLink>,
 ) -> Result<Dataplane, Error> {
-    let mut ebpf = load(plan, interface, pins)?;
+    let mut ebpf = load(plan, interface.mac, pins)?;
     let mut writers = Writers {
         tables: OwnerTables::new(take(&mut ebpf, "TABLES")?, take(&mut ebpf, "ACTIVE")?)
             .map_err(|source| refused("use the owner tables", source))?,
-        lease: Lease::new(take(&mut ebpf, "LEASE")?),
+        lease: load_lease(pins)?,
     };
     // The tables of an agent before this may mean something else under this plan: they accept nothing more.
     writers.lease.end().map_err(|source| refused("end the lease", source))?;
+    let renumbered = old.as_ref().is_some_and(|old| !old.has_port_lists(&plan.port_lists));
     let (native, why) = match old {
         Some(old) => {
             let native = old.native;
-            attach_companion(&mut ebpf, interface, native, pins)?;
+            attach_companion(&mut ebpf, beneath, native, pins)?;
             old.replace(&mut ebpf)?;
-            (native, generic_reason(interface, native))
+            (native, generic_reason(beneath, native))
         }
-        None => attach_first(&mut ebpf, interface, choice, pins)?,
+        None => attach_first(&mut ebpf, beneath, choice, pins)?,
     };
-    let counters = PerCpuArray::<MapData, Counter>::try_from(take_map(&mut ebpf, "COUNTERS"))
+    let mut counters = PerCpuArray::<MapData, Counter>::try_from(take_map(&mut ebpf, "COUNTERS"))
         .map_err(|source| refused("use the counters", source))?;
+    if renumbered {
+        maps::forget_rules(&mut counters).map_err(|source| refused("reset the counters", source))?;
+    }
+    let in_force = InForce::open(pins).map_err(|source| refused("read the owner tables", source))?;
+    let hearing = Hearing::new(take(&mut ebpf, "HEARD")?);
+    let attached = Attached { plan: plan.clone(), interface: interface.clone(), pins: pins.to_owned(), ebpf };
     Ok(Dataplane {
         pins: pins.to_owned(),
         status: InterfaceStatus {
             name: interface.name.clone(),
             xdp: if native { "native" } else { "generic" }.to_owned(),
             why,
-            tc_companion: needs_companion(interface, native),
+            xdp_interface: (beneath.index != interface.index).then(|| beneath.name.clone()),
+            tc_companion: needs_companion(beneath, native),
             cluster_mac: format_mac(plan.config.cluster_mac),
+            // Whoever lets frames for it in says how.
+            filter: String::new(),
             pins: pins.display().to_string(),
         },
-        counters: Counters::new(counters),
+        hearing,
+        counters: Counters::new(counters, &plan.port_lists),
+        in_force,
+        captures: Captures::new(attached),
         writers: Some(writers),
     })
 }
 
 /// Loads the programs with the plan's facts and the pinned maps, which are made where they are missing.
-fn load(plan: &Plan, interface: &Interface, pins: &Path) -> Result<Ebpf, Error> {
-    let config = table::Config { own_mac: interface.mac, snt_isn_offset: snt_isn_offset()?, ..plan.config };
+fn load(plan: &Plan, own_mac: [u8; 6], pins: &Path) -> Result<Ebpf, Error> {
+    let config = table::Config { own_mac, snt_isn_offset: snt_isn_offset()?, ..plan.config };
     drop_foreign_maps(pins)?;
     let mut loader = EbpfLoader::new();
     loader.override_global("CONFIG", &config, true);
+    loader.map_max_entries("PORT_RULES", plan.port_lists.len().max(1) as u32);
     for (name, _, _) in STATE_MAPS {
         loader.map_pin_path(name, pins.join(name));
     }
     let loaded = loader.load(OBJECT);
     let mut ebpf = loaded.map_err(|source| refused("create the BPF maps", source))?;
     let rules = ebpf.map_mut("PORT_RULES").expect("invariant: lb-ebpf has this map");
-    Array::<_, PortRules>::try_from(rules)
-        .and_then(|mut rules| rules.set(0, plan.port_rules.as_ref(), 0))
-        .map_err(|source| refused("write the port rules", source))?;
+    write_port_lists(rules, &plan.port_lists).map_err(|source| refused("write the port rules", source))?;
     let xdp = xdp_program(&mut ebpf).load();
     xdp.map_err(|source| refused("load the XDP program", source))?;
     Ok(ebpf)
+}
+
+/// Loads the program by which the lease is renewed, apart from the others: it is held as long as it may be run, and they are not.
+fn load_lease(pins: &Path) -> Result<Lease, Error> {
+    let mut loader = EbpfLoader::new();
+    loader.map_max_entries("PORT_RULES", 1);
+    for (name, _, _) in STATE_MAPS {
+        loader.map_pin_path(name, pins.join(name));
+    }
+    let mut ebpf = loader.load(OBJECT).map_err(|source| refused("create the BPF maps", source))?;
+    let renew = Lease::program(&mut ebpf).load();
+    renew.map_err(|source| refused("load the program that renews the lease", source))?;
+    Ok(Lease::new(ebpf))
+}
+
+fn write_port_lists(map: &mut Map, lists: &[PortRules]) -> Result<(), MapError> {
+    let mut map: Array<_, PortRules> = map.try_into()?;
+    lists.iter().zip(0..).try_for_each(|(list, number)| map.set(number, list, 0))
 }
 
 /// Where this kernel keeps the sequence number of a SYN-ACK.
@@ -350,6 +426,49 @@ fn drop_foreign_maps(pins: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// The program that is attached, and what it takes to put another in its place for a while.
+pub(super) struct Attached {
+    plan: Plan,
+    interface: Interface,
+    pins: PathBuf,
+    ebpf: Ebpf,
+}
+
+impl Attached {
+    /// Puts a program in its place, between two packets, that samples one of `every` packets with one of `reasons` (a bit each),
+    /// and gives the ring buffer that the samples come by, empty. Calls `just_before` it does so.
+    pub(super) fn sample(
+        &self,
+        reasons: u64,
+        every: u32,
+        just_before: impl FnOnce(),
+    ) -> Result<RingBuf<MapData>, Error> {
+        let mut plan = self.plan.clone();
+        (plan.config.capture_reasons, plan.config.capture_every) = (reasons, every);
+        let mut ebpf = load(&plan, self.interface.mac, &self.pins)?;
+        let ring = RingBuf::try_from(take_map(&mut ebpf, "CAPTURE"));
+        let mut ring = ring.map_err(|source| refused("read the ring buffer", source))?;
+        // Those that an agent left that was killed.
+        while ring.next().is_some() {}
+        let link = self.link()?;
+        just_before();
+        link.replace(&mut ebpf)?;
+        Ok(ring)
+    }
+
+    /// Puts the usual program back. It was never unloaded, so that nothing new can be wrong with it.
+    pub(super) fn restore(&mut self) -> Result<(), Error> {
+        let link = self.link()?;
+        link.replace(&mut self.ebpf)
+    }
+
+    fn link(&self) -> Result<OldLink, Error> {
+        let link = PinnedLink::from_pin(self.pins.join(XDP_PIN));
+        let link = link.map_err(|source| refused("open the pinned link", source))?;
+        Ok(OldLink { link: link.into(), native: false })
+    }
 }
 
 /// The attachment that an agent before this one made, still alive.
@@ -375,11 +494,29 @@ impl OldLink {
         Ok(None)
     }
 
+    /// Whether its program numbers the port rules as these lists do. False also where that cannot be told.
+    fn has_port_lists(&self, lists: &[PortRules]) -> bool {
+        let program = self.link.info().map(|info| info.program_id()).unwrap_or_default();
+        let program = loaded_programs().flatten().find(|loaded| loaded.id() == program);
+        let maps = program.and_then(|program| program.map_ids().ok().flatten()).unwrap_or_default();
+        let named =
+            |id: &u32| MapInfo::from_id(*id).is_ok_and(|info| info.name_as_str() == Some("PORT_RULES"));
+        let Some(map) = maps.into_iter().find(named).and_then(|id| MapData::from_id(id).ok()) else {
+            return false;
+        };
+        let Ok(map) = Array::<_, PortRules>::try_from(Map::Array(map)) else { return false };
+        let same = |(list, number): (&PortRules, u32)| map.get(&number, 0).is_ok_and(|old| old == *list);
+        map.len() as usize == lists.len().max(1) && lists.iter().zip(0..).all(same)
+    }
+
     /// Puts the loaded program in the place of the one that is attached, between two packets.
     fn replace(self, ebpf: &mut Ebpf) -> Result<(), Error> {
         let link = XdpLink::try_from(self.link).map_err(|source| refused("open the pinned link", source))?;
-        let replaced = xdp_program(ebpf).attach_to_link(link);
-        replaced.map(drop).map_err(|source| refused("replace the XDP program", source))
+        let program = xdp_program(ebpf);
+        let failed = |source| refused("replace the XDP program", source);
+        let id = program.attach_to_link(link).map_err(failed)?;
+        // The pin alone keeps it: what is unpinned is to be detached, even while `ebpf` lives.
+        program.take_link(id).map(drop).map_err(failed)
     }
 }
 

@@ -1,67 +1,91 @@
 //! From the checked configuration to what the XDP program and the owner tables need. A plain function: facts of this machine
 //! (MAC address, kernel) are filled in by the loader.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use lb_common::table::{self, Affinity, CLUSTER_IPS, PortRules, RULES, Rule};
+use lb_common::address::Address;
+use lb_common::flow::bucket_of;
+use lb_common::table::{self, Affinity, Bucket, PortRules, RULES, Rule, TABLES, Vips};
 
-use crate::config::model::{Config, Filtering, Mode, PortRule, Unmatched};
+use crate::config::model::{
+    Cluster, ClusterIp, Config, Filtering, HEARTBEAT_PORT, Mode, PortRule, Protocol, Spread, Unmatched,
+};
 
 /// What the kernel needs to know of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The program's read-only data; `own_mac` and `snt_isn_offset` are still zero.
+    /// The program's read-only data; `own_mac`, `snt_isn_offset` and capturing are still zero. The number of a port rule is its
+    /// place in the configuration plus one.
     pub config: table::Config,
-    /// Which rule each port falls under.
-    pub port_rules: Box<PortRules>,
-    /// The owner tables, in the order of their indices. The first is always a `single` one.
+    /// Which rule each port falls under: the lists that the cluster IPs name. At least one.
+    pub port_lists: Vec<PortRules>,
+    /// The owner tables, in the order of their indices. The first is always the default host's: rule 0, echo, and `single`
+    /// rules without handling priorities.
     pub tables: Vec<TablePlan>,
 }
 
-/// An owner table: rules with equal mode share one.
+/// An owner table: rules that are spread alike share one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TablePlan {
-    /// `Multiple` or `Single`; never `Disabled`.
-    pub filtering: Filtering,
-    /// Its rules' port ranges, both ends included, in the order of the ports.
-    pub ports: Vec<(u16, u16)>,
+    /// How; never `Disabled`.
+    pub spread: Spread,
+    /// Its rules, as `tcp 443`, in the order of the configuration.
+    pub rules: Vec<String>,
 }
 
 impl Plan {
     /// Plans `config`. `seed` is the cluster's hash key, equal on all nodes.
-    ///
-    /// Table 0 is the default host's: `single` rules, echo, and what no rule names. Table 1 exists if there is a `multiple`
-    /// rule.
     pub fn new(config: &Config, seed: [u64; 2]) -> Self {
         let cluster = &config.cluster;
-        let (rules, port_rules) = plan_rules(&cluster.rules, cluster.unmatched);
-        let ips: Vec<Ipv4Addr> = cluster.cluster_ips.iter().map(|ip| ip.address).collect();
-        let mut cluster_ips = [[0; 4]; CLUSTER_IPS];
-        for (slot, ip) in cluster_ips.iter_mut().zip(&ips) {
-            *slot = ip.octets();
-        }
-        let first = ips.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let tables = plan_tables(&cluster.rules);
+        let (port_lists, vips) = plan_ports(cluster);
+        let first = cluster.cluster_ips.first();
+        let [outer, inner] = [config.local.vlans.first(), config.local.vlans.get(1)];
         Self {
             config: table::Config {
                 seed,
-                cluster_ips,
-                cluster_ip_count: ips.len().min(CLUSTER_IPS) as u32,
-                rules,
-                cluster_mac: cluster_mac(cluster.mode, first),
+                vips,
+                rules: plan_rules(cluster, &tables),
+                vlans: [outer.copied().unwrap_or(0), inner.copied().unwrap_or(0)],
+                cluster_mac: first.map_or([0; 6], |ip| cluster_mac(cluster.mode, ip.address)),
                 observe: u8::from(cluster.observe),
+                hearing_port: HEARTBEAT_PORT,
                 ..table::Config::EMPTY
             },
-            port_rules,
-            tables: plan_tables(&cluster.rules),
+            port_lists,
+            tables,
         }
+    }
+
+    /// The owner table and the bucket of a connection of this host, by its local and its remote end; `None` if it is not for a
+    /// cluster IP or an enabled rule.
+    pub fn locate(
+        &self,
+        local: std::net::SocketAddr,
+        remote: std::net::SocketAddr,
+    ) -> Option<(usize, Bucket)> {
+        let vip = self.config.vips.get(self.config.vips.find(&Address::from(local.ip()))?);
+        let list = self.port_lists.get(usize::from(vip.tcp))?;
+        let rule = self.config.rules.get(usize::from(list.0[usize::from(local.port())]))?;
+        let bucket = bucket_of(self.config.seed, rule, &Address::from(remote.ip()), remote.port());
+        (rule.enabled != 0).then_some((usize::from(rule.table), bucket))
     }
 }
 
-/// The MAC address that all nodes answer for the cluster IPs; `first` is the first of them.
-pub fn cluster_mac(mode: Mode, first: Ipv4Addr) -> [u8; 6] {
-    let [a, b, c, d] = first.octets();
+/// The MAC address that all nodes answer for the cluster IPs; `first` is the first of them. As NLB's (KB4494444), and with IPv6
+/// the last four bytes in place of an IPv4 address.
+pub fn cluster_mac(mode: Mode, first: IpAddr) -> [u8; 6] {
+    let [a, b, c, d] = match first {
+        IpAddr::V4(address) => address.octets(),
+        IpAddr::V6(address) => {
+            let [.., a, b, c, d] = address.octets();
+            [a, b, c, d]
+        }
+    };
     match mode {
         Mode::Multicast => [0x03, 0xbf, a, b, c, d],
+        Mode::Igmp => [0x01, 0x00, 0x5e, 0x7f, c, d],
+        Mode::Unicast => [0x02, 0xbf, a, b, c, d],
     }
 }
 
@@ -72,101 +96,207 @@ pub fn format_mac(mac: [u8; 6]) -> String {
 }
 
 fn plan_tables(rules: &[PortRule]) -> Vec<TablePlan> {
-    let ports = |filtering| -> Vec<(u16, u16)> {
-        let of_mode = rules.iter().filter(|rule| rule.filtering == filtering);
-        of_mode.map(|rule| (rule.first_port, rule.last_port)).collect()
-    };
-    let mut tables = vec![TablePlan { filtering: Filtering::Single, ports: ports(Filtering::Single) }];
-    let multiple = ports(Filtering::Multiple);
-    if !multiple.is_empty() {
-        tables.push(TablePlan { filtering: Filtering::Multiple, ports: multiple });
+    let mut tables = vec![TablePlan { spread: Spread::plain(Filtering::Single), rules: Vec::new() }];
+    for rule in rules.iter().filter(|rule| rule.spread.filtering != Filtering::Disabled) {
+        let known = tables.iter_mut().find(|table| table.spread == rule.spread);
+        match known {
+            Some(table) => table.rules.push(rule.to_string()),
+            None => tables.push(TablePlan { spread: rule.spread.clone(), rules: vec![rule.to_string()] }),
+        }
     }
+    // check.rs refuses more.
+    tables.truncate(TABLES);
     tables
 }
 
-/// Rule 0, then one rule for each combination that port rules have: two modes times two affinities, and disabled.
-fn plan_rules(port_rules: &[PortRule], unmatched: Unmatched) -> ([Rule; RULES], Box<PortRules>) {
-    let mut rules = vec![match unmatched {
-        Unmatched::Drop => Rule::DISABLED,
-        Unmatched::DefaultHost => data_path_rule(Filtering::Single, Affinity::Single),
-    }];
-    let mut ports = Box::new(PortRules([0; 65_536]));
-    for port_rule in port_rules {
-        let rule = data_path_rule(port_rule.filtering, port_rule.affinity);
-        let known = rules.iter().skip(1).position(|other| *other == rule);
-        let number = known.map_or(rules.len(), |place| place + 1);
-        if number == rules.len() {
-            rules.push(rule);
-        }
-        let range = usize::from(port_rule.first_port)..=usize::from(port_rule.last_port);
-        ports.0[range].fill(number as u8);
+/// Rule 0, then the port rules.
+fn plan_rules(cluster: &Cluster, tables: &[TablePlan]) -> [Rule; RULES] {
+    let mut rules = [Rule::DISABLED; RULES];
+    let enabled = u8::from(cluster.unmatched == Unmatched::DefaultHost);
+    rules[0] = Rule { enabled, ..Rule::new(0, Affinity::Single) };
+    for (place, rule) in rules.iter_mut().skip(1).zip(&cluster.rules) {
+        let table = tables.iter().position(|table| table.spread == rule.spread);
+        let sticky = u8::from(rule.spread.stickiness.is_some());
+        *place = table.map_or(Rule::DISABLED, |table| Rule {
+            local: u8::from(rule.local),
+            sticky,
+            ..Rule::new(table as u8, rule.affinity)
+        });
     }
-    let mut all = [Rule::DISABLED; RULES];
-    all[..rules.len()].copy_from_slice(&rules);
-    (all, ports)
+    rules
 }
 
-const fn data_path_rule(filtering: Filtering, affinity: Affinity) -> Rule {
-    let table = match filtering {
-        Filtering::Disabled => return Rule::DISABLED,
-        Filtering::Single => 0,
-        Filtering::Multiple => 1,
+/// The lists of ports, equal ones once, and the cluster IPs that name them.
+fn plan_ports(cluster: &Cluster) -> (Vec<PortRules>, Vips) {
+    let mut lists: Vec<PortRules> = Vec::new();
+    let mut number = |list: PortRules| {
+        let known = lists.iter().position(|known| *known == list);
+        known.unwrap_or_else(|| {
+            lists.push(list);
+            lists.len() - 1
+        }) as u8
     };
-    Rule { table, affinity: affinity as u8, enabled: 1, reserved: 0 }
+    let vips = cluster.cluster_ips.iter().map(|ip| {
+        let (tcp, udp) = (list_of(cluster, ip, Protocol::Tcp), list_of(cluster, ip, Protocol::Udp));
+        (Address::from(ip.address), number(tcp), number(udp))
+    });
+    let vips: Vec<_> = vips.collect();
+    let vips =
+        Vips::new(&vips).expect("invariant: check.rs refuses too many cluster IPs, and one given twice");
+    (lists, vips)
+}
+
+fn list_of(cluster: &Cluster, ip: &ClusterIp, protocol: Protocol) -> PortRules {
+    let mut ports = PortRules([0; 65_536]);
+    for (rule, number) in cluster.rules.iter().zip(1..) {
+        let of_ip = rule.ip.is_none_or(|own| own == ip.address);
+        if of_ip && (rule.protocol == protocol || rule.protocol == Protocol::Both) {
+            ports.0[usize::from(rule.first_port)..=usize::from(rule.last_port)].fill(number);
+        }
+    }
+    ports
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
+    use crate::config::load_for;
 
     #[test]
-    fn ports_fall_under_the_rule_of_their_mode_and_affinity() {
-        let rules = [
-            rule(23, 23, Filtering::Disabled, Affinity::Single),
-            rule(25, 25, Filtering::Single, Affinity::None),
-            rule(443, 443, Filtering::Multiple, Affinity::None),
-            rule(8000, 8099, Filtering::Multiple, Affinity::Single),
-            rule(65_535, 65_535, Filtering::Multiple, Affinity::None),
+    fn a_flow_falls_under_the_rule_of_its_cluster_ip_protocol_and_port() {
+        let plan = plan(
+            r#"
+ips = ["192.168.50.8/24", "fd00:50::8/64", "192.168.50.9/24"]"#,
+            r#"
+[[rule]]
+ports = 443
+[[rule]]
+ports = "1-65535"
+protocol = "udp"
+ip = "192.168.50.9"
+filtering = "single"
+[[rule]]
+ports = 65535
+protocol = "both"
+ip = "fd00:50::8"
+[[rule]]
+ports = 23
+filtering = "disabled"
+"#,
+        );
+        // In the order of first ports: udp 1-65535, tcp 23, tcp 443, tcp+udp 65535.
+        let rows = [
+            ("192.168.50.8", Protocol::Tcp, 443, 3),
+            ("192.168.50.9", Protocol::Tcp, 443, 3),
+            ("fd00:50::8", Protocol::Tcp, 443, 3),
+            ("192.168.50.8", Protocol::Udp, 443, 0),
+            ("192.168.50.9", Protocol::Udp, 1, 1),
+            ("192.168.50.9", Protocol::Udp, 65_535, 1),
+            ("192.168.50.8", Protocol::Udp, 65_535, 0),
+            ("fd00:50::8", Protocol::Udp, 65_535, 4),
+            ("fd00:50::8", Protocol::Tcp, 65_535, 4),
+            ("fd00:50::8", Protocol::Tcp, 65_534, 0),
+            ("192.168.50.8", Protocol::Tcp, 23, 2),
         ];
-        let (table, ports) = plan_rules(&rules, Unmatched::Drop);
-        let of = |port: usize| table[usize::from(ports.0[port])];
-        assert_eq!(of(22), Rule::DISABLED);
-        assert_eq!(ports.0[22], 0);
-        assert_eq!(of(23), Rule::DISABLED);
-        assert_ne!(ports.0[23], 0, "a disabled rule is told from none");
-        assert_eq!(of(25), data_path_rule(Filtering::Single, Affinity::None));
-        assert_eq!(of(443), data_path_rule(Filtering::Multiple, Affinity::None));
-        assert_eq!(of(8099), data_path_rule(Filtering::Multiple, Affinity::Single));
-        assert_eq!(ports.0[8100], 0);
-        assert_eq!(ports.0[65_535], ports.0[443], "equal rules are one");
+        for (ip, protocol, port, number) in rows {
+            assert_eq!(rule_of(&plan, ip, protocol, port), number, "{ip} {protocol:?} {port}");
+        }
+        assert_eq!(plan.config.rules[2].enabled, 0, "disabled");
+        assert_eq!(plan.config.rules[0].enabled, 0, "what no rule names is dropped");
+        // Lists that are equal are one: .8 has a TCP list of its own, and no UDP port.
+        assert_eq!(plan.port_lists.len(), 5);
     }
 
     #[test]
-    fn the_default_host_takes_what_no_rule_names_if_told_to() {
-        let (table, _) = plan_rules(&[], Unmatched::DefaultHost);
-        assert_eq!(table[0], data_path_rule(Filtering::Single, Affinity::Single));
+    fn rules_that_are_spread_alike_share_a_table_and_the_first_is_the_default_hosts() {
+        let plan = plan(
+            r#"
+ip = "192.168.50.8/24""#,
+            r#"
+[[rule]]
+ports = 25
+filtering = "single"
+[[rule]]
+ports = 80
+[[rule]]
+ports = 443
+affinity = "single"
+[[rule]]
+ports = 8080
+weights = { arr1 = 10 }
+[[rule]]
+ports = 8081
+weights = { arr1 = 10 }
+local = false
+[[rule]]
+ports = 8443
+affinity = "network"
+stickiness_timeout = "20min"
+"#,
+        );
+        let tables: Vec<Vec<&str>> =
+            plan.tables.iter().map(|table| table.rules.iter().map(String::as_str).collect()).collect();
+        let expected: [&[&str]; 4] =
+            [&["tcp 25"], &["tcp 80", "tcp 443"], &["tcp 8080", "tcp 8081"], &["tcp 8443"]];
+        assert_eq!(tables, expected);
+        let rules: Vec<(u8, u8, u8)> =
+            plan.config.rules[1..7].iter().map(|rule| (rule.table, rule.local, rule.sticky)).collect();
+        assert_eq!(rules, [(0, 1, 0), (1, 1, 0), (1, 1, 0), (2, 1, 0), (2, 0, 0), (3, 1, 1)]);
     }
 
     #[test]
-    fn table_0_is_single_and_table_1_is_there_for_multiple_rules() {
-        let single = rule(25, 25, Filtering::Single, Affinity::None);
-        let multiple = rule(443, 444, Filtering::Multiple, Affinity::None);
-        let disabled = rule(23, 23, Filtering::Disabled, Affinity::None);
-        let tables = plan_tables(&[disabled.clone(), single.clone()]);
-        assert_eq!(tables.len(), 1);
-        assert_eq!(tables[0].ports, [(25, 25)]);
-        let tables = plan_tables(&[disabled, single, multiple]);
-        assert_eq!(tables[1].filtering, Filtering::Multiple);
-        assert_eq!(tables[1].ports, [(443, 444)]);
+    fn a_connection_is_located_by_its_local_end_and_its_client() {
+        let ips = r#"
+ips = ["192.168.50.8/24", "fd00:50::8/64"]"#;
+        let plan = plan(ips, "[[rule]]\nports = 443\n[[rule]]\nports = 23\nfiltering = \"disabled\"\n");
+        let located = |local: &str, remote: &str| {
+            let [local, remote] = [local, remote].map(|end| end.parse::<SocketAddr>().unwrap());
+            plan.locate(local, remote)
+        };
+        let v4 = located("192.168.50.8:443", "203.0.113.10:40000").unwrap();
+        let v6 = located("[fd00:50::8]:443", "[2001:db8::10]:40000").unwrap();
+        assert_eq!((v4.0, v6.0), (1, 1));
+        assert_ne!(v4.1, v6.1);
+        for local in ["192.168.50.6:443", "192.168.50.8:22", "192.168.50.8:23"] {
+            assert_eq!(located(local, "203.0.113.10:40000"), None, "{local}");
+        }
     }
 
     #[test]
-    fn the_multicast_mac_carries_the_first_cluster_ip() {
-        let mac = cluster_mac(Mode::Multicast, Ipv4Addr::new(192, 168, 50, 8));
-        assert_eq!(format_mac(mac), "03:bf:c0:a8:32:08");
+    fn each_mode_has_nlbs_mac_address() {
+        let rows = [
+            (Mode::Multicast, "192.168.50.8", "03:bf:c0:a8:32:08"),
+            (Mode::Igmp, "192.168.50.8", "01:00:5e:7f:32:08"),
+            (Mode::Unicast, "192.168.50.8", "02:bf:c0:a8:32:08"),
+            (Mode::Unicast, "fd00:50::1:8", "02:bf:00:01:00:08"),
+        ];
+        for (mode, first, mac) in rows {
+            assert_eq!(format_mac(cluster_mac(mode, first.parse().unwrap())), mac, "{mode:?} {first}");
+        }
     }
 
-    fn rule(first_port: u16, last_port: u16, filtering: Filtering, affinity: Affinity) -> PortRule {
-        PortRule { first_port, last_port, filtering, affinity }
+    fn rule_of(plan: &Plan, ip: &str, protocol: Protocol, port: usize) -> u8 {
+        let vip = plan.config.vips.find(&Address::from(ip.parse::<IpAddr>().unwrap())).unwrap();
+        let vip = plan.config.vips.get(vip);
+        let list = if protocol == Protocol::Udp { vip.udp } else { vip.tcp };
+        plan.port_lists[usize::from(list)].0[port]
+    }
+
+    /// The plan of a cluster of two nodes with these lines of `[cluster]` and after the nodes.
+    fn plan(cluster: &str, rest: &str) -> Plan {
+        let file = std::env::temp_dir().join(format!("rollcall-plan-{:?}.toml", std::thread::current().id()));
+        let node = |number: u8| {
+            format!(
+                "[[node]]\nname = \"arr{number}\"\naddress = \"192.168.50.{}\"\npriority = {number}\n",
+                number + 5
+            )
+        };
+        let text = format!("[cluster]{cluster}\nmode = \"multicast\"\n{}{}{rest}", node(1), node(2));
+        std::fs::write(&file, text).unwrap();
+        let config = load_for(&file, None);
+        std::fs::remove_file(&file).unwrap();
+        Plan::new(&config.unwrap(), [1, 2])
     }
 }

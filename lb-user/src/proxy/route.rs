@@ -4,7 +4,7 @@
 //! the TLS handshake was for, gets 421 (Misdirected Request).
 
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use super::snapshot::Snapshot;
 
@@ -19,7 +19,7 @@ pub struct Routes {
 
 impl Routes {
     /// The names that `snapshot` serves at `address`.
-    pub fn at(snapshot: &Snapshot, address: SocketAddrV4) -> Self {
+    pub fn at(snapshot: &Snapshot, address: SocketAddr) -> Self {
         let mut routes = Self::default();
         for (index, site) in snapshot.sites.iter().enumerate() {
             if !site.listen.contains(&address) {

@@ -1,7 +1,7 @@
 //! The proxy at work: built whole from a snapshot, told when to drain. In the worker, or in a test; knows neither the channel
 //! to the agent nor the sandbox.
 
-use std::net::{SocketAddrV4, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError};
 
@@ -194,7 +194,7 @@ fn listeners(
     if sockets.len() != snapshot.listen.len() {
         return Err(StartError::Sockets { sockets: sockets.len(), addresses: snapshot.listen.len() });
     }
-    let listener = |(address, socket): (&SocketAddrV4, StdListener)| {
+    let listener = |(address, socket): (&SocketAddr, StdListener)| {
         let routes = Arc::new(Routes::at(snapshot, *address));
         let config = tls::server_config(Arc::clone(&routes), Arc::clone(keys)).map_err(StartError::Tls)?;
         socket.set_nonblocking(true).map_err(StartError::Socket)?;

@@ -3,7 +3,7 @@
 //! It holds only the keys of the sites that the child serves; never a path, the cluster secret or the store.
 
 use std::fmt;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use crate::config::model::{HealthTest, Server};
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {
     /// Where the child listens, in the order of the sockets that come along.
-    pub listen: Vec<SocketAddrV4>,
+    pub listen: Vec<SocketAddr>,
     /// What it publishes.
     pub sites: Vec<Site>,
     /// The servers behind it.
@@ -31,7 +31,7 @@ pub struct Site {
     /// Host names, lower case; at least one.
     pub names: Vec<String>,
     /// Which of `Snapshot::listen` it is served at.
-    pub listen: Vec<SocketAddrV4>,
+    pub listen: Vec<SocketAddr>,
     /// PEM text: the certificate chain, the site's own first.
     pub certificate: String,
     /// Its private key.

@@ -4,7 +4,7 @@
 //! sockets stay here meanwhile, so that clients wait in the kernel's queue instead of being refused.
 
 use std::io;
-use std::net::{SocketAddrV4, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream as StdUnixStream};
@@ -511,7 +511,7 @@ pub fn is_left(run_dir: &Path) -> Result<bool, SupervisorError> {
 /// that a killed agent left behind in `run_dir`, and new ones for the rest. That proxy then finishes its connections and
 /// exits; no connection request is lost, since the sockets themselves move. After an error it serves on instead.
 /// Blocks for at most a few seconds.
-pub fn take_listeners(run_dir: &Path, addresses: &[SocketAddrV4]) -> Result<Vec<OwnedFd>, SupervisorError> {
+pub fn take_listeners(run_dir: &Path, addresses: &[SocketAddr]) -> Result<Vec<OwnedFd>, SupervisorError> {
     let path = run_dir.join(HANDOVER);
     let Some(stream) = connect(&path)? else {
         return bind_listeners(addresses, Vec::new());
@@ -553,7 +553,7 @@ fn connect(path: &Path) -> Result<Option<StdUnixStream>, SupervisorError> {
 }
 
 /// The sockets of the proxy at the other end, with their addresses.
-fn receive(stream: &StdUnixStream) -> io::Result<Vec<(SocketAddrV4, OwnedFd)>> {
+fn receive(stream: &StdUnixStream) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
     let owner = rustix::net::sockopt::socket_peercred(stream)?.uid;
     if !owner.is_root() && owner != rustix::process::geteuid() {
         return Err(io::ErrorKind::PermissionDenied.into());
@@ -566,10 +566,7 @@ fn receive(stream: &StdUnixStream) -> io::Result<Vec<(SocketAddrV4, OwnedFd)>> {
     }
     let adopted = sockets.into_iter().map(|socket| {
         let listener = TcpListener::from(socket);
-        match listener.local_addr()? {
-            std::net::SocketAddr::V4(address) => Ok((address, OwnedFd::from(listener))),
-            std::net::SocketAddr::V6(_) => Err(io::ErrorKind::InvalidData.into()),
-        }
+        Ok((listener.local_addr()?, OwnedFd::from(listener)))
     });
     adopted.collect()
 }
@@ -582,10 +579,10 @@ fn say(mut stream: &StdUnixStream, word: [u8; 1]) -> io::Result<()> {
 /// Listening sockets for `addresses`: the adopted ones, and new ones for the rest. Adopted sockets that no address needs are
 /// closed.
 fn bind_listeners(
-    addresses: &[SocketAddrV4],
-    mut adopted: Vec<(SocketAddrV4, OwnedFd)>,
+    addresses: &[SocketAddr],
+    mut adopted: Vec<(SocketAddr, OwnedFd)>,
 ) -> Result<Vec<OwnedFd>, SupervisorError> {
-    let one = |address: &SocketAddrV4| {
+    let one = |address: &SocketAddr| {
         if let Some(index) = adopted.iter().position(|(bound, _)| bound == address) {
             return Ok(adopted.swap_remove(index).1);
         }
@@ -598,7 +595,7 @@ fn bind_listeners(
     addresses.iter().map(one).collect()
 }
 
-fn listen(address: SocketAddrV4) -> io::Result<OwnedFd> {
+fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
     let socket = bind(address)?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -606,10 +603,15 @@ fn listen(address: SocketAddrV4) -> io::Result<OwnedFd> {
 }
 
 /// A socket of exactly `address`, which this host need not have yet. It does not listen.
-pub(crate) fn bind(address: SocketAddrV4) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+pub(crate) fn bind(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_freebind_v4(true)?;
+    if address.is_ipv4() {
+        socket.set_freebind_v4(true)?;
+    } else {
+        socket.set_only_v6(true)?;
+        socket.set_freebind_v6(true)?;
+    }
     socket.bind(&address.into())?;
     Ok(socket)
 }
@@ -627,7 +629,7 @@ pub fn snapshot(config: &model::Config) -> Result<Snapshot, SupervisorError> {
         site_snapshot(site, farm)
     };
     let sites = cluster.sites.iter().map(site).collect::<Result<_, _>>()?;
-    let mut listen: Vec<SocketAddrV4> = cluster.sites.iter().flat_map(|site| site.listen.clone()).collect();
+    let mut listen: Vec<SocketAddr> = cluster.sites.iter().flat_map(|site| site.listen.clone()).collect();
     listen.sort_unstable();
     listen.dedup();
     Ok(Snapshot { listen, sites, farms, drain_timeout: cluster.drain_timeout })
@@ -753,7 +755,7 @@ pub enum SupervisorError {
     #[error("cannot listen on {address}; hint: `ss -ltnp 'sport = :{port}'` shows who has the port")]
     Listen {
         /// The address.
-        address: SocketAddrV4,
+        address: SocketAddr,
         /// Its port.
         port: u16,
         /// Why.
@@ -948,9 +950,7 @@ mod tests {
     #[test]
     fn an_address_can_be_listened_on_again_while_connections_to_it_live() {
         let first = TcpListener::from(listen("127.0.0.1:0".parse().unwrap()).unwrap());
-        let std::net::SocketAddr::V4(address) = first.local_addr().unwrap() else {
-            panic!("bound to IPv4");
-        };
+        let address = first.local_addr().unwrap();
         first.set_nonblocking(false).unwrap();
         let _client = std::net::TcpStream::connect(address).unwrap();
         let _server = first.accept().unwrap();

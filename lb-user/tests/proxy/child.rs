@@ -55,7 +55,7 @@ impl Place {
 
     /// What an agent does at its start.
     async fn start(&self) -> Supervisor {
-        let listeners = take_listeners(&self.run_dir, &[self.address]).unwrap();
+        let listeners = take_listeners(&self.run_dir, &[self.address.into()]).unwrap();
         let supervisor = Supervisor::start(self.spec(listeners)).unwrap();
         status_becomes(&supervisor, |status| status.ready).await;
         supervisor
@@ -276,7 +276,7 @@ async fn the_program_may_be_where_its_user_cannot_walk() {
     std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o700)).unwrap();
     let program = hidden.join("rollcall");
     std::fs::copy(env!("CARGO_BIN_EXE_rollcall"), &program).unwrap();
-    let listeners = take_listeners(&place.run_dir, &[place.address]).unwrap();
+    let listeners = take_listeners(&place.run_dir, &[place.address.into()]).unwrap();
     let spec = Spec { program, ..place.spec(listeners) };
     let supervisor = Supervisor::start(spec).unwrap();
     status_becomes(&supervisor, |status| status.ready).await;
@@ -292,7 +292,8 @@ async fn a_port_that_is_taken_is_named() {
     // The old proxy, too, goes on where the new agent cannot.
     drop(first);
     eventually("the proxy is left", || is_left(&place.run_dir).unwrap()).await;
-    let error = take_listeners(&place.run_dir, &[place.address, address]).unwrap_err().to_string();
+    let error =
+        take_listeners(&place.run_dir, &[place.address.into(), address.into()]).unwrap_err().to_string();
     assert!(error.contains(&address.to_string()) && error.contains("ss -ltnp"), "{error}");
     assert_eq!(place.get().await, 200);
     place.start().await.stop().await;

@@ -38,7 +38,7 @@ impl Identity {
         let key = tls::certified_key(&self.certificate, &self.key).unwrap();
         let address = "127.0.0.1:1".parse().unwrap();
         let snapshot = snapshot(self, address, &[]);
-        let routes = Arc::new(Routes::at(&snapshot, address));
+        let routes = Arc::new(Routes::at(&snapshot, address.into()));
         TlsAcceptor::from(tls::server_config(routes, Arc::new([key])).unwrap())
     }
 }
@@ -48,10 +48,10 @@ pub(crate) fn snapshot(identity: &Identity, listen: SocketAddrV4, servers: &[Soc
     let server =
         |address: &SocketAddrV4| Server { name: format!("port{}", address.port()), address: *address };
     Snapshot {
-        listen: vec![listen],
+        listen: vec![listen.into()],
         sites: vec![Site {
             names: vec![NAME.to_owned()],
-            listen: vec![listen],
+            listen: vec![listen.into()],
             certificate: identity.certificate.clone(),
             key: PrivateKey::new(identity.key.clone()),
             farm: 0,

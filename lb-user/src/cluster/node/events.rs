@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::hearing::State as HearingState;
 use super::super::peer::Standing;
 use super::super::wire::TableId;
 use super::Unsent;
@@ -57,6 +58,12 @@ pub enum Event {
     Ready(bool),
     /// The operator drains this node, or has it resumed.
     Draining(bool),
+    /// This node hears no frames for the cluster MAC while others do.
+    Deaf,
+    /// Frames for the cluster MAC arrive again.
+    Hears,
+    /// No node hears frames for the cluster MAC.
+    HeardNowhere,
     /// Another node uses this node's priority.
     OwnPriority,
     /// A peer seals with another secret.
@@ -83,6 +90,15 @@ impl Event {
         }
     }
 
+    /// This node's hearing changed.
+    pub(super) fn hearing(state: HearingState) -> Self {
+        match state {
+            HearingState::Fine => Self::Hears,
+            HearingState::Deaf => Self::Deaf,
+            HearingState::Nowhere => Self::HeardNowhere,
+        }
+    }
+
     /// Whether this could wake someone (WARN), or is a change of state (INFO).
     pub fn is_warning(&self) -> bool {
         match self {
@@ -92,7 +108,8 @@ impl Event {
             | Self::Converged { .. }
             | Self::CarrierFound
             | Self::Ready(true)
-            | Self::Draining(_) => false,
+            | Self::Draining(_)
+            | Self::Hears => false,
             Self::Suspect(_)
             | Self::Dead(_)
             | Self::LeaseLapsed { .. }
@@ -104,6 +121,8 @@ impl Event {
             | Self::CannotSend(_)
             | Self::FactsDiffer(_)
             | Self::Ready(false)
+            | Self::Deaf
+            | Self::HeardNowhere
             | Self::OwnPriority
             | Self::OtherSecret(_)
             | Self::OtherVersion(_) => true,
@@ -156,6 +175,9 @@ impl Event {
             Self::Ready(false) => "the service on this node does not work: its share goes to nodes where it does".to_owned(),
             Self::Draining(true) => "draining: this node hands its share over".to_owned(),
             Self::Draining(false) => "resumed: this node takes a share".to_owned(),
+            Self::Deaf => "this node no longer hears frames for the cluster MAC while others do, so clients do not reach it: its share goes to them; look for a switch that snoops IGMP, a pruned group, or a vSwitch that filters".to_owned(),
+            Self::Hears => "this node hears frames for the cluster MAC again".to_owned(),
+            Self::HeardNowhere => "no node hears the frames that the others send to the cluster MAC: the network may deliver clients' packets to none of them either; nothing was moved".to_owned(),
             Self::OwnPriority => "another node uses this node's priority: the cluster file must be the same on all nodes, and each node.toml must name another node".to_owned(),
             Self::OtherSecret(node) => format!(
                 "{} (or somebody in its name) seals heartbeats with another secret: the cluster secret must be the same on all nodes",

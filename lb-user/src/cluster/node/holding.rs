@@ -1,5 +1,7 @@
 //! What this node holds, and how it comes to hold and to release it. Every rule of safety between nodes is in this file.
 
+use std::collections::BTreeSet;
+
 use lb_common::table::{Bucket, BucketState};
 
 use super::super::wire::{MAX_RELEASES, Release};
@@ -15,9 +17,11 @@ impl Node {
             self.give_way(index);
         }
         self.accept_releases();
+        // What is taken and released changes nothing of who agrees.
+        let agreeing = self.peers.values().filter(|peer| self.agrees(peer)).map(|peer| peer.node).collect();
         for index in 0..self.holdings.len() {
-            self.take(index);
-            self.release(index);
+            self.take(index, &agreeing);
+            self.release(index, &agreeing, now);
         }
         self.apply();
         self.announce();
@@ -88,8 +92,9 @@ impl Node {
         }
     }
 
-    /// Takes what we should own and nobody holds: after a peer fell silent, at a cold start, when an heir was lost.
-    fn take(&mut self, index: usize) {
+    /// Takes what we should own and nobody holds: after a peer fell silent, at a cold start, when an heir was lost. `agreeing`:
+    /// who `agrees`.
+    fn take(&mut self, index: usize, agreeing: &BTreeSet<Priority>) {
         let Some(table) = self.table.as_ref().filter(|_| self.serves()) else {
             return;
         };
@@ -97,22 +102,10 @@ impl Node {
         if wanted.is_empty() {
             return;
         }
-        let blocked = union(self.peers.values().map(|peer| self.blocked_by(peer, index)));
+        let blocked =
+            union(self.peers.values().map(|peer| blocked_by(peer, agreeing.contains(&peer.node), index)));
         let ours = union(self.holdings[index].released.iter().map(|release| release.set.clone()));
         self.hold(index, &wanted.difference(&blocked).difference(&ours));
-    }
-
-    /// What a peer keeps us from taking: what it holds or has released, and everything while it does not agree with us on the
-    /// table and on who is silent. What a silent peer held may be taken, because its lease has ended.
-    fn blocked_by(&self, peer: &Peer, index: usize) -> BucketSet {
-        match peer.standing {
-            Standing::Unknown => BucketSet::FULL,
-            Standing::Suspect | Standing::Dead | Standing::Stopped => BucketSet::EMPTY,
-            // A node that starts holds nothing. Once it follows our table it knows that we serve, and will in turn take
-            // nothing before we follow its own; without that two that start at once would each take everything.
-            Standing::Alive if self.agrees(peer) => held(peer, index).union(&released(peer, index)),
-            Standing::Alive => BucketSet::FULL,
-        }
     }
 
     /// Whether a peer follows our table, knows what we hold now, and counts nobody as living that we count as silent.
@@ -142,17 +135,18 @@ impl Node {
         peer.is_member() && peer.is_current() && !self.differs(peer)
     }
 
-    /// Releases what another should own, to that node by name, once it follows the same table. Final: from here on only the
-    /// heir may take it.
-    fn release(&mut self, index: usize) {
+    /// Releases what another should own and may move, to that node by name, once it follows the same table. Final: from here
+    /// on only the heir may take it.
+    fn release(&mut self, index: usize, agreeing: &BTreeSet<Priority>, now: Time) {
+        let may_move = self.may_move(index, now);
         let Some(table) = self.table.as_ref().filter(|_| self.serves()) else {
             return;
         };
         let mut releases = Vec::new();
-        for peer in
-            self.peers.values().filter(|peer| peer.phase() == Some(Phase::Serving) && self.agrees(peer))
-        {
-            let share = table.share(index, peer.node).intersection(&self.holdings[index].holds);
+        let serving = |peer: &&Peer| peer.phase() == Some(Phase::Serving) && agreeing.contains(&peer.node);
+        for peer in self.peers.values().filter(serving) {
+            let due = table.share(index, peer.node).intersection(&self.holdings[index].holds);
+            let share = due.intersection(&may_move);
             if !share.is_empty() {
                 releases.push((peer.node, peer.incarnation(), share));
             }
@@ -215,6 +209,19 @@ impl Node {
 
     pub(super) fn has_departing(&self) -> bool {
         self.holdings.iter().any(|holdings| !holdings.departing.is_empty())
+    }
+}
+
+/// What a peer keeps us from taking: what it holds or has released, and everything while it does not agree with us on the
+/// table and on who is silent. What a silent peer held may be taken, because its lease has ended.
+fn blocked_by(peer: &Peer, agrees: bool, index: usize) -> BucketSet {
+    match peer.standing {
+        Standing::Unknown => BucketSet::FULL,
+        Standing::Suspect | Standing::Dead | Standing::Stopped => BucketSet::EMPTY,
+        // A node that starts holds nothing. Once it follows our table it knows that we serve, and will in turn take
+        // nothing before we follow its own; without that two that start at once would each take everything.
+        Standing::Alive if agrees => held(peer, index).union(&released(peer, index)),
+        Standing::Alive => BucketSet::FULL,
     }
 }
 

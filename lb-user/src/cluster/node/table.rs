@@ -2,6 +2,7 @@
 
 use super::super::ownership::{Claim, assign};
 use super::*;
+use crate::config::model::{Filtering, Spread};
 
 /// The owner table that this node follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,10 +15,10 @@ pub(super) struct Table {
 
 impl Table {
     /// What `node` should own of owner table `index`.
-    pub(super) fn share(&self, index: usize, node: Priority) -> BucketSet {
+    pub(super) fn share(&self, index: usize, node: Priority) -> &BucketSet {
         let member = self.members.iter().position(|member| *member == node);
         let share = member.and_then(|member| self.shares.get(index)?.get(member));
-        share.cloned().unwrap_or(BucketSet::EMPTY)
+        share.unwrap_or(&BucketSet::EMPTY)
     }
 }
 
@@ -70,13 +71,14 @@ impl Node {
         if self.published.is_some() && self.published_for == members {
             return;
         }
-        let shares = (0..self.holdings.len()).map(|index| self.shares(index, &members)).collect();
-        let nodes = members.iter().map(|member| member.node).collect();
+        let nodes: Vec<Priority> = members.iter().map(|member| member.node).collect();
+        let owners = |index| Owners::new(&self.owners(index, &members), &nodes);
+        let owners = (0..self.holdings.len()).map(owners).collect();
         self.newest_epoch += 1;
-        let published = Published { epoch: self.newest_epoch, members: nodes, shares };
-        self.published = Some(published.clone());
+        let published = Arc::new(Published { epoch: self.newest_epoch, members: nodes, owners });
+        self.published = Some(Arc::clone(&published));
         self.published_for = members;
-        self.follow(self.settings.me, published);
+        self.follow(self.settings.me, &published);
     }
 
     fn adopt(&mut self, host: Priority) {
@@ -85,23 +87,25 @@ impl Node {
         };
         let published = peer.state.as_ref().and_then(|(_, state)| state.published.clone());
         // A node that starts follows a table that it has no part in, and so lets its author know that it knows of it.
-        let concerns_us =
-            |table: &Published| self.phase == Phase::Starting || table.members.contains(&self.settings.me);
+        let concerns_us = |table: &Arc<Published>| {
+            self.phase == Phase::Starting || table.members.contains(&self.settings.me)
+        };
         let Some(published) = published.filter(concerns_us) else {
             return;
         };
         let id = TableId { epoch: published.epoch, author: host.number() };
-        if id != self.table_id() && published.shares.len() == self.holdings.len() {
-            self.follow(host, published);
+        if id != self.table_id() && published.owners.len() == self.holdings.len() {
+            self.follow(host, &published);
         }
     }
 
-    fn follow(&mut self, author: Priority, published: Published) {
-        let Published { epoch, members, shares } = published;
-        self.newest_epoch = self.newest_epoch.max(epoch);
-        let id = TableId { epoch, author: author.number() };
+    fn follow(&mut self, author: Priority, published: &Published) {
+        let Published { epoch, members, owners } = published;
+        self.newest_epoch = self.newest_epoch.max(*epoch);
+        let id = TableId { epoch: *epoch, author: author.number() };
         self.report(Event::Converged { table: id, members: members.len() });
-        self.table = Some(Table { id, members, shares });
+        let shares = owners.iter().map(|owners| owners.shares(members.len())).collect();
+        self.table = Some(Table { id, members: members.clone(), shares });
         self.urgent = true;
     }
 
@@ -110,7 +114,7 @@ impl Node {
             node: self.settings.me,
             incarnation: self.incarnation,
             weight: self.settings.weight,
-            ready: self.ready,
+            ready: self.is_ready(),
             leaving: self.draining || self.phase == Phase::Stopping,
         };
         let member = |peer: &Peer| {
@@ -128,9 +132,9 @@ impl Node {
         members
     }
 
-    /// What each member should own of owner table `index`: balanced, with the fewest moves from what is held now.
-    fn shares(&self, index: usize, members: &[Member]) -> Vec<BucketSet> {
-        let weights = weights(self.settings.tables[index], members);
+    /// Who should own what of owner table `index`: balanced, with the fewest moves from what is held now.
+    fn owners(&self, index: usize, members: &[Member]) -> Vec<Option<Priority>> {
+        let weights = weights(&self.settings.tables[index], members);
         let claims: Vec<Claim> = members
             .iter()
             .zip(weights)
@@ -140,12 +144,7 @@ impl Node {
                 holds: self.claim_of(index, member.node),
             })
             .collect();
-        let owners = assign(&claims);
-        let share = |member: &Member| {
-            let own = |bucket: &lb_common::table::Bucket| owners[bucket.index()] == Some(member.node);
-            lb_common::table::Bucket::all().filter(own).collect()
-        };
-        members.iter().map(share).collect()
+        assign(&claims)
     }
 
     /// What `node` holds, or has been released to.
@@ -170,21 +169,131 @@ impl Node {
 }
 
 /// The weights that count. Nodes whose service fails, or that are leaving, own nothing while others can; if nobody else can,
-/// they keep their shares.
-fn weights(filtering: Filtering, members: &[Member]) -> Vec<u32> {
-    type Tier = fn(&Member) -> bool;
-    let tiers: [Tier; 4] = [
-        |member| member.ready && !member.leaving && member.weight > 0,
-        |member| member.ready && !member.leaving,
-        |member| !member.leaving,
-        |_| true,
+/// they keep their shares. A load weight of 0 owns nothing of a `multiple` table while others can.
+fn weights(spread: &Spread, members: &[Member]) -> Vec<u32> {
+    let own = |member: &Member| spread.weights.get(&member.node).copied().unwrap_or(member.weight);
+    let wanted = |member: &Member| spread.filtering != Filtering::Multiple || own(member) > 0;
+    let tiers: [&dyn Fn(&Member) -> bool; 4] = [
+        &|member| member.ready && !member.leaving && wanted(member),
+        &|member| member.ready && !member.leaving,
+        &|member| !member.leaving,
+        &|_| true,
     ];
-    let tier = tiers.into_iter().find(|tier| members.iter().any(tier)).unwrap_or(|_| true);
-    let first = members.iter().position(tier);
-    let weight = |(index, member): (usize, &Member)| match filtering {
-        Filtering::Multiple if tier(member) => u32::from(member.weight.max(1)),
-        Filtering::Single if Some(index) == first => 1,
+    let tier = tiers.into_iter().find(|tier| members.iter().any(tier)).unwrap_or(&|_| true);
+    let handling = |member: &&Member| {
+        let number = spread.handling_priorities.get(&member.node).copied();
+        number.unwrap_or(member.node.number())
+    };
+    let first = members.iter().filter(|member| tier(member)).min_by_key(handling).map(|member| member.node);
+    let weight = |member: &Member| match spread.filtering {
+        Filtering::Multiple if tier(member) => u32::from(own(member).max(1)),
+        Filtering::Single if Some(member.node) == first => 1,
         Filtering::Multiple | Filtering::Single | Filtering::Disabled => 0,
     };
-    members.iter().enumerate().map(weight).collect()
+    members.iter().map(weight).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn node(number: u8) -> Priority {
+        Priority::new(number).unwrap()
+    }
+
+    /// Members 1, 2, 3 and so on of these states: `r` ready, `u` its service fails, `l` leaving, `-` not there; of weight 50.
+    fn members(states: &str) -> Vec<Member> {
+        let member = |(state, number)| Member {
+            node: node(number),
+            incarnation: 1,
+            weight: 50,
+            ready: state != 'u',
+            leaving: state == 'l',
+        };
+        states.chars().zip(1..).filter(|(state, _)| *state != '-').map(member).collect()
+    }
+
+    /// `1=30 2=20`: node 1 has 30, node 2 has 20.
+    fn numbers(text: &str) -> std::collections::BTreeMap<Priority, u8> {
+        let pairs = text.split_whitespace().map(|pair| pair.split_once('=').unwrap());
+        pairs.map(|(number, value)| (node(number.parse().unwrap()), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_multiple_table_weighs_the_ready_by_its_own_weights() {
+        let rows: [(&str, &str, &[u32]); 10] = [
+            ("rrr", "", &[50, 50, 50]),
+            ("rrr", "2=10 3=100", &[50, 10, 100]),
+            ("rrr", "2=0", &[50, 0, 50]),
+            ("rrr", "1=0 2=0 3=0", &[1, 1, 1]),
+            // Who wants nothing is better than who cannot.
+            ("urr", "2=0", &[0, 0, 50]),
+            ("ur", "2=0", &[0, 1]),
+            ("lr", "2=10", &[0, 10]),
+            // If nobody works all keep their shares, but those who leave.
+            ("uu", "2=10", &[50, 10]),
+            ("ulu", "3=0", &[50, 0, 1]),
+            ("ll", "2=10", &[50, 10]),
+        ];
+        for (states, own, expected) in rows {
+            let spread = Spread { weights: numbers(own), ..Spread::plain(Filtering::Multiple) };
+            assert_eq!(weights(&spread, &members(states)), expected, "{states} with {own}");
+        }
+    }
+
+    #[test]
+    fn a_single_table_goes_to_the_lowest_handling_priority_that_can() {
+        let rows: [(&str, &str, &[u32]); 11] = [
+            ("rrr", "", &[1, 0, 0]),
+            ("rrr", "1=30 2=20 3=10", &[0, 0, 1]),
+            // Who has none is handled by its host priority.
+            ("rrr", "1=30", &[0, 1, 0]),
+            ("rrr", "3=1 1=3", &[0, 0, 1]),
+            ("rru", "1=30 2=20 3=10", &[0, 1, 0]),
+            ("rrl", "1=30 2=20 3=10", &[0, 1, 0]),
+            ("rr-", "1=30 2=20 3=10", &[0, 1]),
+            ("rul", "1=30 2=20 3=10", &[1, 0, 0]),
+            ("uul", "1=30 2=20 3=10", &[0, 1, 0]),
+            ("ll-", "1=30 2=20", &[0, 1]),
+            ("--u", "", &[1]),
+        ];
+        for (states, handling, expected) in rows {
+            let handling_priorities = numbers(handling);
+            let spread = Spread { handling_priorities, ..Spread::plain(Filtering::Single) };
+            assert_eq!(weights(&spread, &members(states)), expected, "{states} with {handling}");
+        }
+    }
+
+    #[test]
+    fn a_load_weight_of_zero_says_nothing_of_a_single_table() {
+        let mut members = members("rr");
+        members[0].weight = 0;
+        assert_eq!(weights(&Spread::plain(Filtering::Single), &members), [1, 0]);
+        assert_eq!(weights(&Spread::plain(Filtering::Multiple), &members), [0, 50]);
+        assert_eq!(weights(&Spread::plain(Filtering::Disabled), &members), [0, 0]);
+    }
+
+    proptest! {
+        /// Every node that computes it gets the same: each member's weight depends on who is there, not on their order.
+        #[test]
+        fn somebody_always_owns_and_the_order_does_not_matter(
+            states in "[rul-]{1,9}[rul]", own in prop::collection::btree_map(1u8..10, 0u8..=100, 0..10), single: bool,
+        ) {
+            let mut members = members(&states);
+            let own: std::collections::BTreeMap<_, _> = own.into_iter().map(|(number, value)| (node(number), value)).collect();
+            // Handling priorities are unique.
+            let handling_priorities = own.keys().zip((11..64).rev()).map(|(node, number)| (*node, number)).collect();
+            let filtering = if single { Filtering::Single } else { Filtering::Multiple };
+            let spread = Spread { weights: own, handling_priorities, ..Spread::plain(filtering) };
+            let forward = weights(&spread, &members);
+            members.reverse();
+            let mut backward = weights(&spread, &members);
+            backward.reverse();
+            prop_assert_eq!(&forward, &backward);
+            prop_assert!(forward.iter().any(|weight| *weight > 0));
+            prop_assert!(!single || forward.iter().sum::<u32>() == 1);
+        }
+    }
 }

@@ -1,9 +1,12 @@
 //! Every message survives its bytes; every other byte string is refused without a panic.
 
-use lb_common::table::Bucket;
+use std::sync::Arc;
+
+use lb_common::table::{BUCKETS, Bucket, TABLES};
 use proptest::prelude::*;
 
 use super::*;
+use crate::cluster::sets::BucketSet;
 
 fn heartbeat() -> Heartbeat {
     let node = Priority::new(2).unwrap();
@@ -14,38 +17,73 @@ fn heartbeat() -> Heartbeat {
         phase: Phase::Serving,
         draining: true,
         ready: false,
+        deaf: true,
         weight: 50,
         mac: [2, 0, 0, 0, 0, 9],
         facts: 0xfac7,
         table: TableId { epoch: 12, author: 1 },
         state_version: 99,
+        hears: 0x8000_0000_0000_0002,
+        traffic: Traffic { packets: 70_000, bytes: 1 << 40 },
         peers: vec![PeerReport { node, alive: true, incarnation: 3, state_version: 41, accepted: 8 }],
     }
 }
 
-fn set(seed: u16) -> BucketSet {
-    match seed % 4 {
-        0 => BucketSet::EMPTY,
-        1 => BucketSet::FULL,
-        _ => (0..200).filter_map(|n: u16| Bucket::new(n.wrapping_mul(seed) % 4096)).collect(),
+/// A state of two owner tables; its sets are as disjoint as a node's are.
+fn state(seed: u16) -> State {
+    let node = |number| Priority::new(number).unwrap();
+    let release = |heir, id| Release { heir: node(heir), incarnation: 2, id, set: BucketSet::EMPTY };
+    let holdings = |seed: u16| {
+        let mut holdings = Holdings { released: vec![release(3, 9), release(4, 10)], ..Holdings::NONE };
+        for bucket in Bucket::all() {
+            match (bucket.index() as u16 / (1 + seed % 97)).wrapping_mul(seed) % 7 {
+                0 => holdings.departing.insert(bucket),
+                1 => holdings.released[0].set.insert(bucket),
+                2 => {
+                    holdings.departing.insert(bucket);
+                    holdings.released[1].set.insert(bucket);
+                }
+                3 => {}
+                _ => holdings.holds.insert(bucket),
+            }
+        }
+        holdings
+    };
+    let members = vec![node(1), node(3)];
+    let owner = |bucket: Bucket| [Some(node(1)), Some(node(3)), None][bucket.index() * usize::from(seed) % 3];
+    let owners = Owners::new(&Bucket::all().map(owner).collect::<Vec<_>>(), &members);
+    let published = Published { epoch: 5, members, owners: vec![owners; 2] };
+    State {
+        holdings: vec![holdings(seed), holdings(seed / 2)],
+        published: seed.is_multiple_of(2).then(|| Arc::new(published)),
     }
 }
 
-fn state(seed: u16) -> State {
-    let node = |number| Priority::new(number).unwrap();
-    let holdings = |seed| Holdings {
-        holds: set(seed),
-        departing: set(seed + 1),
-        released: vec![Release { heir: node(3), incarnation: 2, id: 9, set: set(seed + 2) }],
+/// The largest state that there may be: every table full of buckets that no two neighbours share, and of releases.
+fn largest_state() -> State {
+    let members: Vec<Priority> = (1..=Priority::MAX).filter_map(Priority::new).collect();
+    let table = |table: usize| {
+        let release = |heir: &Priority| Release {
+            heir: *heir,
+            incarnation: u32::MAX,
+            id: u32::MAX,
+            set: BucketSet::EMPTY,
+        };
+        let mut holdings = Holdings { released: members.iter().map(release).collect(), ..Holdings::NONE };
+        assert_eq!(holdings.released.len(), MAX_RELEASES);
+        let turn = |bucket: Bucket| (bucket.index() * (2 * table + 1) + bucket.index() / 64) % MAX_RELEASES;
+        for bucket in Bucket::all() {
+            holdings.released[turn(bucket)].set.insert(bucket);
+            if bucket.index() % 3 == 0 {
+                holdings.departing.insert(bucket);
+            }
+        }
+        let owners: Vec<_> = Bucket::all().map(|bucket| Some(members[turn(bucket)])).collect();
+        (holdings, Owners::new(&owners, &members))
     };
-    State {
-        holdings: vec![holdings(seed), holdings(seed + 1)],
-        published: seed.is_multiple_of(2).then(|| Published {
-            epoch: 5,
-            members: vec![node(1), node(3)],
-            shares: vec![vec![set(seed), set(seed + 3)]; 2],
-        }),
-    }
+    let (holdings, owners) = (0..TABLES).map(table).unzip();
+    let published = Published { epoch: u64::MAX, members: members.clone(), owners };
+    State { holdings, published: Some(Arc::new(published)) }
 }
 
 #[test]
@@ -68,6 +106,40 @@ fn a_heartbeat_to_the_largest_cluster_fits_one_datagram() {
     let mut bytes = Vec::new();
     Message::Heartbeat(Box::new(Heartbeat { peers, ..heartbeat() })).encode(&mut bytes);
     assert!(bytes.len() + HEADER + 24 + 16 <= 1400, "{} bytes", bytes.len());
+}
+
+#[test]
+fn the_largest_state_fits_its_parts() {
+    let state = largest_state();
+    let bytes = state.encode();
+    // Per table a byte a bucket twice, and what releases are named by.
+    let bound = 1 + TABLES * (2 * (BUCKETS + 1) + 1 + MAX_RELEASES * 9) + 9 + usize::from(Priority::MAX);
+    assert!(bytes.len() <= bound && bound <= PART * MAX_PARTS, "{} bytes, at most {bound}", bytes.len());
+    assert!(
+        bytes.len() > bound - 100,
+        "the state of this test is not the largest: {} of {bound}",
+        bytes.len()
+    );
+    assert_eq!(state.parts(1).len(), bytes.len().div_ceil(PART));
+    assert_eq!(State::decode(&bytes, TABLES), Ok(state));
+}
+
+#[test]
+fn equal_tables_are_sent_once() {
+    let state = state(10);
+    let one = State { holdings: vec![state.holdings[0].clone()], published: None };
+    let many = State { holdings: vec![state.holdings[0].clone(); TABLES], published: None };
+    // A count of releases, their names, and one byte for the map.
+    assert_eq!(many.encode().len(), one.encode().len() + (TABLES - 1) * (1 + 2 * 9 + 1));
+}
+
+#[test]
+fn owners_that_are_no_members_are_refused() {
+    let [first, third] = [1, 3].map(|n| Priority::new(n).unwrap());
+    let owners = Owners::new(&[Some(third); BUCKETS], &[first, third]);
+    let published = Published { epoch: 1, members: vec![first], owners: vec![owners] };
+    let state = State { holdings: vec![Holdings::NONE], published: Some(Arc::new(published)) };
+    assert_eq!(State::decode(&state.encode(), 1), Err(Malformed::Field("owner")));
 }
 
 #[test]

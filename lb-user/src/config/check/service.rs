@@ -1,7 +1,7 @@
 //! Sites and farms: what the proxy publishes.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use toml::Spanned;
@@ -67,7 +67,7 @@ fn sites(
     for table in raw {
         let port = problems.number("port", &table.port, 1..=u16::MAX);
         if let (Some(port), Some(rules)) = (port, rules) {
-            admitted(port, table, rules, problems);
+            admitted(port, table, ips.unwrap_or_default(), rules, problems);
         }
         for name in &table.names {
             let key = format!("{}:{}", name.get_ref(), table.port.get_ref());
@@ -81,7 +81,7 @@ fn sites(
         let certificate = absolute("certificate", &table.certificate, problems);
         let key = absolute("key", &table.key, problems);
         let site = || {
-            let listen = |ip: &ClusterIp| Some(SocketAddrV4::new(ip.address, port?));
+            let listen = |ip: &ClusterIp| Some(SocketAddr::new(ip.address, port?));
             Some(Site {
                 names: names?,
                 listen: ips.unwrap_or_default().iter().filter_map(listen).collect(),
@@ -96,9 +96,14 @@ fn sites(
 }
 
 /// A site that no rule lets through would never be reached.
-fn admitted(port: u16, site: &SiteTable, rules: &[PortRule], problems: &mut Problems) {
-    let text = match rules.iter().find(|rule| rule.covers(port)) {
-        Some(rule) if rule.filtering != Filtering::Disabled => return,
+fn admitted(port: u16, site: &SiteTable, ips: &[ClusterIp], rules: &[PortRule], problems: &mut Problems) {
+    let admitting = |ip: &ClusterIp| rules.iter().find(|rule| rule.covers_tcp(ip.address, port));
+    let lets =
+        |ip: &ClusterIp| admitting(ip).is_some_and(|rule| rule.spread.filtering != Filtering::Disabled);
+    if ips.iter().any(lets) {
+        return;
+    }
+    let text = match ips.iter().find_map(admitting) {
         Some(_) => format!("the site's port {port} is in a rule with filtering = \"disabled\""),
         None => format!("no rule lets the site's port {port} through"),
     };

@@ -3,20 +3,26 @@
 //! the *first* agent, however many were killed since.
 
 use std::io::{self, Write as _};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, iter};
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::model::Local;
+use crate::sys::strips_vlan_tags;
+
 /// Settings of the interfaces of the calling thread's network namespace.
 const SETTINGS: &str = "/proc/sys/net/ipv4/conf";
+
+/// The same for IPv6.
+const SETTINGS_V6: &str = "/proc/sys/net/ipv6/conf";
 
 /// The record's name in the run folder.
 const RECORD: &str = "host-state.json";
 
-/// What an agent changed, or was about to.
+/// What an agent changed, or was about to. Fields that came later default, so that the record of an older agent is understood.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Record {
@@ -28,7 +34,19 @@ pub(super) struct Record {
     /// The cluster MAC, if the interface did not hear it before.
     pub(super) mac: Option<[u8; 6]>,
     /// The cluster IPs that were not on the loopback interface before.
-    pub(super) addresses: Vec<Ipv4Addr>,
+    pub(super) addresses: Vec<IpAddr>,
+    /// Whether the interface was made promiscuous, and was not before.
+    #[serde(default)]
+    pub(super) promiscuous: bool,
+    /// The multicast group, if the interface did not have its address before.
+    #[serde(default)]
+    pub(super) group: Option<Ipv4Addr>,
+    /// The cluster IPs whose solicited-node groups the interface was not in as a proxy before.
+    #[serde(default)]
+    pub(super) solicited: Vec<Ipv6Addr>,
+    /// The interface with the XDP program, if it is another.
+    #[serde(default)]
+    pub(super) xdp_index: Option<u32>,
 }
 
 /// A changed setting.
@@ -193,15 +211,33 @@ fn write(interface: &str, name: &str, value: u32) -> Result<(), SettingError> {
     }
 }
 
+/// Whether no IPv6 address can be on the interface.
+pub(super) fn lacks_ipv6(interface: &str) -> bool {
+    // Without the file the kernel has no IPv6 (ipv6.disable=1).
+    fs::read_to_string(Path::new(SETTINGS_V6).join(interface).join("disable_ipv6"))
+        .map_or(true, |text| text.trim() != "0")
+}
+
 /// What of this host's settings would keep frames for the cluster MAC from the service; a sentence each.
-pub(super) fn warnings(interface: &str) -> Vec<String> {
-    let on = |place: &&str| matches!(read(place, "drop_unicast_in_l2_multicast"), Ok(Some(1)));
-    let places = ["all", interface].into_iter().filter(on);
-    let warn = |place| {
-        format!(
-            "net.ipv4.conf.{place}.drop_unicast_in_l2_multicast is 1: the kernel may drop what clients send in multicast \
-             mode; set it to 0"
-        )
-    };
-    places.map(warn).collect()
+pub(super) fn warnings(local: &Local) -> Vec<String> {
+    const NAME: &str = "drop_unicast_in_l2_multicast";
+    let mut warnings = Vec::new();
+    for (family, settings) in [("ipv4", SETTINGS), ("ipv6", SETTINGS_V6)] {
+        for place in ["all", &local.interface] {
+            let value = fs::read_to_string(Path::new(settings).join(place).join(NAME));
+            if value.is_ok_and(|value| value.trim() == "1") {
+                warnings.push(format!(
+                    "net.{family}.conf.{place}.{NAME} is 1: the kernel may drop what clients send in multicast mode; set it to 0"
+                ));
+            }
+        }
+    }
+    let beneath = local.beneath();
+    if !local.vlans.is_empty() && strips_vlan_tags(beneath).unwrap_or(false) {
+        warnings.push(format!(
+            "{beneath} takes VLAN tags out of the frames before the XDP program sees them, so that none is for a cluster IP: \
+             ethtool -K {beneath} rxvlan off"
+        ));
+    }
+    warnings
 }

@@ -1,7 +1,7 @@
 //! What is true of a network interface. Reads only; what is changed is in `link.rs`.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
@@ -62,12 +62,17 @@ impl Interface {
         let index = link.header.index;
         let addresses = netlink.addresses()?;
         let here = addresses.iter().filter(|address| address.interface == index);
+        // The address of a group that the kernel joins by it is none of the host's.
+        let v4 = here.filter_map(|found| match found.address {
+            IpAddr::V4(address) if !address.is_multicast() => Some((address, found.prefix)),
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        });
         let flags = link.header.flags;
         Ok(Self {
             name: name.to_owned(),
             index,
             mac,
-            addresses: here.map(|address| (address.address, address.prefix)).collect(),
+            addresses: v4.collect(),
             up: flags.contains(LinkFlags::Up),
             carrier: flags.contains(LinkFlags::LowerUp),
             kind: kind_of(link),
@@ -97,7 +102,9 @@ pub(super) fn network_namespace() -> io::Result<u64> {
 #[derive(Debug, Error)]
 pub enum InspectError {
     /// There is none of that name.
-    #[error("there is no interface {name}; hint: set `interface` in node.toml to one of: {known}")]
+    #[error(
+        "there is no interface {name}; hint: set `interface` (or `xdp_interface`) in node.toml to one of: {known}"
+    )]
     Missing {
         /// The name.
         name: String,

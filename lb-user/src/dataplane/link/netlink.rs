@@ -2,14 +2,18 @@
 //! a socket opened by the calling thread speaks of that thread's network namespace. What is asked is for others.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
-use netlink_packet_route::link::LinkMessage;
-use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo,
+};
+use netlink_packet_route::link::{LinkFlags, LinkMessage};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -24,11 +28,11 @@ pub(super) struct Netlink {
     sequence: u32,
 }
 
-/// An IPv4 address of this host.
+/// An address of this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HostAddress {
     pub(super) interface: u32,
-    pub(super) address: Ipv4Addr,
+    pub(super) address: IpAddr,
     pub(super) prefix: u8,
     /// Whether it means this host alone, and so is nobody else's business.
     pub(super) host_scope: bool,
@@ -78,11 +82,10 @@ impl Netlink {
             .collect())
     }
 
-    /// Every IPv4 address.
+    /// Every address, of IPv4 and IPv6.
     pub(super) fn addresses(&mut self) -> io::Result<Vec<HostAddress>> {
-        let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
-        let answers = self.request(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP)?;
+        let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let answers = self.request(request, NLM_F_DUMP)?;
         Ok(answers
             .iter()
             .filter_map(|answer| {
@@ -97,15 +100,49 @@ impl Netlink {
 
     /// Adds `address` to the loopback interface, for this host alone: so it never becomes the source of a connection that
     /// names none, and the kernel can be told not to answer ARP for it without silencing the operator's other addresses.
-    pub(super) fn add_to_loopback(&mut self, address: Ipv4Addr) -> io::Result<()> {
-        let message = RouteNetlinkMessage::NewAddress(loopback(address));
-        tolerate(self.request(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL), io::ErrorKind::AlreadyExists)
+    pub(super) fn add_to_loopback(&mut self, address: IpAddr) -> io::Result<()> {
+        self.add_address(loopback(address))
     }
 
     /// Takes `address` from the loopback interface.
-    pub(super) fn remove_from_loopback(&mut self, address: Ipv4Addr) -> io::Result<()> {
-        let message = RouteNetlinkMessage::DelAddress(loopback(address));
-        tolerate(self.request(message, NLM_F_ACK), io::ErrorKind::AddrNotAvailable)
+    pub(super) fn remove_from_loopback(&mut self, address: IpAddr) -> io::Result<()> {
+        self.remove_address(loopback(address))
+    }
+
+    /// Joins the multicast group for as long as the interface has its address: a socket of the kernel is the member
+    /// (net/ipv4/devinet.c: ip_mc_autojoin_config), so the membership outlives this process.
+    pub(super) fn join(&mut self, interface: u32, group: Ipv4Addr) -> io::Result<()> {
+        self.add_address(membership(interface, group))
+    }
+
+    /// Leaves the group.
+    pub(super) fn leave(&mut self, interface: u32, group: Ipv4Addr) -> io::Result<()> {
+        self.remove_address(membership(interface, group))
+    }
+
+    /// The addresses whose solicited-node groups the interface is in as a proxy; see `solicit`.
+    pub(super) fn solicited(&mut self, interface: u32) -> io::Result<Vec<Ipv6Addr>> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Inet6;
+        message.header.flags = NeighbourFlags::Proxy;
+        let answers = self.request(RouteNetlinkMessage::GetNeighbour(message), NLM_F_DUMP)?;
+        Ok(answers.iter().filter_map(|answer| solicited(answer, interface)).collect())
+    }
+
+    /// Joins the solicited-node group of `address` by an entry of a proxied neighbour (net/ipv6/ndisc.c: pndisc_constructor),
+    /// which outlives this process, but not that the interface goes down. The kernel never answers for it: XDP does, or drops.
+    ///
+    /// Not by the group's address with `autojoin`, as for IPv4: the kernel takes that for a link-local address, and on an
+    /// interface without another reports its groups from it (seen on 6.18), which no router believes (RFC 3810, section 5.2.13).
+    pub(super) fn solicit(&mut self, interface: u32, address: Ipv6Addr) -> io::Result<()> {
+        let message = RouteNetlinkMessage::NewNeighbour(proxied(interface, address));
+        self.request(message, NLM_F_ACK | NLM_F_CREATE).map(drop)
+    }
+
+    /// Takes the entry away.
+    pub(super) fn unsolicit(&mut self, interface: u32, address: Ipv6Addr) -> io::Result<()> {
+        let message = RouteNetlinkMessage::DelNeighbour(proxied(interface, address));
+        tolerate(self.request(message, NLM_F_ACK), io::ErrorKind::NotFound)
     }
 
     /// Whether the interface's filter lets frames for `mac` in.
@@ -113,15 +150,11 @@ impl Netlink {
         let mut message = NeighbourMessage::default();
         message.header.family = AddressFamily::Bridge;
         let answers = self.request(RouteNetlinkMessage::GetNeighbour(message), NLM_F_DUMP)?;
-        let entry = NeighbourAttribute::LinkLayerAddress(mac.to_vec());
-        Ok(answers.iter().any(|answer| {
-            matches!(answer, RouteNetlinkMessage::NewNeighbour(found)
-                if found.header.ifindex == interface && found.attributes.contains(&entry))
-        }))
+        Ok(answers.iter().any(|answer| lets_in(answer, interface, mac)))
     }
 
     /// Lets frames for `mac` in. The entry belongs to the interface and outlives this process (`bridge fdb .. self
-    /// permanent`, dev_mc_add), unlike a socket's membership.
+    /// permanent`: dev_mc_add or dev_uc_add), unlike a socket's membership. An interface on another (a VLAN) hands it on.
     pub(super) fn hear(&mut self, interface: u32, mac: [u8; 6]) -> io::Result<()> {
         let message = RouteNetlinkMessage::NewNeighbour(filter_entry(interface, mac));
         tolerate(self.request(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL), io::ErrorKind::AlreadyExists)
@@ -131,6 +164,33 @@ impl Netlink {
     pub(super) fn unhear(&mut self, interface: u32, mac: [u8; 6]) -> io::Result<()> {
         let message = RouteNetlinkMessage::DelNeighbour(filter_entry(interface, mac));
         tolerate(self.request(message, NLM_F_ACK), io::ErrorKind::NotFound)
+    }
+
+    /// Whether somebody made the interface promiscuous by name (`ip link set .. promisc on`); not whether a capture did
+    /// (net/core/dev.c: dev_get_flags).
+    pub(super) fn is_promiscuous(&mut self, interface: u32) -> io::Result<bool> {
+        let links = self.links()?;
+        let link = links.iter().find(|link| link.header.index == interface);
+        Ok(link.is_some_and(|link| link.header.flags.contains(LinkFlags::Promisc)))
+    }
+
+    /// Lets every frame in, or only those for it.
+    pub(super) fn set_promiscuous(&mut self, interface: u32, on: bool) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = interface;
+        message.header.flags = if on { LinkFlags::Promisc } else { LinkFlags::empty() };
+        message.header.change_mask = LinkFlags::Promisc;
+        self.request(RouteNetlinkMessage::SetLink(message), NLM_F_ACK).map(drop)
+    }
+
+    fn add_address(&mut self, message: AddressMessage) -> io::Result<()> {
+        let message = RouteNetlinkMessage::NewAddress(message);
+        tolerate(self.request(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL), io::ErrorKind::AlreadyExists)
+    }
+
+    fn remove_address(&mut self, message: AddressMessage) -> io::Result<()> {
+        let message = RouteNetlinkMessage::DelAddress(message);
+        tolerate(self.request(message, NLM_F_ACK), io::ErrorKind::AddrNotAvailable)
     }
 
     fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
@@ -189,25 +249,54 @@ fn tolerate(result: io::Result<Vec<RouteNetlinkMessage>>, harmless: io::ErrorKin
 }
 
 fn host_address(message: &AddressMessage) -> Option<HostAddress> {
-    let local = message.attributes.iter().find_map(|attribute| {
-        if let AddressAttribute::Local(IpAddr::V4(address)) = attribute { Some(*address) } else { None }
-    })?;
+    let attributes = message.attributes.iter();
+    let local = attributes.clone().find_map(|attribute| {
+        if let AddressAttribute::Local(address) = attribute { Some(*address) } else { None }
+    });
+    let remote = || {
+        attributes.clone().find_map(|attribute| {
+            if let AddressAttribute::Address(address) = attribute { Some(*address) } else { None }
+        })
+    };
     Some(HostAddress {
         interface: message.header.index,
-        address: local,
+        // The second is the other end's where there is one; else IPv6 has no first (net/ipv6/addrconf.c: inet6_fill_ifaddr).
+        address: local.or_else(remote)?,
         prefix: message.header.prefix_len,
         host_scope: message.header.scope == AddressScope::Host,
     })
 }
 
-fn loopback(address: Ipv4Addr) -> AddressMessage {
+/// A cluster IP on the loopback interface. IPv6 knows no scope of the host: there a preferred lifetime of zero keeps the
+/// address from becoming a source (RFC 6724, rule 3), and nobody is asked whether it is another's.
+fn loopback(address: IpAddr) -> AddressMessage {
+    let mut message = host_route(LOOPBACK, address);
+    if address.is_ipv6() {
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        let mut lifetime = CacheInfo::default();
+        lifetime.ifa_valid = u32::MAX;
+        message.attributes.push(AddressAttribute::CacheInfo(lifetime));
+    }
+    message
+}
+
+/// Scope host: no packet is ever sent from it.
+fn membership(interface: u32, group: Ipv4Addr) -> AddressMessage {
+    let mut message = host_route(interface, group.into());
+    message.attributes.push(AddressAttribute::Flags(AddressFlags::Mcautojoin));
+    message
+}
+
+fn host_route(interface: u32, address: IpAddr) -> AddressMessage {
     let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
-    message.header.prefix_len = 32;
+    (message.header.family, message.header.prefix_len) = match address {
+        IpAddr::V4(_) => (AddressFamily::Inet, 32),
+        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+    };
     message.header.scope = AddressScope::Host;
-    message.header.index = LOOPBACK;
-    message.attributes.push(AddressAttribute::Local(address.into()));
-    message.attributes.push(AddressAttribute::Address(address.into()));
+    message.header.index = interface;
+    message.attributes.push(AddressAttribute::Local(address));
+    message.attributes.push(AddressAttribute::Address(address));
     message
 }
 
@@ -219,4 +308,36 @@ fn filter_entry(interface: u32, mac: [u8; 6]) -> NeighbourMessage {
     message.header.flags = NeighbourFlags::Own;
     message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
     message
+}
+
+/// Whether the entry lets frames for `mac` into the interface. One of a bridge says where that bridge would send them,
+/// unless it is the bridge's own.
+fn lets_in(answer: &RouteNetlinkMessage, interface: u32, mac: [u8; 6]) -> bool {
+    let RouteNetlinkMessage::NewNeighbour(entry) = answer else { return false };
+    let others = |attribute: &NeighbourAttribute| matches!(attribute, NeighbourAttribute::Controller(bridge) if *bridge != interface);
+    entry.header.ifindex == interface
+        && entry.attributes.contains(&NeighbourAttribute::LinkLayerAddress(mac.to_vec()))
+        && !entry.attributes.iter().any(others)
+}
+
+fn proxied(interface: u32, address: Ipv6Addr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet6;
+    message.header.ifindex = interface;
+    message.header.state = NeighbourState::Permanent;
+    message.header.flags = NeighbourFlags::Proxy;
+    message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)));
+    message
+}
+
+fn solicited(answer: &RouteNetlinkMessage, interface: u32) -> Option<Ipv6Addr> {
+    let RouteNetlinkMessage::NewNeighbour(entry) = answer else { return None };
+    (entry.header.ifindex == interface && entry.header.flags.contains(NeighbourFlags::Proxy)).then_some(())?;
+    entry.attributes.iter().find_map(|attribute| {
+        if let NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) = attribute {
+            Some(*address)
+        } else {
+            None
+        }
+    })
 }

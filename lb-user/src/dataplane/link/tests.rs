@@ -9,9 +9,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-use super::{InspectError, Interface, Link, LinkError, Lock, teardown};
-use crate::config::model::{Config, Site};
+use super::{InspectError, Interface, Link, LinkError, Lock, refresh, teardown};
+use crate::config::model::{ClusterIp, Config, Mode, Site};
+use crate::dataplane::plan::cluster_mac;
 use crate::preflight;
+
+mod attached;
 
 const MAC: [u8; 6] = [0x03, 0xbf, 192, 168, 50, 8];
 
@@ -51,7 +54,7 @@ fn a_cluster_ip_that_changed_while_no_agent_ran_leaves_the_loopback_interface() 
         let before = host();
         drop(Link::setup(config, &interface(), MAC).unwrap());
         let mut config = config.clone();
-        config.cluster.cluster_ips[0].address = Ipv4Addr::new(192, 168, 50, 9);
+        config.cluster.cluster_ips[0].address = Ipv4Addr::new(192, 168, 50, 9).into();
         let mac = [0x03, 0xbf, 192, 168, 50, 9];
         let link = Link::setup(&config, &interface(), mac).unwrap();
         let addresses = ip("-o address show dev lo");
@@ -122,6 +125,180 @@ fn a_cluster_ip_that_is_an_ordinary_address_is_refused() {
 }
 
 #[test]
+fn every_mode_and_an_ipv6_cluster_ip_leave_no_trace() {
+    let cases = [
+        (Mode::Multicast, "03:bf:c0:a8:32:08", false),
+        (Mode::Igmp, "01:00:5e:7f:32:08", true),
+        (Mode::Unicast, "02:bf:c0:a8:32:08", false),
+    ];
+    in_namespace(move |config| {
+        let before = host();
+        for (mode, mac, joins) in cases {
+            let config = dual(config, mode);
+            let link = set_up(&config);
+            assert_eq!(link.filter, "a filter entry");
+            let filter = Command::new("bridge").args(["fdb", "show", "dev", "nic"]).output().unwrap();
+            let filter = String::from_utf8(filter.stdout).unwrap();
+            assert!(filter.contains(&format!("{mac} self permanent")), "{mode:?}: {filter}");
+            let groups = ip("maddress show dev nic");
+            assert_eq!(groups.contains("inet  239.255.50.8"), joins, "{mode:?}: {groups}");
+            assert!(groups.contains("inet6 ff02::1:ff00:8"), "{groups}");
+            let loopback = ip("-6 -o address show dev lo");
+            assert!(loopback.contains("fd00::8/128 scope global nodad deprecated"), "{loopback}");
+            assert_eq!(interface().addresses, [(Ipv4Addr::new(192, 168, 50, 6), 24)], "the group is none");
+
+            let (during, record) = (host(), fs::read(config.local.run_dir.join("host-state.json")).unwrap());
+            drop(link);
+            let again = set_up(&config);
+            assert_eq!(host(), during, "{mode:?}: set up twice");
+            assert_eq!(fs::read(config.local.run_dir.join("host-state.json")).unwrap(), record);
+            again.teardown().unwrap();
+            assert_eq!(host(), before, "{mode:?}");
+        }
+    });
+}
+
+#[test]
+fn another_mode_takes_the_former_ones_entries_away() {
+    in_namespace(|config| {
+        let before = host();
+        drop(set_up(&dual(config, Mode::Igmp)));
+        drop(set_up(&dual(config, Mode::Unicast)));
+        let unicast = host();
+        drop(set_up(config));
+        let multicast = host();
+        teardown(&config.local.run_dir).unwrap();
+        assert_eq!(host(), before);
+        // As if there never had been another.
+        drop(set_up(&dual(config, Mode::Unicast)));
+        assert_eq!(host(), unicast);
+        teardown(&config.local.run_dir).unwrap();
+        drop(set_up(config));
+        assert_eq!(host(), multicast);
+    });
+}
+
+#[test]
+fn an_interface_that_refuses_a_filter_entry_becomes_promiscuous_for_as_long() {
+    in_namespace(|config| {
+        ip("link add link other name upper type macvlan");
+        ip("link set upper up");
+        let mut config = dual(config, Mode::Unicast);
+        config.local.interface = "upper".to_owned();
+        let upper = || ip("-d link show dev upper");
+        let before = upper();
+        let link = set_up(&config);
+        assert!(
+            link.filter.starts_with("promiscuous mode: the driver refuses a filter entry ("),
+            "{}",
+            link.filter
+        );
+        assert!(upper().contains("PROMISC"), "{}", upper());
+        drop(link);
+        drop(set_up(&config));
+        assert!(upper().contains("PROMISC"));
+        // It takes one for a multicast address, and so needs no more.
+        config.cluster.mode = Mode::Multicast;
+        assert_eq!(set_up(&config).filter, "a filter entry");
+        assert!(!upper().contains("PROMISC"));
+        config.cluster.mode = Mode::Unicast;
+        set_up(&config).teardown().unwrap();
+        assert_eq!(upper(), before);
+
+        ip("link set upper promisc on");
+        set_up(&config).teardown().unwrap();
+        assert!(upper().contains("PROMISC"), "the operator's");
+    });
+}
+
+#[test]
+fn groups_and_addresses_that_the_operator_had_stay() {
+    in_namespace(|config| {
+        ip("address add fd00::8/128 dev lo");
+        ip("address add 239.255.50.8/32 dev nic autojoin");
+        ip("-6 neighbour add proxy fd00::8 dev nic");
+        let before = host();
+        set_up(&dual(config, Mode::Igmp)).teardown().unwrap();
+        assert_eq!(host(), before);
+    });
+}
+
+#[test]
+fn an_interface_that_was_down_is_made_ready_again() {
+    in_namespace(|config| {
+        let config = dual(config, Mode::Igmp);
+        drop(set_up(&config));
+        let during = host();
+        ip("link set nic down");
+        ip("link set nic up");
+        assert_ne!(host(), during, "the kernel forgets the proxied neighbour");
+        refresh(&config.local.run_dir).unwrap();
+        assert_eq!(host(), during);
+        refresh(&config.local.run_dir).unwrap();
+        assert_eq!(host(), during);
+    });
+}
+
+#[test]
+fn an_ipv6_cluster_ip_is_nobodys_ordinary_address_and_needs_ipv6() {
+    in_namespace(|config| {
+        let config = dual(config, Mode::Multicast);
+        ip("address add fd00::8/64 dev nic nodad");
+        let error = Link::setup(&config, &interface(), MAC).unwrap_err().to_string();
+        assert!(
+            error.contains("fd00::8 is an address of interface nic; hint: ip address del fd00::8/64"),
+            "{error}"
+        );
+        ip("address del fd00::8/64 dev nic");
+        fs::write("/proc/sys/net/ipv6/conf/nic/disable_ipv6", "1").unwrap();
+        let before = host();
+        let error = Link::setup(&config, &interface(), MAC).unwrap_err().to_string();
+        assert!(error.contains("fd00::8 needs IPv6, which is off on interface nic"), "{error}");
+        assert_eq!(host(), before);
+    });
+}
+
+#[test]
+fn a_record_of_the_version_before_is_understood() {
+    in_namespace(|config| {
+        ip("address add 192.168.50.8/32 dev lo scope host");
+        let nic = interface();
+        let record = format!(
+            r#"{{"netns":{},"index":{},"settings":[{{"interface":"nic","name":"arp_ignore","was":0,"set":3}}],"mac":null,"addresses":["192.168.50.8"]}}"#,
+            nic.netns, nic.index
+        );
+        fs::write(config.local.run_dir.join("host-state.json"), record).unwrap();
+        teardown(&config.local.run_dir).unwrap();
+        assert!(!ip("-o address show dev lo").contains("192.168.50.8"));
+    });
+}
+
+#[test]
+fn settings_that_would_keep_frames_from_the_service_are_told() {
+    in_namespace(|config| {
+        assert_eq!(set_up(config).warnings, [""; 0]);
+        set("nic", "drop_unicast_in_l2_multicast", 1);
+        fs::write("/proc/sys/net/ipv6/conf/all/drop_unicast_in_l2_multicast", "1").unwrap();
+        let mut config = config.clone();
+        config.local.xdp_interface = Some("peer".to_owned());
+        config.local.vlans = vec![50];
+        let warnings = set_up(&config).warnings;
+        assert!(
+            warnings[0].starts_with("net.ipv4.conf.nic.drop_unicast_in_l2_multicast is 1"),
+            "{warnings:?}"
+        );
+        assert!(
+            warnings[1].starts_with("net.ipv6.conf.all.drop_unicast_in_l2_multicast is 1"),
+            "{warnings:?}"
+        );
+        // As the driver of veth does unless it is told otherwise.
+        assert!(warnings[2].ends_with("ethtool -K peer rxvlan off"), "{warnings:?}");
+        assert_eq!(super::recorded(&config.local.run_dir), Some(Interface::inspect("peer").unwrap().key()));
+        teardown(&config.local.run_dir).unwrap();
+    });
+}
+
+#[test]
 fn observing_changes_nothing() {
     in_namespace(|config| {
         let mut config = config.clone();
@@ -136,10 +313,13 @@ fn observing_changes_nothing() {
 fn the_kernel_answers_nobody_for_the_cluster_ip_but_still_for_other_addresses() {
     in_namespace(|config| {
         ip("address add 10.9.9.9/32 dev lo");
-        let link = Link::setup(config, &interface(), MAC).unwrap();
-        let asks = |address: Ipv4Addr| preflight::probe_from("peer", address).unwrap();
-        assert!(asks(Ipv4Addr::new(192, 168, 50, 8)).is_empty());
-        assert_eq!(asks(Ipv4Addr::new(10, 9, 9, 9)), [interface().mac]);
+        ip("address add fd00::6/64 dev nic nodad");
+        let link = set_up(&dual(config, Mode::Multicast));
+        let asks = |address: &str| preflight::probe_from("peer", address.parse().unwrap()).unwrap();
+        assert!(asks("192.168.50.8").is_empty());
+        assert_eq!(asks("10.9.9.9"), [interface().mac]);
+        assert!(asks("fd00::8").is_empty());
+        assert_eq!(asks("fd00::6"), [interface().mac]);
         link.teardown().unwrap();
     });
 }
@@ -147,7 +327,7 @@ fn the_kernel_answers_nobody_for_the_cluster_ip_but_still_for_other_addresses() 
 #[test]
 fn preflight_tells_what_is_wrong_with_interface_and_network() {
     type Spoil = fn(&mut Config);
-    let cases: [(Spoil, &str, bool); 5] = [
+    let cases: [(Spoil, &str, bool); 6] = [
         (|config| config.local.interface = "eth7".into(), "there is no interface eth7; hint:", true),
         (
             |config| config.cluster.nodes[0].address = [192, 168, 50, 9].into(),
@@ -163,6 +343,15 @@ fn preflight_tells_what_is_wrong_with_interface_and_network() {
         (
             |_| drop(ip("address add 192.168.50.8/32 dev other")),
             "answers for cluster IP 192.168.50.8; hint:",
+            false,
+        ),
+        (
+            |config| {
+                ip("address del 192.168.50.8/32 dev other");
+                ip("address add fd00::8/64 dev peer nodad");
+                *config = dual(config, Mode::Multicast);
+            },
+            "answers for cluster IP fd00::8; hint:",
             false,
         ),
         (|_| drop(ip("link set nic down")), "interface nic is down; hint: ip link set nic up", false),
@@ -248,6 +437,8 @@ fn in_namespace(test: impl FnOnce(&Config) + Send + 'static) {
     let thread = std::thread::spawn(move || {
         // SAFETY: only the network namespace is left, on which no other thread's memory or descriptors depend.
         unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("these tests need root");
+        // Without link-local addresses, whose state changes with time.
+        fs::write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1").unwrap();
         for command in [
             "link set lo up",
             "link add nic type veth peer name peer",
@@ -280,6 +471,19 @@ fn config(run_dir: PathBuf) -> Config {
     config
 }
 
+/// `config` in this mode, with an IPv6 cluster IP beside the other.
+fn dual(config: &Config, mode: Mode) -> Config {
+    let mut config = config.clone();
+    config.cluster.mode = mode;
+    config.cluster.cluster_ips.push(ClusterIp { address: "fd00::8".parse().unwrap(), prefix: 64 });
+    config
+}
+
+fn set_up(config: &Config) -> Link {
+    let mac = cluster_mac(config.cluster.mode, config.cluster.cluster_ips[0].address);
+    Link::setup(config, &Interface::inspect(&config.local.interface).unwrap(), mac).unwrap()
+}
+
 fn interface() -> Interface {
     Interface::inspect("nic").unwrap()
 }
@@ -292,9 +496,21 @@ fn host() -> BTreeMap<String, String> {
             host.insert(format!("{interface}/{name}"), setting(interface, name));
         }
     }
-    for command in ["-o address show dev lo", "-o address show dev nic", "maddress show dev nic"] {
-        host.insert(command.to_owned(), ip(command));
+    let commands = [
+        "-o address show dev lo",
+        "-o address show dev nic",
+        "maddress show dev nic",
+        "-6 neighbour show proxy",
+        "-4 route show table all",
+        "-6 route show dev lo table all",
+    ];
+    for command in commands {
+        // Their order says nothing.
+        let mut lines: Vec<_> = ip(command).lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        host.insert(command.to_owned(), lines.join("\n"));
     }
+    host.insert("promiscuous".to_owned(), ip("link show dev nic").contains("PROMISC").to_string());
     host
 }
 

@@ -1,4 +1,4 @@
-//! A socket for ARP frames of one interface. What they say is for its users.
+//! A socket for Ethernet frames of one interface. What they say is for its users.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -6,24 +6,37 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-/// EtherType of ARP.
-const ETH_P_ARP: u16 = 0x0806;
+/// Which frames a socket receives: their EtherType.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// None; the socket only sends.
+    Nothing,
+    /// ARP.
+    Arp,
+    /// IPv6.
+    Ipv6,
+}
 
-/// Sends Ethernet frames on one interface and receives those with ARP in them; never blocks. Needs CAP_NET_RAW.
+/// Sends Ethernet frames on one interface and receives those of one kind; never blocks. Needs CAP_NET_RAW.
 ///
-/// It also receives, as the kernel hands them over, ARP frames that this host sends and that are for others.
+/// It also receives, as the kernel hands them over, frames of that kind that this host sends and that are for others.
 #[derive(Debug)]
-pub struct ArpSocket(OwnedFd);
+pub struct FrameSocket(OwnedFd);
 
-impl ArpSocket {
+impl FrameSocket {
     /// On the interface with index `interface`, in the calling thread's network namespace.
-    pub fn open(interface: u32) -> io::Result<Self> {
+    pub fn open(interface: u32, received: Received) -> io::Result<Self> {
         // Without a protocol nothing arrives before the socket is bound to its interface.
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket =
             rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None::<Protocol>)?;
         let interface = i32::try_from(interface).map_err(|_| io::ErrorKind::InvalidInput)?;
-        rustix::net::bind(&socket, &LinkAddress::arp(interface))?;
+        let ethertype = match received {
+            Received::Nothing => 0,
+            Received::Arp => 0x0806,
+            Received::Ipv6 => 0x86dd,
+        };
+        rustix::net::bind(&socket, &LinkAddress::of(interface, ethertype))?;
         Ok(Self(socket))
     }
 
@@ -41,7 +54,7 @@ impl ArpSocket {
     }
 }
 
-impl AsFd for ArpSocket {
+impl AsFd for FrameSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -63,10 +76,10 @@ struct LinkAddress {
 const _: () = assert!(size_of::<LinkAddress>() == 20);
 
 impl LinkAddress {
-    fn arp(interface: i32) -> Self {
+    fn of(interface: i32, ethertype: u16) -> Self {
         Self {
             family: AddressFamily::PACKET.as_raw(),
-            protocol: ETH_P_ARP.to_be(),
+            protocol: ethertype.to_be(),
             interface,
             hardware_type: 0,
             packet_type: 0,
