@@ -80,7 +80,7 @@ const CASES: &[Case] = &[
         around: &[],
         status: 2,
         causes: &["no interface eth7"],
-        hints: &["`interface` in node.toml to one of: dmz, lan"],
+        hints: &["in node.toml to one of: dmz, lan"],
     },
     Case {
         name: "the loopback interface",
