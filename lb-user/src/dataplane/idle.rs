@@ -5,10 +5,10 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use aya::Pod;
-use aya::maps::{Array, Map, MapData};
+use aya::maps::{Array, MapData};
 use lb_common::table::{Bucket, Lease, SeenTable};
 
+use super::maps::pinned;
 use crate::clock::Time;
 use crate::cluster::sets::BucketSet;
 use crate::config::model::Spread;
@@ -26,7 +26,7 @@ impl Idle {
     /// # Errors
     /// They are not there, or not what they should be.
     pub fn open(pins: &Path) -> io::Result<Self> {
-        Ok(Self { seen: open(pins, "SEEN")?, lease: open(pins, "LEASE")?, tick: Time::coarse_tick() })
+        Ok(Self { seen: pinned(pins, "SEEN")?, lease: pinned(pins, "LEASE")?, tick: Time::coarse_tick() })
     }
 
     /// The buckets of each owner table that have been idle for at least its timeout; none of tables that are not sticky.
@@ -43,11 +43,6 @@ impl Idle {
         };
         tables.into_iter().zip(0..).map(idle).collect()
     }
-}
-
-fn open<V: Pod>(pins: &Path, name: &str) -> io::Result<Array<MapData, V>> {
-    let map = MapData::from_pin(pins.join(name)).map_err(io::Error::other)?;
-    Array::try_from(Map::Array(map)).map_err(io::Error::other)
 }
 
 /// The buckets of which no packet was seen for at least `timeout` before `now`. `lease` says which tick it was at some time

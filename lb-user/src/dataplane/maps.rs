@@ -184,7 +184,8 @@ impl InForce {
     }
 }
 
-fn pinned<V: Pod>(pins: &Path, name: &str) -> io::Result<Array<MapData, V>> {
+/// Opens an array map that is pinned in the folder `pins`.
+pub(super) fn pinned<V: Pod>(pins: &Path, name: &str) -> io::Result<Array<MapData, V>> {
     let map = MapData::from_pin(pins.join(name)).map_err(io::Error::other)?;
     Array::try_from(Map::Array(map)).map_err(io::Error::other)
 }
