@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -117,6 +117,30 @@ impl Toolchain {
             .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
             .env("CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS", "false");
         Ok(cargo)
+    }
+}
+
+/// The work of a build script: compiles lb-ebpf, and puts one of its objects into `OUT_DIR` under the name `file`.
+#[expect(clippy::print_stdout, reason = "it is how a build script speaks to cargo")]
+pub fn embed(object: Object, file: &str) -> ExitCode {
+    let root = workspace_root();
+    for path in ["lb-ebpf", "lb-common/src", "lb-common/Cargo.toml", "Cargo.lock"] {
+        println!("cargo::rerun-if-changed={}", root.join(path).display());
+    }
+    let embedded = || -> Result<()> {
+        let compiled = Toolchain::find()?.build(object)?;
+        let out = PathBuf::from(std::env::var_os("OUT_DIR").context("cargo did not set OUT_DIR")?);
+        std::fs::copy(compiled, out.join(file))?;
+        Ok(())
+    };
+    match embedded() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            for line in format!("{error:#}").lines() {
+                println!("cargo::error={line}");
+            }
+            ExitCode::FAILURE
+        }
     }
 }
 
