@@ -213,8 +213,9 @@ async fn answer(request: Request) -> Reply {
         Request::Capture { .. } => {
             let (sender, answers) = tokio::sync::mpsc::channel(8);
             samples().into_iter().for_each(|answer| sender.try_send(answer).unwrap());
-            Reply::Many(Lines { answers, enough: std::sync::Arc::default() })
+            Reply::Many(Lines { answers, enough: tokio::sync::watch::Sender::new(false) })
         }
+        Request::Events { .. } => Answer::Events { records: Vec::new() }.into(),
     }
 }
 
