@@ -190,7 +190,7 @@ fn show_events(status: &Status) {
     if status.events.is_empty() {
         return;
     }
-    output::heading("latest events");
+    output::heading("latest events (rollcall events tells more)");
     for event in status.events.iter().skip(status.events.len().saturating_sub(EVENTS)) {
         output::line(&format!("  {event}"));
     }
