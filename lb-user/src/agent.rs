@@ -369,13 +369,13 @@ impl Agent {
     }
 
     fn note(&self, event: &Event) {
-        let sentence = event.sentence(|node| status::name(&self.config, node));
-        if event.is_warning() {
-            warn!("{sentence}");
+        let note = events::note_of(event, |node| status::name(&self.config, node));
+        if note.warning {
+            warn!("{}", note.text);
         } else {
-            info!("{sentence}");
+            info!("{}", note.text);
         }
-        self.log(events::note_of(event, |node| status::name(&self.config, node)));
+        self.log(note);
         if matches!(event, Event::Serving) {
             self.announce();
         }
