@@ -166,11 +166,11 @@ impl EventLog {
             {
                 commands.push(record.clone());
             }
-            match writer.as_ref().map(|writer| writer.try_send(record)) {
-                None | Some(Ok(()) | Err(TrySendError::Disconnected(_))) => {}
-                Some(Err(TrySendError::Full(_))) => {
-                    self.lost.fetch_add(1, Ordering::AcqRel);
-                }
+            // A closed log is kept in memory alone.
+            if let Some(writer) = writer.as_ref()
+                && let Err(TrySendError::Full(_)) = writer.try_send(record)
+            {
+                self.lost.fetch_add(1, Ordering::AcqRel);
             }
         }
         self.latest.send_replace(memory.latest());

@@ -99,10 +99,10 @@ fn records(run_dir: &Path, left: &Left) -> anyhow::Result<Vec<EventRecord>> {
         Err(error @ AskError::NoAgent { .. }) => return read(error, &left.state_dir),
         answer => answer?,
     };
-    match answer {
-        Answer::Events { records } => Ok(records),
-        answer => Err(unexpected(answer)),
-    }
+    let Answer::Events { records } = answer else {
+        return Err(unexpected(answer));
+    };
+    Ok(records)
 }
 
 fn read(no_agent: AskError, state_dir: &Path) -> anyhow::Result<Vec<EventRecord>> {
@@ -123,9 +123,10 @@ fn follow(run_dir: &Path, filter: &Filter, mut last: usize, json: bool) -> anyho
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut shown = Ok(());
     let mut see = |answer: Answer| {
-        let now = match answer {
-            Answer::Events { records } => show(&filter.last(records, last), json),
-            answer => Err(unexpected(answer)),
+        let now = if let Answer::Events { records } = answer {
+            show(&filter.last(records, last), json)
+        } else {
+            Err(unexpected(answer))
         };
         // The first answer holds what was there; of the others all is new.
         last = usize::MAX;

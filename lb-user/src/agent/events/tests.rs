@@ -264,9 +264,10 @@ fn a_client_that_follows_gets_what_was_and_what_comes_until_it_has_had_enough() 
         let see = |answer| sender.send(answer).unwrap();
         runtime.block_on(control::client::follow(&run_dir, &request, enough, see)).unwrap();
     });
-    let next = || match seen.recv_timeout(Duration::from_secs(20)).unwrap() {
-        Answer::Events { records } => records,
-        other => panic!("{other:?}"),
+    let next = || {
+        let answer = seen.recv_timeout(Duration::from_secs(20)).unwrap();
+        let Answer::Events { records } = answer else { panic!("{answer:?}") };
+        records
     };
     assert_eq!(told(&next()), [(1, "before")]);
     log.push(note("then"));
