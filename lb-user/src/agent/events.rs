@@ -141,12 +141,8 @@ impl EventLog {
 
     /// Notes what happened.
     pub(super) fn push(&self, note: Note) {
-        self.push_at(note, Moment::now());
-    }
-
-    fn push_at(&self, note: Note, at: Moment) {
         let mut memory = self.memory();
-        let records = memory.note(note, at);
+        let records = memory.note(note, Moment::now());
         self.hand_on(&memory, records);
     }
 
