@@ -236,7 +236,7 @@ impl Agent {
             tables: self.plan.tables.iter().map(|table| table.spread.clone()).collect(),
             // Clocks of sound hosts differ by far less than a hundredth; two of them leave as much again.
             lease_margin: Time::coarse_tick() + timing.suspect() / 50,
-            facts: facts::digest_of(&self.config.cluster),
+            facts: facts::digest_of(&self.config.cluster, self.plan.config.seed),
             ready: !publishes,
             incarnation: u32::from_le_bytes(incarnation),
         })
