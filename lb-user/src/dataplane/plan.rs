@@ -92,12 +92,6 @@ pub fn cluster_mac(mode: Mode, first: IpAddr) -> [u8; 6] {
     }
 }
 
-/// Writes a MAC address the usual way.
-pub fn format_mac(mac: [u8; 6]) -> String {
-    let octets: Vec<String> = mac.iter().map(|octet| format!("{octet:02x}")).collect();
-    octets.join(":")
-}
-
 /// The owner table of each rule, by its place in the configuration; `None`: it is disabled. Each has its own, so that it alone
 /// moves when its check fails or an operator says so. Only where there are too many do those share one that are spread and
 /// checked alike.
@@ -349,7 +343,11 @@ ips = ["192.168.50.8/24", "fd00:50::8/64"]"#;
             (Mode::Unicast, "fd00:50::1:8", "02:bf:00:01:00:08"),
         ];
         for (mode, first, mac) in rows {
-            assert_eq!(format_mac(cluster_mac(mode, first.parse().unwrap())), mac, "{mode:?} {first}");
+            assert_eq!(
+                crate::arp::format_mac(cluster_mac(mode, first.parse().unwrap())),
+                mac,
+                "{mode:?} {first}"
+            );
         }
     }
 

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Timing;
 
 /// When a node that was away takes its share back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Failback {
     /// As soon as it can serve.
     Immediate,
@@ -24,7 +26,7 @@ pub enum InitialState {
     Started,
     /// It does not serve until the operator starts it.
     Stopped,
-    /// It does not serve, and takes no command but to resume.
+    /// As `Stopped`, and it does nothing that another node's operator wants until its own resumes it.
     Suspended,
 }
 
