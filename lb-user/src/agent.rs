@@ -40,7 +40,7 @@ use crate::cluster::scan;
 use crate::cluster::sets::BucketSet;
 use crate::cluster::transport::Network;
 use crate::cluster::wire::{Phase, Traffic};
-use crate::config::model::{Config, Failback};
+use crate::config::model::Config;
 use crate::config::secret::ClusterSecret;
 use crate::control::api::Count;
 use crate::dataplane::idle::Idle;
@@ -237,11 +237,11 @@ impl Agent {
             tables: self.plan.tables.iter().map(|table| table.spread.clone()).collect(),
             // Clocks of sound hosts differ by far less than a hundredth; two of them leave as much again.
             lease_margin: Time::coarse_tick() + timing.suspect() / 50,
-            facts: facts::digest_of(&self.config.cluster),
+            facts: facts::digest_of(&self.config.cluster, self.plan.config.seed),
             ready: vec![!publishes; self.plan.tables.len()],
-            failback: Failback::Immediate,
-            hold_down: Duration::ZERO,
-            ramp: Duration::ZERO,
+            failback: self.config.cluster.failback,
+            hold_down: self.config.cluster.hold_down,
+            ramp: self.config.cluster.ramp,
             mandate: Mandate::default(),
             incarnation: u32::from_le_bytes(incarnation),
         })

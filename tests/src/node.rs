@@ -595,6 +595,8 @@ fn cluster_file(lab: &Lab, certificates: &Certificates) -> String {
 {}
 mode = "{}"
 gateway = "{GATEWAY}"
+# Nodes fall again and again here.
+hold_down = "0s"
 
 {}{}
 [exchange]
