@@ -45,7 +45,7 @@ impl ClusterSecret {
 
     /// The secret that `text` spells: one to three lines of 64 hexadecimal digits, a key each, of which the first seals and all
     /// are accepted; and at most one line `seed` with 64 digits, the key that the flow hash comes from. Without it that is the
-    /// last key. Empty lines and those that begin with `#` do not count.
+    /// key. Several keys need that line, or the spread of clients would change with the keys. Empty lines and those that begin with `#` do not count.
     pub fn parse(text: &str) -> Result<Self, MalformedSecret> {
         if text.len() > MAX_BYTES {
             return Err(MalformedSecret::TooLong);
@@ -66,7 +66,10 @@ impl ClusterSecret {
         let mut keys = keys.into_iter();
         let first = keys.next().ok_or(MalformedSecret::NoKey)?;
         let others: Vec<Prk> = keys.collect();
-        let seed = seed.unwrap_or_else(|| others.last().unwrap_or(&first).clone());
+        if seed.is_none() && !others.is_empty() {
+            return Err(MalformedSecret::NoSeed);
+        }
+        let seed = seed.unwrap_or_else(|| first.clone());
         Ok(Self { first, others, seed })
     }
 
@@ -179,6 +182,11 @@ pub enum MalformedSecret {
         /// From 1.
         line: usize,
     },
+    /// Several keys, and no `seed`.
+    #[error(
+        "it has several keys and no line `seed`: write `seed` and the key that was there before, so that clients stay where they are"
+    )]
+    NoSeed,
     /// There is no key.
     #[error("no line is a key of 64 hexadecimal digits")]
     NoKey,

@@ -34,18 +34,20 @@ fn one_key_derives_what_it_always_did() {
 fn the_first_key_seals_and_all_are_accepted() {
     let (a, b) = (line('a'), line('b'));
     let [of_a, of_b] = [&a, &b].map(|key| secret(&[key]).heartbeat_key(1, &[7; 16]));
-    let both = secret(&[&a, &b]);
+    let both = secret(&[&a, &b, &format!("seed {a}")]);
     assert_eq!(both.heartbeat_key(1, &[7; 16]), of_a);
     assert_eq!(both.heartbeat_keys(1, &[7; 16]).collect::<Vec<_>>(), [of_a, of_b]);
 }
 
 #[test]
-fn the_flow_hash_stays_with_the_last_key_unless_a_seed_is_given() {
+fn the_flow_hash_stays_while_keys_change_because_several_need_a_seed() {
     let [old, new] = [line('a'), line('b')];
     let seed = format!("seed {old}");
     let before = secret(&[&old]).hash_seed();
-    assert_eq!(secret(&[&new, &old]).hash_seed(), before);
-    assert_ne!(secret(&[&old, &new]).hash_seed(), before, "the new key is the last");
+    for keys in [[&new, &old], [&old, &new]] {
+        let text = format!("{}\n{}", keys[0], keys[1]);
+        assert_eq!(ClusterSecret::parse(&text).err(), Some(MalformedSecret::NoSeed));
+    }
     // The steps in which a key is changed.
     for step in [&[&old, &new, &seed][..], &[&new, &old, &seed], &[&new, &seed]] {
         let lines: Vec<&str> = step.iter().map(|line| line.as_str()).collect();
