@@ -41,7 +41,7 @@ use crate::cluster::scan;
 use crate::cluster::sets::BucketSet;
 use crate::cluster::transport::Network;
 use crate::cluster::wire::{Phase, Traffic};
-use crate::config::model::{Config, Failback};
+use crate::config::model::{Config, Local, Timing};
 use crate::config::secret::ClusterSecret;
 use crate::control::api::Count;
 use crate::dataplane::idle::Idle;
@@ -137,7 +137,8 @@ impl Agent {
         let config = Arc::clone(&self.config);
         self.lock = Some(Lock::take(&Interface::inspect(config.local.beneath())?)?);
         self.run_dir = Some(RunDir::take(&config.local.run_dir)?);
-        let to = Destinations::new(config.local.run_dir.clone(), false, None);
+        let Local { state_dir, syslog, on_event, .. } = &config.local;
+        let to = Destinations::new(state_dir.clone(), *syslog, on_event.clone());
         self.events = Some(EventLog::open(&config.local.name, to).context("cannot start the events log")?);
         let pins = dataplane::pins_of(config.local.beneath())?;
         let publishes = !config.cluster.sites.is_empty() && !config.cluster.observe;
@@ -241,13 +242,12 @@ impl Agent {
             peers: others.map(|node| node.priority).collect(),
             timing,
             tables: self.plan.tables.iter().map(|table| table.spread.clone()).collect(),
-            // Clocks of sound hosts differ by far less than a hundredth; two of them leave as much again.
-            lease_margin: Time::coarse_tick() + timing.suspect() / 50,
-            facts: facts::digest_of(&self.config.cluster),
+            lease_margin: lease_margin(&timing),
+            facts: facts::digest_of(&self.config.cluster, self.plan.config.seed),
             ready: vec![!publishes; self.plan.tables.len()],
-            failback: Failback::Immediate,
-            hold_down: Duration::ZERO,
-            ramp: Duration::ZERO,
+            failback: self.config.cluster.failback,
+            hold_down: self.config.cluster.hold_down,
+            ramp: self.config.cluster.ramp,
             mandate: Mandate::default(),
             incarnation: u32::from_le_bytes(incarnation),
         })
@@ -521,6 +521,13 @@ impl Agent {
         }
         link.and(dataplane)
     }
+}
+
+/// How much sooner the lease has to end than others suspect this node: clocks of sound hosts differ by far less than a
+/// hundredth, two of them leave as much again; and where the data path goes by the kernel's tick, it may see one too few.
+fn lease_margin(timing: &Timing) -> Duration {
+    let tick = if timing.needs_precise_lease() { Duration::ZERO } else { Time::coarse_tick() };
+    tick + timing.suspect() / 50
 }
 
 /// This host's connections to cluster IPs.
