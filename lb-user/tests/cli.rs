@@ -432,7 +432,7 @@ fn status() -> Status {
         }),
         heartbeat_port: 7644,
         peer_port: 7645,
-        events: vec!["arr2 joined".into()],
+        events: vec!["arr2 joined".into(), "a sentence that does not fit, ".repeat(9)],
         ..Status::default()
     }
 }

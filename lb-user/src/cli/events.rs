@@ -28,7 +28,7 @@ const BEFORE_FOLLOWED: usize = 10;
 const INDENT: usize = 22;
 
 /// How wide a terminal is.
-const WIDTH: usize = 80;
+pub(super) const WIDTH: usize = 80;
 
 /// What was typed.
 #[derive(Debug, clap::Args)]
@@ -171,7 +171,7 @@ fn show(records: &[EventRecord], json: bool) -> anyhow::Result<()> {
 }
 
 /// `text` in lines of at most `width` characters, broken at spaces where there are some.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut length = 0;
     for word in text.split(char::is_whitespace).filter(|word| !word.is_empty()) {
