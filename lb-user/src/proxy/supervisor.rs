@@ -7,10 +7,11 @@ mod book;
 mod error;
 mod handover;
 mod keeper;
+mod passage;
 mod settings;
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -20,7 +21,8 @@ use self::book::Book;
 pub use self::error::SupervisorError;
 pub(crate) use self::handover::bind;
 pub use self::handover::{end_left, is_left, take_listeners};
-use self::keeper::{Keeper, Sockets};
+use self::keeper::{Keeper, Means, Sockets};
+pub use self::passage::{Left, Words};
 pub use self::settings::snapshot;
 use super::snapshot::Snapshot;
 use super::spawn::{Account, Program};
@@ -50,7 +52,7 @@ pub struct Supervisor {
     wanted: watch::Sender<Wanted>,
     status: watch::Receiver<ProxyStatus>,
     drained: watch::Receiver<bool>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Option<Left>>,
 }
 
 /// What the child is to do.
@@ -61,36 +63,54 @@ enum Wanted {
     Stop,
     /// Like `Stop`, without waiting for anything.
     Kill,
+    /// Be as before, under the next image of this program.
+    Leave {
+        /// Whether it is to drain there.
+        drain: bool,
+    },
 }
 
 impl Wanted {
     fn is_end(self) -> bool {
-        matches!(self, Self::Stop | Self::Kill)
+        matches!(self, Self::Stop | Self::Kill | Self::Leave { .. })
     }
 }
 
 impl Supervisor {
     /// Checks what can be checked, and starts to keep a child running. Within a Tokio runtime.
     pub fn start(spec: Spec) -> Result<Self, SupervisorError> {
-        let (wanted, wanted_seen) = watch::channel(Wanted::Serve);
-        let book = Book::new(&spec.snapshot);
-        let (publish, status) = watch::channel(book.status.clone());
-        let (drained_publish, drained) = watch::channel(false);
         let (account, program) = (Account::find(&spec.user)?, Program::open(&spec.program)?);
+        let book = Book::new(&spec.snapshot);
+        let drain_timeout = spec.snapshot.drain_timeout;
+        // Last of what can fail: it leaves a socket in the run folder.
+        let sockets = Arc::new(Sockets::new(&spec)?);
+        let left = Left { sockets, book, running: None, drain: false, drained: false };
+        Ok(Self::keep(left, Means { account, program, log: spec.log, drain_timeout }))
+    }
+
+    /// Goes on with what the program before this one left: its child runs, and is told nothing. Further children are started
+    /// from `program` as `user`. Within a Tokio runtime.
+    pub fn resume_from(left: Left, program: &Path, user: &str) -> Result<Self, SupervisorError> {
+        let (account, program) = (Account::find(user)?, Program::open(program)?);
+        let drain_timeout = left.snapshot()?.drain_timeout;
+        Ok(Self::keep(left, Means { account, program, log: None, drain_timeout }))
+    }
+
+    fn keep(left: Left, means: Means) -> Self {
+        let (wanted, wanted_seen) = watch::channel(if left.drain { Wanted::Drain } else { Wanted::Serve });
+        let (publish, status) = watch::channel(left.book.status.clone());
+        let (drained_publish, drained) = watch::channel(left.drained);
         let keeper = Keeper {
-            // Last of what can fail: it leaves a socket in the run folder.
-            sockets: Arc::new(Sockets::new(&spec)?),
-            account,
-            program,
-            log: spec.log,
-            drain_timeout: spec.snapshot.drain_timeout,
-            book,
+            sockets: left.sockets,
+            running: left.running,
+            means,
+            book: left.book,
             wanted: wanted_seen,
             status: publish,
             drained: drained_publish,
         };
         let task = tokio::spawn(keeper.run());
-        Ok(Self { wanted, status, drained, task })
+        Self { wanted, status, drained, task }
     }
 
     /// How the proxy does; changes with every heartbeat that says something new.
@@ -125,6 +145,17 @@ impl Supervisor {
     /// Stops the proxy without waiting for what is in flight. Also cuts a `stop` short that is under way elsewhere.
     pub fn killer(&self) -> Killer {
         Killer(self.wanted.clone())
+    }
+
+    /// Lets go of the child without a word to it, for `resume_from` in the next image of this program; nothing is closed. `None` if
+    /// the supervisor has ended.
+    pub async fn leave(self) -> Option<Left> {
+        self.wanted.send_modify(|wanted| {
+            if !wanted.is_end() {
+                *wanted = Wanted::Leave { drain: *wanted == Wanted::Drain };
+            }
+        });
+        self.task.await.ok().flatten()
     }
 
     fn want(&self, wanted: Wanted) {

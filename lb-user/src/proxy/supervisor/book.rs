@@ -12,12 +12,22 @@ use crate::proxy::channel::{RECORD_LEN, Record};
 use crate::proxy::snapshot::{self, Snapshot};
 
 /// Bytes from the child, cut into records.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Records {
     bytes: Vec<u8>,
 }
 
 impl Records {
+    /// As another supervisor left them.
+    pub(super) fn resumed(bytes: Vec<u8>) -> Self {
+        Self { bytes }
+    }
+
+    /// What is no whole record yet.
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Whether more came; cancel safe.
     pub(super) async fn read(&mut self, channel: &UnixStream) -> io::Result<bool> {
         loop {
@@ -49,12 +59,12 @@ pub(super) struct Book {
     pub(super) status: ProxyStatus,
     /// How many servers each farm has.
     farms: Vec<usize>,
-    accepting: bool,
+    pub(super) accepting: bool,
     /// Ticks since the last record, and records since the last tick.
     silent: u32,
     heard: u32,
     /// Whether this child has ever said a word.
-    greeted: bool,
+    pub(super) greeted: bool,
 }
 
 impl Book {
@@ -75,6 +85,20 @@ impl Book {
             heard: 0,
             greeted: false,
         }
+    }
+
+    /// As another supervisor knew the child: a child says how a server is only when that changes.
+    pub(super) fn resumed(
+        snapshot: &Snapshot,
+        status: ProxyStatus,
+        accepting: bool,
+        greeted: bool,
+    ) -> Result<Self, Fault> {
+        let fresh = Self::new(snapshot);
+        if status.servers.len() != fresh.status.servers.len() {
+            return Err(Fault::NoSuchServer);
+        }
+        Ok(Self { status, accepting, greeted, ..fresh })
     }
 
     /// A child was started.

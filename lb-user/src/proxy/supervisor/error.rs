@@ -75,6 +75,12 @@ pub enum SupervisorError {
         /// Why.
         source: io::Error,
     },
+    /// What the agent's program before this one left does not fit, or its child cannot be waited for.
+    #[error("cannot take up the proxy that the program before this one left")]
+    TakeUp {
+        /// Why.
+        source: io::Error,
+    },
     /// An address cannot be listened on.
     #[error("cannot listen on {address}; hint: `ss -ltnp 'sport = :{port}'` shows who has the port")]
     Listen {
@@ -119,7 +125,7 @@ impl SupervisorError {
             | Self::Read { .. }
             | Self::Pem { .. }
             | Self::NoFarm { .. } => true,
-            Self::Handover { .. } | Self::Adopt { .. } | Self::Listen { .. } => false,
+            Self::Handover { .. } | Self::Adopt { .. } | Self::TakeUp { .. } | Self::Listen { .. } => false,
         }
     }
 }

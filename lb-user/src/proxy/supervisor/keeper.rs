@@ -9,26 +9,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixStream;
-use tokio::process::Child;
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use super::book::{Book, Records};
 use super::error::{Fault, SupervisorError};
 use super::handover::HANDOVER;
+use super::passage::Left;
 use super::{Spec, Wanted};
 use crate::clock::Time;
 use crate::control::api::ProxyStatus;
 use crate::proxy::channel::{MAX_LISTENERS, Order, Record, encode_frame};
+use crate::proxy::child::Child;
 use crate::proxy::fds;
 use crate::proxy::spawn::{Account, Program};
 
 /// What goes along with the first order.
 pub(super) struct Sockets {
-    start: Vec<u8>,
-    listeners: Vec<OwnedFd>,
-    handover: UnixListener,
-    handover_path: PathBuf,
+    /// The first order's frame.
+    pub(super) start: Vec<u8>,
+    pub(super) listeners: Vec<OwnedFd>,
+    pub(super) handover: UnixListener,
+    pub(super) handover_path: PathBuf,
 }
 
 impl Sockets {
@@ -63,17 +65,34 @@ impl Sockets {
     }
 }
 
-/// Starts children, one after the other.
-pub(super) struct Keeper {
-    pub(super) sockets: Arc<Sockets>,
+/// What children are started with.
+pub(super) struct Means {
     pub(super) account: Account,
     pub(super) program: Program,
     pub(super) log: Option<OwnedFd>,
     pub(super) drain_timeout: Duration,
+}
+
+/// Starts children, one after the other.
+pub(super) struct Keeper {
+    pub(super) sockets: Arc<Sockets>,
+    /// A child that runs already; it is watched before another is started.
+    pub(super) running: Option<Running>,
+    pub(super) means: Means,
     pub(super) book: Book,
     pub(super) wanted: watch::Receiver<Wanted>,
     pub(super) status: watch::Sender<ProxyStatus>,
     pub(super) drained: watch::Sender<bool>,
+}
+
+/// A child, and how far its supervisor is with it.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) child: Child,
+    pub(super) channel: UnixStream,
+    pub(super) records: Records,
+    /// What it was told last.
+    pub(super) told: Wanted,
 }
 
 /// How a child's time ended.
@@ -82,6 +101,8 @@ enum Ended {
     Stopped,
     /// By us, as was wanted.
     Killed,
+    /// Not at all: the next image of this program goes on with it.
+    Left,
     /// Nobody supervises any more; the child lives.
     LetGo,
     /// It is dead, and should not be.
@@ -89,16 +110,20 @@ enum Ended {
 }
 
 impl Keeper {
-    pub(super) async fn run(mut self) {
+    /// Until it is told to end; gives what there is for the next image of this program to go on with, if it was told so.
+    pub(super) async fn run(mut self) -> Option<Left> {
         let mut pause = SHORTEST_PAUSE;
         while !self.wanted.borrow().is_end() {
             let began = Time::now();
             let ended = self.one_child().await;
+            if matches!(ended, Ended::Left) {
+                break;
+            }
             self.book.dead();
             self.publish();
             match ended {
-                Ended::Stopped | Ended::Killed => break,
-                Ended::LetGo => return,
+                Ended::Stopped | Ended::Killed | Ended::Left => break,
+                Ended::LetGo => return None,
                 Ended::Failed(fault) => {
                     let error = anyhow::Error::from(fault);
                     tracing::warn!("the proxy is started again in {pause:?}: {error:#}");
@@ -111,74 +136,90 @@ impl Keeper {
             let stopped = self.wanted.wait_for(|wanted| wanted.is_end());
             let nobody_left = matches!(timeout(pause, stopped).await, Ok(Err(_)));
             if nobody_left {
-                return;
+                return None;
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
             self.book.status.restarts += 1;
         }
-        drop(std::fs::remove_file(&self.sockets.handover_path));
-    }
-
-    /// Starts a child, and watches it until its end.
-    async fn one_child(&mut self) -> Ended {
-        match self.start_child().await {
-            Ok((mut child, channel)) => {
-                let ended = self.watch(&channel, &mut child).await;
-                match &ended {
-                    Ended::Stopped => end(&mut child).await,
-                    Ended::LetGo => {}
-                    Ended::Failed(_) | Ended::Killed => drop(child.kill().await),
-                }
-                ended
-            }
-            Err(fault) => Ended::Failed(fault),
+        if let Wanted::Leave { drain } = *self.wanted.borrow() {
+            let drained = *self.drained.borrow();
+            return Some(Left {
+                sockets: self.sockets,
+                book: self.book,
+                running: self.running,
+                drain,
+                drained,
+            });
         }
+        drop(std::fs::remove_file(&self.sockets.handover_path));
+        None
     }
 
-    async fn start_child(&mut self) -> Result<(Child, UnixStream), Fault> {
+    /// Starts a child, or takes the one that runs, and watches it until its end.
+    async fn one_child(&mut self) -> Ended {
+        let running = match self.running.take() {
+            Some(running) => Ok(running),
+            None => self.start_child().await,
+        };
+        let mut running = match running {
+            Ok(running) => running,
+            Err(fault) => return Ended::Failed(fault),
+        };
+        let ended = self.watch(&mut running).await;
+        match &ended {
+            Ended::Stopped => end(&running.child).await,
+            Ended::LetGo => {}
+            Ended::Failed(_) | Ended::Killed => drop(running.child.kill().await),
+            Ended::Left => self.running = Some(running),
+        }
+        ended
+    }
+
+    async fn start_child(&mut self) -> Result<Running, Fault> {
         let (ours, theirs) = StdUnixStream::pair().map_err(Fault::System)?;
-        let log = self.log.as_ref().map(OwnedFd::try_clone).transpose().map_err(Fault::System)?;
-        let mut child = self.program.start("proxy", self.account, theirs.into(), log)?;
-        self.book.started(child.id());
+        let log = self.means.log.as_ref().map(OwnedFd::try_clone).transpose().map_err(Fault::System)?;
+        let child = self.means.program.start("proxy", self.means.account, theirs.into(), log)?;
+        self.book.started(Some(child.id()));
         let sockets = Arc::clone(&self.sockets);
         // Up to megabytes to a process that may not read: not on the runtime's threads.
         let sent = tokio::task::spawn_blocking(move || sockets.send(&ours).map(|()| ours)).await;
         let sent = sent.map_err(io::Error::other).flatten().and_then(UnixStream::from_std);
         match sent {
-            Ok(channel) => Ok((child, channel)),
+            Ok(channel) => Ok(Running { child, channel, records: Records::default(), told: Wanted::Serve }),
             Err(error) => {
-                end(&mut child).await;
+                end(&child).await;
                 Err(Fault::System(error))
             }
         }
     }
 
-    async fn watch(&mut self, channel: &UnixStream, child: &mut Child) -> Ended {
-        let mut told = Wanted::Serve;
-        let mut records = Records::default();
+    async fn watch(&mut self, running: &mut Running) -> Ended {
+        let Running { child, channel, records, told } = running;
         let mut tick = ticks();
         let mut stop_by = None;
         loop {
             let wanted = *self.wanted.borrow_and_update();
-            if wanted == Wanted::Kill {
-                return Ended::Killed;
+            match wanted {
+                Wanted::Kill => return Ended::Killed,
+                Wanted::Leave { .. } => return Ended::Left,
+                Wanted::Serve | Wanted::Drain | Wanted::Stop => {}
             }
-            if wanted != told {
+            if wanted != *told {
                 if let Err(error) = tell(channel, wanted) {
                     return Ended::Failed(Fault::System(error));
                 }
-                told = wanted;
+                *told = wanted;
                 self.drained.send_replace(false);
-                let deadline = Time::now() + self.drain_timeout + STOP_GRACE;
+                let deadline = Time::now() + self.means.drain_timeout + STOP_GRACE;
                 stop_by = (wanted == Wanted::Stop).then_some(deadline);
             }
             // Records first: a supervisor that itself was paused finds them waiting, and the ticks it missed count as one.
             let judged = tokio::select! {
                 biased;
                 read = records.read(channel) => match read {
-                    Ok(false) if told == Wanted::Stop => return Ended::Stopped,
+                    Ok(false) if *told == Wanted::Stop => return Ended::Stopped,
                     Ok(false) => return Ended::Failed(exit_of(child).await),
-                    Ok(true) => self.judge(&mut records, told),
+                    Ok(true) => self.judge(records, *told),
                     Err(error) => Err(Fault::System(error)),
                 },
                 changed = self.wanted.changed() => if changed.is_err() { return Ended::LetGo } else { Ok(()) },
@@ -218,8 +259,8 @@ impl Keeper {
 /// Orders are short: a socket buffer that has no room for one belongs to a child that does not read.
 fn tell(channel: &UnixStream, wanted: Wanted) -> io::Result<()> {
     let order = match wanted {
-        Wanted::Serve => Order::Resume,
-        Wanted::Drain => Order::Drain,
+        Wanted::Serve | Wanted::Leave { drain: false } => Order::Resume,
+        Wanted::Drain | Wanted::Leave { drain: true } => Order::Drain,
         Wanted::Stop | Wanted::Kill => Order::Stop,
     };
     let frame = encode_frame(&order).map_err(io::Error::other)?;
@@ -233,7 +274,7 @@ fn ticks() -> Interval {
 }
 
 /// Why the child closed its end, as far as its exit says.
-async fn exit_of(child: &mut Child) -> Fault {
+async fn exit_of(child: &Child) -> Fault {
     match timeout(EXIT_GRACE, child.wait()).await {
         Ok(Ok(status)) => Fault::Exit(status),
         Ok(Err(error)) => Fault::System(error),
@@ -242,7 +283,7 @@ async fn exit_of(child: &mut Child) -> Fault {
 }
 
 /// Waits a moment for the child's own end, then kills it. It is our child and not yet waited for, so its id is its own.
-async fn end(child: &mut Child) {
+async fn end(child: &Child) {
     if timeout(EXIT_GRACE, child.wait()).await.is_err() {
         drop(child.kill().await);
     }
