@@ -9,11 +9,14 @@
 //! - a new session is believed only once a datagram of it echoes *our* session with a newer number than any datagram of that
 //!   peer echoed before. A recording cannot, because the number did not exist when it was made.
 
+mod passage;
+
 use std::collections::BTreeMap;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use thiserror::Error;
 
+pub(crate) use self::passage::SavedLink;
 use super::wire::{HEADER, Header, Malformed, Message, Reader};
 use crate::config::model::Priority;
 use crate::config::secret::ClusterSecret;
@@ -44,13 +47,21 @@ struct Peer {
 #[derive(Debug)]
 struct Session {
     id: [u8; 16],
-    key: LessSafeKey,
+    key: SessionKey,
     /// The greatest number heard.
     seq: u64,
     /// Which of the numbers up to `seq` were heard: bit n is `seq - n`.
     window: u128,
     /// The number of the newest heartbeat.
     heartbeat: u64,
+}
+
+/// What opens a session's datagrams.
+#[derive(Debug)]
+struct SessionKey {
+    /// From which of the secret's keys, in their order, it is derived.
+    which: usize,
+    aead: LessSafeKey,
 }
 
 /// A message that may be believed.
@@ -125,7 +136,7 @@ impl Link {
             return Err(Refused::Stranger);
         }
         if let Some(session) = peer.proven.as_mut().filter(|session| session.id == header.session) {
-            let Opened { echo, message } = open(&session.key, &header, datagram)?;
+            let Opened { echo, message } = open(&session.key.aead, &header, datagram)?;
             session.admit(header.seq, &message)?;
             if echo.0 == self.session && echo.1 <= self.seq {
                 peer.echoed = peer.echoed.max(echo.1);
@@ -157,7 +168,9 @@ impl Peer {
         ours: ([u8; 16], u64),
     ) -> Result<Heard, Refused> {
         let (session_key, Opened { echo, message }) = match &self.candidate {
-            Some(session) if session.id == header.session => (None, open(&session.key, header, datagram)?),
+            Some(session) if session.id == header.session => {
+                (None, open(&session.key.aead, header, datagram)?)
+            }
             Some(_) | None => {
                 let (session_key, opened) = open_anew(secret, header, datagram)?;
                 (Some(session_key), opened)
@@ -231,10 +244,10 @@ fn open_anew(
     secret: &ClusterSecret,
     header: &Header,
     datagram: &[u8],
-) -> Result<(LessSafeKey, Opened), Refused> {
-    for bytes in secret.heartbeat_keys(header.sender.number(), &header.session) {
-        let key = aead(&bytes);
-        match open(&key, header, datagram) {
+) -> Result<(SessionKey, Opened), Refused> {
+    for (bytes, which) in secret.heartbeat_keys(header.sender.number(), &header.session).zip(0..) {
+        let key = SessionKey { which, aead: aead(&bytes) };
+        match open(&key.aead, header, datagram) {
             Err(Refused::Forged(_)) => {}
             opened => return opened.map(|opened| (key, opened)),
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,12 @@ pub enum Request {
     Resume {
         /// A node's name.
         node: Option<String>,
+    },
+    /// Put another program in the agent's place, in the same process, while the node keeps all that it holds. Answered by `Error` if
+    /// it is refused; else the connection ends, and the next program answers the next request.
+    Upgrade {
+        /// Its path; `None`: that from which the agent was started.
+        binary: Option<PathBuf>,
     },
     /// What would become of such a packet, and why. Also for the group `rollcall-view`.
     Explain(Packet),
@@ -109,7 +116,9 @@ impl Request {
                 Permission::View
             }
             // A capture loads another program.
-            Self::Drain { .. } | Self::Resume { .. } | Self::Capture { .. } => Permission::Change,
+            Self::Drain { .. } | Self::Resume { .. } | Self::Upgrade { .. } | Self::Capture { .. } => {
+                Permission::Change
+            }
         }
     }
 }
@@ -195,6 +204,24 @@ pub struct Status {
     pub events: Vec<String>,
     /// Process id of the agent.
     pub pid: u32,
+    /// The latest upgrade in place of this process; `None`: none since it started.
+    #[serde(default)]
+    pub upgrade: Option<UpgradeStatus>,
+}
+
+/// An upgrade in place.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UpgradeStatus {
+    /// How many there were in this process, this one included.
+    pub count: u32,
+    /// The file that the program came from.
+    pub program: String,
+    /// The version before it.
+    pub from: String,
+    /// For how long no heartbeat went out, milliseconds.
+    pub silent_ms: u64,
+    /// Why it became something else than an upgrade, if it did.
+    pub failed: Option<String>,
 }
 
 /// A node as this one sees it.

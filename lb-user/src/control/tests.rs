@@ -177,6 +177,7 @@ async fn handle(request: Request) -> Reply {
         Request::Capture { count, seconds, .. } => Reply::Many(lines(count, seconds == 2)),
         Request::Drain { .. }
         | Request::Resume { .. }
+        | Request::Upgrade { .. }
         | Request::Explain(_)
         | Request::Events { .. }
         | Request::Connections { .. } => Answer::Done { text: format!("{request:?}") }.into(),

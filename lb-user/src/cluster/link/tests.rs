@@ -131,3 +131,20 @@ fn a_datagram_for_another_node_or_from_none_of_ours_is_a_strangers() {
     stranger.me = node(9);
     assert_eq!(b.open(&stranger.seal(node(2), &message(1))), Err(Refused::Stranger));
 }
+
+#[test]
+fn a_link_that_goes_on_in_another_program_is_believed_and_believes_nothing_twice() {
+    let (mut a, mut b) = introduced();
+    let old = b.seal(node(1), &message(4));
+    a.open(&old).unwrap();
+    let before = a.seal(node(2), &message(5));
+    let saved: SavedLink = serde_json::from_slice(&serde_json::to_vec(&a.save()).unwrap()).unwrap();
+    let mut a = Link::resume(saved, node(1), ClusterSecret::parse(SECRET).unwrap()).unwrap();
+    assert_eq!(a.open(&old), Err(Refused::Replay));
+    let after = a.seal(node(2), &message(6));
+    for datagram in [&before, &after] {
+        let heard = b.open(datagram).unwrap();
+        assert!(!heard.new_session, "nobody notices the change");
+    }
+    assert!(!a.open(&b.seal(node(1), &message(7))).unwrap().new_session);
+}
