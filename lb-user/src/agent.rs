@@ -35,11 +35,12 @@ use self::voice::Voice;
 use crate::clock::Time;
 use crate::cluster::driver::{Cluster, DataPath, Handle, Input, Output};
 use crate::cluster::node::{Event, Order, Settings};
+use crate::cluster::operate::{Intent, Mandate};
 use crate::cluster::scan;
 use crate::cluster::sets::BucketSet;
 use crate::cluster::transport::Network;
 use crate::cluster::wire::{Phase, Traffic};
-use crate::config::model::Config;
+use crate::config::model::{Config, Failback};
 use crate::config::secret::ClusterSecret;
 use crate::control::api::Count;
 use crate::dataplane::idle::Idle;
@@ -237,7 +238,11 @@ impl Agent {
             // Clocks of sound hosts differ by far less than a hundredth; two of them leave as much again.
             lease_margin: Time::coarse_tick() + timing.suspect() / 50,
             facts: facts::digest_of(&self.config.cluster),
-            ready: !publishes,
+            ready: vec![!publishes; self.plan.tables.len()],
+            failback: Failback::Immediate,
+            hold_down: Duration::ZERO,
+            ramp: Duration::ZERO,
+            mandate: Mandate::default(),
             incarnation: u32::from_le_bytes(incarnation),
         })
     }
@@ -270,7 +275,9 @@ impl Agent {
                     Some(output) => self.handle_output(output),
                     None => break Err(anyhow::anyhow!("the cluster thread ended unexpectedly")),
                 },
-                ready = operator::next_readiness(&mut proxy) => self.tell(Input::Ready(ready)),
+                ready = operator::next_readiness(&mut proxy) => {
+                    self.tell(Input::Ready(vec![ready; self.plan.tables.len()]));
+                }
                 _ = second.tick() => {
                     self.report_hearing();
                     self.tell_traffic();
@@ -331,7 +338,7 @@ impl Agent {
         let passed = self.dataplane.as_ref().map(|dataplane| dataplane.counters().passed());
         // Where they cannot be read, `rollcall status` says so.
         if let Some(Ok(Count { packets, bytes })) = passed {
-            self.tell(Input::Traffic(Traffic { packets, bytes }));
+            self.tell(Input::Traffic(Traffic { packets, bytes, connections: 0 }));
         }
     }
 
@@ -342,6 +349,7 @@ impl Agent {
             Output::FindIdle => self.find_idle(),
             // Only a stop asks for the first, and it waits for it; the second ends `serve`.
             Output::HandedOver | Output::Failed(_) => {}
+            Output::Keep(_) | Output::Wished { .. } | Output::Restart | Output::Prepared => {}
         }
     }
 
@@ -360,8 +368,10 @@ impl Agent {
             self.refresh_link();
         }
         match (event, &self.proxy) {
-            (Event::Draining(true), Some(proxy)) => proxy.drain(),
-            (Event::Draining(false), Some(proxy)) => proxy.resume(),
+            (Event::Operated(Intent::Draining | Intent::Stopped | Intent::Suspended), Some(proxy)) => {
+                proxy.drain()
+            }
+            (Event::Operated(Intent::Started), Some(proxy)) => proxy.resume(),
             _ => {}
         }
     }

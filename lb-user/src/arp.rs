@@ -91,6 +91,12 @@ impl Arp {
     }
 }
 
+/// Writes a MAC address the usual way.
+pub(crate) fn format_mac(mac: [u8; 6]) -> String {
+    let octets: Vec<String> = mac.iter().map(|octet| format!("{octet:02x}")).collect();
+    octets.join(":")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -11,11 +11,11 @@ use rustix::process::{Resource, Rlimit};
 use rustix::thread::CapabilitySet;
 use thiserror::Error;
 
+use crate::arp::format_mac;
 use crate::arp::{Arp, BROADCAST, Operation};
 use crate::clock::Time;
 use crate::config::model::{Config, HEARTBEAT_PORT};
 use crate::dataplane::link::{InspectError, Interface};
-use crate::dataplane::plan::format_mac;
 use crate::ndp::{self, NDP_FRAME};
 use crate::proxy::supervisor;
 use crate::sys::{FrameSocket, Received};

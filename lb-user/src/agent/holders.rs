@@ -74,22 +74,27 @@ pub(super) mod tests {
 
     use super::*;
     use crate::clock::Time;
+    use crate::cluster::operate::{Intent, Mandate};
     use crate::cluster::sets::BucketSet;
-    use crate::cluster::wire::{State, TableId, Traffic};
+    use crate::cluster::wire::{Health, State, TableId, Traffic};
 
     /// This node with `tables`, and no peers.
     pub(in crate::agent) fn snapshot(tables: Vec<BucketTable>) -> Snapshot {
         Snapshot {
             at: Time::from_nanos(1_000_000_000),
             phase: Phase::Serving,
-            draining: false,
+            mandate: Mandate::default(),
+            rank: Priority::new(1).unwrap(),
+            health: Health::default(),
+            wants: Vec::new(),
+            converging: false,
+            wrongly_suspected: 0,
             waiting: None,
             lease: None,
             table: TableId::default(),
             default_host: None,
             sticking: vec![0; tables.len()],
             tables,
-            deaf: false,
             peers: Vec::new(),
         }
     }
@@ -110,9 +115,10 @@ pub(super) mod tests {
             node: Priority::new(number).unwrap(),
             standing: Standing::Alive,
             phase: Some(Phase::Serving),
-            draining: false,
-            ready: true,
-            deaf: false,
+            intent: Intent::Started,
+            rank: Priority::new(number).unwrap(),
+            health: Health::default(),
+            wants: Vec::new(),
             traffic: Traffic::default(),
             holds: vec![0; tables],
             state: Some(Arc::new(State { holdings, published: None })),

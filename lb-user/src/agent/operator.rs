@@ -15,7 +15,7 @@ use super::status::{Facts, name, status};
 use super::{capture, connections, explain};
 use crate::clock::Time;
 use crate::cluster::driver::{Handle, Input};
-use crate::cluster::node::Order;
+use crate::cluster::operate::Wish;
 use crate::cluster::peer::Standing;
 use crate::cluster::scan;
 use crate::config::model::{Config, Node, Priority};
@@ -173,14 +173,21 @@ impl Shared {
             Err(text) => return Answer::Error { text },
         };
         if node.name == *me {
-            self.cluster.tell(Input::Order(if drain { Order::Drain } else { Order::Resume }));
+            self.wish(node.priority, drain);
         } else if self.is_heard(node.priority) {
-            self.cluster.tell(Input::Wish(node.priority, drain));
+            self.wish(node.priority, drain);
         } else {
             let text = format!("{wanted} is not heard here, so it cannot be told; ask on {wanted} itself");
             return Answer::Error { text };
         }
         Answer::Done { text: format!("{} {what}", name(&self.config, node.priority)) }
+    }
+
+    fn wish(&self, to: Priority, drain: bool) {
+        let wish = if drain { Wish::Drain { table: None } } else { Wish::Resume };
+        let mut id = [0; 4];
+        let _ = aws_lc_rs::rand::fill(&mut id);
+        self.cluster.tell(Input::Wish { id: u32::from_le_bytes(id), to, wish });
     }
 
     fn is_heard(&self, node: Priority) -> bool {

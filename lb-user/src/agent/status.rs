@@ -6,6 +6,7 @@ use lb_common::table::{Bucket, BucketState, BucketTable};
 
 use crate::clock::Time;
 use crate::cluster::node::{PeerSnapshot, Snapshot};
+use crate::cluster::operate::Intent;
 use crate::cluster::peer::Standing;
 use crate::cluster::wire::{Phase, Traffic};
 use crate::config::model::{Config, Filtering, HEARTBEAT_PORT, Node, PEER_PORT, Priority};
@@ -83,7 +84,7 @@ fn problem(facts: &Facts<'_>, lease: bool) -> Option<String> {
     if !lease && snapshot.phase == Phase::Serving {
         return Some("the lease has ended: this node accepts no new connections".to_owned());
     }
-    if snapshot.deaf {
+    if snapshot.health.deaf {
         return Some(
             "this node is deaf: it hears no frames for the cluster MAC, though others do; look at the switch or hypervisor before its interface"
                 .to_owned(),
@@ -101,7 +102,7 @@ fn problem(facts: &Facts<'_>, lease: bool) -> Option<String> {
     }
     let troubled =
         |peer: &&PeerSnapshot| peer.filtered || matches!(peer.standing, Standing::Suspect | Standing::Dead);
-    let deaf = || snapshot.peers.iter().find(|peer| peer.deaf && peer.standing == Standing::Alive);
+    let deaf = || snapshot.peers.iter().find(|peer| peer.health.deaf && peer.standing == Standing::Alive);
     let deaf = || {
         deaf().map(|peer| {
             format!("{} is deaf: it hears no frames for the cluster MAC", name(config, peer.node))
@@ -130,7 +131,7 @@ fn own_state(config: &Config, snapshot: &Snapshot) -> &'static str {
     match snapshot.phase {
         _ if config.cluster.observe => "observing",
         Phase::Starting => "starting",
-        Phase::Serving if snapshot.draining => "draining",
+        Phase::Serving if snapshot.mandate.intent == Intent::Draining => "draining",
         Phase::Serving => "serving",
         Phase::Stopping | Phase::Stopped => "stopping",
     }
@@ -145,7 +146,7 @@ pub(crate) fn peer_word(peer: &PeerSnapshot) -> &'static str {
         (Standing::Stopped, _) | (Standing::Alive, Some(Phase::Stopped)) => "stopped",
         (Standing::Alive, None | Some(Phase::Starting)) => "starting",
         (Standing::Alive, Some(Phase::Stopping)) => "draining",
-        (Standing::Alive, Some(Phase::Serving)) if peer.draining => "draining",
+        (Standing::Alive, Some(Phase::Serving)) if peer.intent == Intent::Draining => "draining",
         (Standing::Alive, Some(Phase::Serving)) => "serving",
     }
 }
@@ -163,20 +164,20 @@ fn node_status(facts: &Facts<'_>, node: &Node, table: usize) -> NodeStatus {
             .tables
             .get(table)
             .map_or(0, |table| count(table, BucketState::Mine) + count(table, BucketState::Arriving));
-        let deaf = facts.snapshot.deaf;
+        let deaf = facts.snapshot.health.deaf;
         let ready = facts.proxy.as_ref().is_none_or(|proxy| proxy.ready) && !deaf;
         let state = own_state(facts.config, facts.snapshot).to_owned();
         let passed = Some(facts.tally.passed());
         return NodeStatus { state, holds, ready, deaf, passed, silent_ms: None, ..common };
     };
-    let Traffic { packets, bytes } = peer.traffic;
+    let Traffic { packets, bytes, .. } = peer.traffic;
     let silent = peer.last_heard.map(|heard| facts.now.since(heard).as_millis());
     NodeStatus {
         state: peer_word(peer).to_owned(),
         holds: peer.holds.get(table).copied().unwrap_or(0),
         silent_ms: silent.map(|silent| u64::try_from(silent).unwrap_or(u64::MAX)),
-        ready: peer.ready,
-        deaf: peer.deaf,
+        ready: peer.wants.iter().all(|want| want.ready),
+        deaf: peer.health.deaf,
         passed: peer.phase.map(|_| Count { packets, bytes }),
         ..common
     }
@@ -258,8 +259,8 @@ mod tests {
         ];
         let mut snapshot = tests::snapshot(vec![BucketTable::filled(BucketState::Mine); plan.tables.len()]);
         snapshot.peers = vec![PeerSnapshot {
-            traffic: Traffic { packets: 9, bytes: 900 },
-            deaf: true,
+            traffic: Traffic { packets: 9, bytes: 900, connections: 2 },
+            health: crate::cluster::wire::Health { deaf: true, ..Default::default() },
             ..tests::peer(2, plan.tables.len(), &[], &[])
         }];
         let status = status(Facts {

@@ -19,6 +19,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::link::{Link, Refused};
 use super::node::{Command, Event, Node, Order, Settings, Snapshot, Unsent};
+use super::operate::{Denied, Mandate, Wish};
 use super::sets::BucketSet;
 use super::transport::{Arrival, Network, Transport};
 use super::wire::{Malformed, Message, Traffic};
@@ -40,12 +41,19 @@ pub trait DataPath: Send {
 /// What the agent tells the cluster thread.
 #[derive(Debug)]
 pub enum Input {
-    /// What the operator wants of this node.
+    /// What the agent wants for its own end.
     Order(Order),
-    /// What the operator wants of another node.
-    Wish(Priority, bool),
-    /// Whether the service on this node works.
-    Ready(bool),
+    /// What an operator wants of a node; answered by `Output::Wished`.
+    Wish {
+        /// Random, to know the answer by.
+        id: u32,
+        /// This node or another.
+        to: Priority,
+        /// What.
+        wish: Wish,
+    },
+    /// By owner table, whether the service behind its rules works on this node.
+    Ready(Vec<bool>),
     /// The answer to `Output::Scan`.
     Scan(Vec<BucketSet>),
     /// The answer to `Output::FindIdle`: per owner table the buckets that have been idle for at least its timeout. Tables
@@ -66,6 +74,19 @@ pub enum Output {
     Scan,
     /// Find the buckets of sticky tables that are idle.
     FindIdle,
+    /// Keep what operators want of this node, for its next start.
+    Keep(Mandate),
+    /// The answer to `Input::Wish`.
+    Wished {
+        /// To which.
+        id: u32,
+        /// Why it was not done, if it was not.
+        denied: Option<Denied>,
+    },
+    /// An operator wants this agent to end in good order and to start anew.
+    Restart,
+    /// `Order::Prepare` is done.
+    Prepared,
     /// Nobody needs this node for new connections any more.
     HandedOver,
     /// The thread cannot go on; the lease ends by itself.
@@ -292,10 +313,8 @@ impl<D: DataPath> Driver<D> {
                         self.end = Some(now + Duration::from_millis(50));
                     }
                 }
-                Input::Wish(node, drain) => {
-                    self.node.handle_wish(node, drain, now);
-                }
-                Input::Ready(ready) => self.node.handle_ready(ready, now),
+                Input::Wish { id, to, wish } => self.node.handle_wish(id, to, wish, now),
+                Input::Ready(ready) => self.node.handle_ready(&ready, now),
                 Input::Scan(live) => self.node.handle_scan(&live, now),
                 Input::Idle(idle) => self.node.handle_idle(&idle, now),
                 Input::Heard(heard) => self.node.handle_heard(heard, now),
@@ -329,6 +348,10 @@ impl<D: DataPath> Driver<D> {
                 Command::Scan => drop(self.outputs.send(Output::Scan)),
                 Command::FindIdle => drop(self.outputs.send(Output::FindIdle)),
                 Command::Report(event) => drop(self.outputs.send(Output::Event(event))),
+                Command::Keep(mandate) => drop(self.outputs.send(Output::Keep(mandate))),
+                Command::Wished { id, denied } => drop(self.outputs.send(Output::Wished { id, denied })),
+                Command::Restart => drop(self.outputs.send(Output::Restart)),
+                Command::Prepared => drop(self.outputs.send(Output::Prepared)),
                 Command::HandedOver => drop(self.outputs.send(Output::HandedOver)),
             }
         }

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Time;
 use crate::config::model::Priority;
 
@@ -17,7 +19,7 @@ use crate::config::model::Priority;
 ///     \                                             ^
 ///      `--- as Deaf, but no peer hears any --> Nowhere --- a test arrives, for 2 s ---> Fine
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) enum State {
     /// Tests arrive, or there is nobody to send any.
     #[default]
@@ -39,7 +41,7 @@ pub(crate) struct Neighbour {
 }
 
 /// This node's hearing.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Hearing {
     /// When each peer's test last arrived here, and when that was read; `None`: nobody looks.
     heard: Option<(BTreeMap<Priority, Time>, Time)>,

@@ -201,7 +201,7 @@ impl Session {
                 self.heartbeat = seq;
                 Ok(())
             }
-            Message::Part(_) | Message::Drain(_) => Ok(()),
+            Message::Part(_) | Message::Wish { .. } | Message::Answer { .. } | Message::Refusal(_) => Ok(()),
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod driver;
 mod hearing;
 mod link;
 pub mod node;
+pub mod operate;
 mod ownership;
 pub mod peer;
 pub mod scan;

@@ -5,8 +5,12 @@
 //! *holds* says who accepts its new connections, and safety rests on that alone: a node comes to hold a bucket only because
 //! its holder released it to this node by name, or because every configured node is known not to hold it.
 
+mod converge;
 mod events;
 mod holding;
+mod mandate;
+mod share;
+mod snapshot;
 mod sticky;
 mod table;
 
@@ -17,23 +21,30 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use lb_common::table::{BUCKETS, BucketTable};
 
+use self::converge::Converging;
 pub use self::events::Event;
 use self::holding::Scan;
+use self::mandate::Wished;
+use self::share::Entry;
+pub use self::snapshot::{PeerSnapshot, Snapshot};
 use self::sticky::Waiting;
 use self::table::{Member, Table};
 use super::hearing::{Hearing, Neighbour};
+use super::operate::{Denied, Mandate, Wish};
 use super::peer::{Answer, Peer, Probe, Standing};
 use super::sets::BucketSet;
 use super::wire::{
-    Heartbeat, Holdings, Message, Owners, PeerReport, Phase, Published, State, TableId, Traffic,
+    Health, Heartbeat, Holdings, Message, Owners, PeerReport, Phase, Published, State, TableId, Traffic,
 };
 use crate::clock::Time;
-use crate::config::model::{Priority, Spread, Timing};
+use crate::config::model::{Failback, Priority, Spread, Timing};
 
 /// What a node is told once, at its start.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
     /// This node.
     pub me: Priority,
@@ -52,8 +63,16 @@ pub struct Settings {
     pub lease_margin: Duration,
     /// Digest of the cluster facts that must be equal on all nodes.
     pub facts: u64,
-    /// Whether the service on this node works already.
-    pub ready: bool,
+    /// By owner table, whether the service behind its rules works on this node already.
+    pub ready: Vec<bool>,
+    /// When a node that comes back takes its share.
+    pub failback: Failback,
+    /// A node that fell and came back three times within this time gets no share until it has stayed for this time; zero: never.
+    pub hold_down: Duration,
+    /// How long the load weight of a node that comes back grows to its full value.
+    pub ramp: Duration,
+    /// What operators told this node before its agent started.
+    pub mandate: Mandate,
     /// Random, so that what peers say of an earlier start of this node is not taken for news of this one.
     pub incarnation: u32,
 }
@@ -93,12 +112,25 @@ pub enum Command {
     FindIdle,
     /// Tell the operator.
     Report(Event),
+    /// Keep what operators want of this node, for its next start.
+    Keep(Mandate),
+    /// A wish of an operator at this node was answered.
+    Wished {
+        /// Which, as `handle_wish` named it.
+        id: u32,
+        /// Why it was not done, if it was not.
+        denied: Option<Denied>,
+    },
+    /// An operator wants the agent to end in good order and to start anew.
+    Restart,
+    /// `Order::Prepare` is done: every living peer will wait, and the lease lasts, for `PATIENCE` from now on.
+    Prepared,
     /// `Order::Stop` is done as far as it can be: nobody needs this node for new connections.
     HandedOver,
 }
 
 /// A heartbeat that this host did not let out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unsent {
     /// To whom.
     pub node: Priority,
@@ -106,13 +138,13 @@ pub struct Unsent {
     pub reason: String,
 }
 
-/// What the operator, or the agent for him, wants.
+/// What the agent wants for its own end. What operators want is a `Wish`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Own nothing while another can.
-    Drain,
-    /// Own a share again.
-    Resume,
+    /// Have the others wait for longer than usual, then say `Prepared`: this agent is about to be replaced in place.
+    Prepare,
+    /// It is not.
+    Unprepare,
     /// Hand everything over, then say `HandedOver`.
     Stop,
     /// Be gone: no lease, no buckets, and the others are told.
@@ -120,16 +152,24 @@ pub enum Order {
 }
 
 /// A node of the cluster.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Node {
     settings: Settings,
     phase: Phase,
     /// Since when this phase `Starting` lasts.
     since: Time,
     incarnation: u32,
-    draining: bool,
-    /// Whether the service works. That this node hears counts as well: `is_ready`.
-    ready: bool,
+    /// What operators want.
+    mandate: Mandate,
+    /// By owner table, whether its service works. That packets reach this node counts as well: `is_reached`.
+    ready: Vec<bool>,
+    /// Whether this node takes its share already.
+    entry: Entry,
+    health: Health,
+    /// How long the others are to wait for this node, while its agent is replaced.
+    patience: Option<Duration>,
+    /// Whether they do.
+    prepared: bool,
     hearing: Hearing,
     traffic: Traffic,
     carrier: bool,
@@ -149,6 +189,10 @@ pub struct Node {
     published: Option<Arc<Published>>,
     /// What `published` was computed for.
     published_for: Vec<Member>,
+    /// The members as this node saw them when it last followed a table.
+    followed_for: Vec<Member>,
+    /// A table that is followed, and not yet what the nodes hold.
+    converging: Option<Converging>,
     /// Greater than or equal to any epoch seen.
     newest_epoch: u64,
     state_version: u64,
@@ -156,6 +200,7 @@ pub struct Node {
     announced: State,
     /// Which of its parts is sent next.
     next_part: usize,
+    #[serde(skip)]
     applied: Vec<BucketTable>,
     scan: Scan,
     /// Per owner table: what waits for its clients, if they are sticky.
@@ -171,15 +216,18 @@ pub struct Node {
     waiting: Option<Event>,
     /// Why a heartbeat of the last round was not sent.
     unsent: Option<Unsent>,
-    /// Told to stop before it served: it will not begin to.
-    stopping: bool,
-    /// What other nodes are to be told to do, and until when.
-    wishes: BTreeMap<Priority, (bool, Time)>,
+    /// The agent ends: a node that does not serve yet will not begin to.
+    ending: bool,
+    /// What other nodes are to be told to do, by number.
+    wishes: BTreeMap<u32, Wished>,
+    /// How often a peer was suspected that lived.
+    wrongly_suspected: u64,
+    #[serde(skip)]
     commands: VecDeque<Command>,
 }
 
-/// How long another node is told what the operator wants of it.
-const WISH: Duration = Duration::from_secs(3);
+/// How long the others wait for a node whose agent is replaced in place.
+pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How many parts of a state are sent to a peer in one round. A state of two nodes has one to three parts, the largest of 64
 /// nodes and 32 tables some 240; more in a row would fill queues on the way.
@@ -198,8 +246,12 @@ impl Node {
             phase: Phase::Starting,
             since: now,
             incarnation: settings.incarnation,
-            draining: false,
-            ready: settings.ready,
+            mandate: settings.mandate.clone(),
+            ready: settings.ready.clone(),
+            entry: Entry::new(settings.failback, settings.ramp),
+            health: Health::default(),
+            patience: None,
+            prepared: false,
             hearing: Hearing::default(),
             traffic: Traffic::default(),
             carrier: true,
@@ -213,6 +265,8 @@ impl Node {
             table: None,
             published: None,
             published_for: Vec::new(),
+            followed_for: Vec::new(),
+            converging: None,
             newest_epoch: 0,
             state_version: 1,
             next_part: 0,
@@ -226,11 +280,13 @@ impl Node {
             urgent: true,
             waiting: None,
             unsent: None,
-            stopping: false,
+            ending: false,
             wishes: BTreeMap::new(),
+            wrongly_suspected: 0,
             commands: VecDeque::from([Command::EndLease]),
             settings,
         };
+        node.begin_as_told();
         node.apply();
         node
     }
@@ -242,6 +298,10 @@ impl Node {
             return;
         };
         if new_session {
+            // Gone and back within the suspect time, without a goodbye.
+            if peer.standing == Standing::Alive && peer.heartbeat.is_some() {
+                peer.note_fall(now);
+            }
             peer.forget_session();
         }
         match message {
@@ -252,7 +312,9 @@ impl Node {
                     self.settle(now);
                 }
             }
-            Message::Drain(drain) => self.handle_order(if drain { Order::Drain } else { Order::Resume }, now),
+            Message::Wish { id, wish } => self.handle_foreign_wish(from, id, wish, now),
+            Message::Answer { id, denied } => self.handle_wish_answer(from, id, denied),
+            Message::Refusal(refusal) => self.handle_refusal(from, refusal),
         }
     }
 
@@ -263,6 +325,7 @@ impl Node {
         self.newest_epoch = self.newest_epoch.max(heartbeat.table.epoch);
         let (was, changed) =
             (peer.standing, peer.heartbeat.as_ref().is_none_or(|last| last.differs(&heartbeat)));
+        let same_run = peer.heartbeat.as_ref().is_some_and(|last| last.incarnation == heartbeat.incarnation);
         let stale = peer.state_version() != heartbeat.state_version;
         let behind = heartbeat
             .peers
@@ -270,6 +333,9 @@ impl Node {
             .any(|report| report.node == self.settings.me && report.state_version != self.state_version);
         peer.hear(heartbeat, now);
         let standing = peer.standing;
+        if matches!(was, Standing::Suspect | Standing::Dead) && standing == Standing::Alive {
+            self.note_return(from, same_run, now);
+        }
         if was != standing {
             self.report(Event::heard(from, standing));
         }
@@ -277,6 +343,20 @@ impl Node {
             // Who changed wants to know soon that we know; a new peer wants to be heard.
             self.urgent |= was != standing || stale || behind;
             self.settle(now);
+        }
+    }
+
+    /// A silent peer is heard again; `same_run`: it had not begun again meanwhile.
+    fn note_return(&mut self, node: Priority, same_run: bool, now: Time) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let held = peer.flaps(self.settings.hold_down, now);
+        peer.note_fall(now);
+        if !held && peer.flaps(self.settings.hold_down, now) {
+            self.report(Event::HeldDown(node));
+        }
+        if same_run {
+            self.wrongly_suspected += 1;
+            self.report(Event::WronglySuspected(node));
         }
     }
 
@@ -315,15 +395,22 @@ impl Node {
         self.begin_again(now);
     }
 
-    /// Whether the service on this node works.
-    pub fn handle_ready(&mut self, ready: bool, now: Time) {
+    /// By owner table, whether the service behind its rules works on this node.
+    pub fn handle_ready(&mut self, ready: &[bool], now: Time) {
         self.notice(now);
-        if self.ready != ready {
-            self.ready = ready;
-            self.report(Event::Ready(ready));
-            self.urgent = true;
-            self.settle(now);
+        let mut changed = Vec::new();
+        for ((known, works), table) in self.ready.iter_mut().zip(ready).zip(0u8..) {
+            if *known != *works {
+                *known = *works;
+                changed.push(Event::Service { table, works: *works });
+            }
         }
+        if changed.is_empty() {
+            return;
+        }
+        changed.into_iter().for_each(|event| self.report(event));
+        self.urgent = true;
+        self.settle(now);
     }
 
     /// When each peer's hearing test last arrived at this node's data path, read now; once a second. Before the first, hearing
@@ -341,35 +428,28 @@ impl Node {
         self.traffic = traffic;
     }
 
-    /// What the operator wants.
+    /// What the agent wants.
     pub fn handle_order(&mut self, order: Order, now: Time) {
         self.notice(now);
         match order {
-            Order::Drain | Order::Resume => {
-                self.draining = order == Order::Drain;
-                self.report(Event::Draining(self.draining));
+            Order::Prepare => self.patience = Some(self.longest_patience()),
+            Order::Unprepare => {
+                self.patience = None;
+                self.prepared = false;
             }
-            Order::Stop if self.phase == Phase::Serving => self.phase = Phase::Stopping,
-            Order::Stop => self.stopping = true,
+            Order::Stop => {
+                self.ending = true;
+                if self.phase == Phase::Serving {
+                    self.phase = Phase::Stopping;
+                }
+            }
             Order::Leave => self.leave(),
         }
         self.urgent = true;
         self.settle(now);
         if order == Order::Stop {
-            self.check_handed_over();
+            self.check_handed_over(now);
         }
-    }
-
-    /// What the operator wants of another node; it is told until its heartbeats show that it does so, or `WISH` is over.
-    /// False if no such node is alive.
-    pub fn handle_wish(&mut self, node: Priority, drain: bool, now: Time) -> bool {
-        self.notice(now);
-        let alive = self.peers.get(&node).is_some_and(|peer| peer.standing == Standing::Alive);
-        if alive {
-            self.wishes.insert(node, (drain, now + WISH));
-            self.urgent = true;
-        }
-        alive
     }
 
     /// How a round of heartbeats went: whether all were sent, and with them the lease renewed, as `EndRound` asked.
@@ -393,7 +473,7 @@ impl Node {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Time) {
         self.notice(now);
-        let changed = [self.judge(now), self.listen(now), self.find_idle(now)];
+        let changed = [self.judge(now), self.listen(now), self.find_idle(now), self.enter(now)];
         if changed.contains(&true) {
             self.settle(now);
         }
@@ -407,8 +487,9 @@ impl Node {
             self.beat(now);
         }
         if self.phase == Phase::Stopping {
-            self.check_handed_over();
+            self.check_handed_over(now);
         }
+        self.check_prepared();
     }
 
     /// When `handle_timeout` has something to do at the latest.
@@ -420,7 +501,7 @@ impl Node {
         let judgements = peers().filter_map(|peer| peer.next_judgement(timing, reached));
         let probes =
             peers().filter(|peer| peer.standing != Standing::Stopped).map(|peer| peer.next_probe(timing));
-        judgements.chain(probes).chain(self.lease).fold(self.next_beat(), Time::min)
+        judgements.chain(probes).chain(self.lease).chain(self.entry.next()).fold(self.next_beat(), Time::min)
     }
 
     /// The next thing to be done.
@@ -475,13 +556,14 @@ impl Node {
             self.report(Event::hearing(state));
         }
         let changed = self.hearing.is_deaf() != was_deaf;
+        self.health.deaf = self.hearing.is_deaf();
         self.urgent |= changed;
         changed
     }
 
-    /// Whether this node should have a share while others can have it: its service works, and packets reach it.
-    fn is_ready(&self) -> bool {
-        self.ready && !self.hearing.is_deaf()
+    /// Whether packets reach this node, as far as others can tell better.
+    fn is_reached(&self) -> bool {
+        !self.health.deaf && !self.health.cut_off
     }
 
     /// When another host last answered this node.
@@ -492,7 +574,7 @@ impl Node {
 
     /// From `Starting` to `Serving`, once it is known of every configured node whether it lives.
     fn advance(&mut self, now: Time) {
-        if self.phase != Phase::Starting || !self.carrier || self.stopping {
+        if self.phase != Phase::Starting || !self.carrier || self.ending {
             return;
         }
         match self.obstacle() {
@@ -503,6 +585,7 @@ impl Node {
                 self.lease = Some(now + self.settings.timing.suspect());
                 self.urgent = true;
                 self.report(Event::Serving);
+                self.begin_to_serve(now);
                 self.settle(now);
             }
             Some(obstacle) => {
@@ -580,8 +663,8 @@ impl Node {
         let send = |&to: &Priority| Command::Send { to, message: heartbeat.clone() };
         self.commands.extend(self.peers.keys().map(send));
         self.send_parts();
-        self.wish(now);
-        let until = now + self.settings.timing.suspect() - self.settings.lease_margin;
+        self.send_wishes(now);
+        let until = now + self.suspect_time() - self.settings.lease_margin;
         let lease = self.lease.filter(|_| self.carrier).map(|_| until);
         self.commands.push_back(Command::EndRound { lease });
     }
@@ -607,36 +690,25 @@ impl Node {
         }
     }
 
-    fn wish(&mut self, now: Time) {
-        let peers = &self.peers;
-        self.wishes.retain(|node, (drain, until)| {
-            let heartbeat = peers.get(node).and_then(|peer| peer.heartbeat.as_ref());
-            *until > now && heartbeat.is_some_and(|heartbeat| heartbeat.draining != *drain)
-        });
-        let send = |(to, (drain, _)): (&Priority, &(bool, Time))| Command::Send {
-            to: *to,
-            message: Message::Drain(*drain),
-        };
-        self.commands.extend(self.wishes.iter().map(send));
-    }
-
     fn heartbeat(&self, now: Time) -> Heartbeat {
         let report = |peer: &Peer| PeerReport {
             node: peer.node,
             alive: peer.standing == Standing::Alive,
+            flaps: peer.flaps(self.settings.hold_down, now),
+            suspect: peer.suspect_time(&self.settings.timing),
             incarnation: peer.incarnation(),
             state_version: peer.state_version(),
             accepted: peer.accepted,
         };
         Heartbeat {
             period: self.settings.timing.period,
-            multiplier: self.settings.timing.multiplier,
+            multiplier: self.multiplier(),
             incarnation: self.incarnation,
             phase: self.phase,
-            draining: self.draining,
-            ready: self.is_ready(),
-            deaf: self.hearing.is_deaf(),
-            weight: self.settings.weight,
+            intent: self.mandate.intent,
+            rank: self.rank(),
+            health: self.health,
+            wants: self.wants(now),
             mac: self.settings.mac,
             facts: self.settings.facts,
             table: self.table_id(),
@@ -675,6 +747,9 @@ impl Node {
         self.gateway_answered = None;
         self.table = None;
         self.published = None;
+        self.converging = None;
+        self.entry.leave();
+        self.health.settled = false;
         if self.lease.take().is_some() {
             self.commands.push_back(Command::EndLease);
         }
@@ -692,119 +767,14 @@ impl Node {
         self.holdings.fill(Holdings::NONE);
         self.table = None;
         self.published = None;
+        self.converging = None;
+        self.entry.leave();
+        self.health.settled = false;
         if self.lease.take().is_some() {
             self.commands.push_back(Command::EndLease);
-        }
-    }
-
-    /// Says once that the others have all they can have.
-    fn check_handed_over(&mut self) {
-        let holds = self.holdings.iter().any(|holdings| !holdings.holds.is_empty());
-        let heirs = self
-            .peers
-            .values()
-            .any(|peer| peer.is_member() && peer.phase() == Some(Phase::Serving) && !self.differs(peer));
-        let released = self.holdings.iter().any(|holdings| !holdings.released.is_empty());
-        if !self.handed_over && !((holds || released) && heirs) {
-            self.handed_over = true;
-            self.commands.push_back(Command::HandedOver);
         }
     }
 }
 
 /// After this time without a heartbeat from a configured peer the operator is told where to look.
 const MISSING: Duration = Duration::from_secs(10);
-
-/// How a node stands, for `rollcall status`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// When things stood so.
-    pub at: Time,
-    /// Where it is between start and stop.
-    pub phase: Phase,
-    /// Its operator wants it to own nothing.
-    pub draining: bool,
-    /// Why it does not serve yet, if that lasts.
-    pub waiting: Option<Event>,
-    /// When its lease ends.
-    pub lease: Option<Time>,
-    /// The owner table in force.
-    pub table: TableId,
-    /// The living node with the lowest priority number, among those that serve.
-    pub default_host: Option<Priority>,
-    /// The owner tables as the data path has them.
-    pub tables: Vec<BucketTable>,
-    /// How many buckets of each owner table stay here for now, because their clients are sticky and another should own them.
-    pub sticking: Vec<u32>,
-    /// This node does not hear frames for the cluster MAC while others do.
-    pub deaf: bool,
-    /// Every other configured node.
-    pub peers: Vec<PeerSnapshot>,
-}
-
-/// How a peer stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerSnapshot {
-    /// Which.
-    pub node: Priority,
-    /// Whether it lives.
-    pub standing: Standing,
-    /// Where it is between start and stop, by its latest heartbeat.
-    pub phase: Option<Phase>,
-    /// Its operator wants it to own nothing.
-    pub draining: bool,
-    /// Its service works and it is not deaf, by its latest heartbeat.
-    pub ready: bool,
-    /// It does not hear frames for the cluster MAC while others do, by its latest heartbeat.
-    pub deaf: bool,
-    /// What its data path has passed, by its latest heartbeat.
-    pub traffic: Traffic,
-    /// How many buckets of each owner table it holds.
-    pub holds: Vec<u32>,
-    /// What it holds, and what departs from it, as it last announced; `None`: that is not known.
-    pub state: Option<Arc<State>>,
-    /// When it was last heard.
-    pub last_heard: Option<Time>,
-    /// Its heartbeats are missing while its data path answers.
-    pub filtered: bool,
-}
-
-impl Node {
-    /// How things stand.
-    pub fn snapshot(&self, now: Time) -> Snapshot {
-        let peer = |peer: &Peer| PeerSnapshot {
-            node: peer.node,
-            standing: peer.standing,
-            phase: peer.phase(),
-            draining: peer.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.draining),
-            ready: peer.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.ready),
-            deaf: peer.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.deaf),
-            traffic: peer.heartbeat.as_ref().map_or(Traffic::default(), |heartbeat| heartbeat.traffic),
-            holds: self.counts_of(peer),
-            state: peer.state.as_ref().map(|(_, state)| Arc::clone(state)),
-            last_heard: peer.last_heard(),
-            filtered: peer.is_filtered(&self.settings.timing, now),
-        };
-        Snapshot {
-            at: now,
-            phase: self.phase,
-            draining: self.draining,
-            waiting: self.waiting.clone(),
-            lease: self.lease,
-            table: self.table_id(),
-            default_host: self.default_host(),
-            tables: self.applied.clone(),
-            sticking: self.waiting_counts(),
-            deaf: self.hearing.is_deaf(),
-            peers: self.peers.values().map(peer).collect(),
-        }
-    }
-
-    fn counts_of(&self, peer: &Peer) -> Vec<u32> {
-        let held = |index: usize| {
-            let state = peer.state.as_ref().filter(|_| peer.standing == Standing::Alive);
-            state.and_then(|(_, state)| state.holdings.get(index)).map_or(0, |holdings| holdings.holds.len())
-        };
-        (0..self.holdings.len()).map(|index| u32::try_from(held(index)).unwrap_or(BUCKETS as u32)).collect()
-    }
-}

@@ -1,8 +1,12 @@
 //! What this node knows of another: whether it lives, and what it holds. Not what follows from that (`node.rs`).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use super::operate::Denied;
 use super::sets::BucketSet;
 use super::wire::{Heartbeat, MAX_PARTS, PART, Part, PeerReport, Phase, State};
 use crate::clock::Time;
@@ -21,7 +25,7 @@ use crate::config::model::{Priority, Timing};
 ///     |                `----------------------- heard --------------------'   (and back to Suspect if it answers again)
 ///     `-- as Alive -> Suspect
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Standing {
     /// Not heard yet since this node started, nor silent for long enough.
     Unknown,
@@ -65,7 +69,7 @@ pub enum Answer {
 }
 
 /// What this node knows of one peer.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Peer {
     pub(crate) node: Priority,
     pub(crate) standing: Standing,
@@ -78,6 +82,10 @@ pub(crate) struct Peer {
     pub(crate) may_have: Option<Vec<BucketSet>>,
     /// The greatest id of its releases that we have accepted.
     pub(crate) accepted: u32,
+    /// Its latest wish, and how it was answered.
+    pub(crate) obeyed: Option<(u32, Option<Denied>)>,
+    /// When it last came back after a fall, the latest last; at most `FALLS`.
+    falls: VecDeque<Time>,
     /// When silence began to count.
     since: Time,
     last_heard: Option<Time>,
@@ -95,8 +103,11 @@ pub(crate) struct Peer {
 /// silences is still a living lease's, and heartbeats are lost only one time in four hundred then.
 const ROUNDS: u32 = 8;
 
+/// So many falls within the hold-down time are too many.
+const FALLS: usize = 3;
+
 /// The probes of the present silence.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Probes {
     first: Option<Time>,
     last: Option<Time>,
@@ -104,14 +115,14 @@ struct Probes {
 }
 
 /// What the operator was told in the present silence.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Told {
     pub(crate) filtered: bool,
     pub(crate) missing: bool,
 }
 
 /// A state of which some parts have come.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Assembly {
     version: u64,
     parts: Vec<Option<Vec<u8>>>,
@@ -126,6 +137,8 @@ impl Peer {
             state: None,
             may_have: None,
             accepted: 0,
+            obeyed: None,
+            falls: VecDeque::new(),
             since: now,
             last_heard: None,
             last_lease_answer: None,
@@ -162,6 +175,33 @@ impl Peer {
         self.may_have = None;
         self.assembly = None;
         self.accepted = 0;
+        self.obeyed = None;
+    }
+
+    /// It has come back after a fall.
+    pub(crate) fn note_fall(&mut self, now: Time) {
+        self.falls.push_back(now);
+        if self.falls.len() > FALLS {
+            self.falls.pop_front();
+        }
+    }
+
+    /// Whether it has fallen and come back `FALLS` times within `hold_down`, the last time less than that ago.
+    pub(crate) fn flaps(&self, hold_down: Duration, now: Time) -> bool {
+        let often = self.falls.len() == FALLS;
+        match (self.falls.front(), self.falls.back()) {
+            (Some(first), Some(last)) => {
+                often && last.since(*first) <= hold_down && now.since(*last) < hold_down
+            }
+            (None, _) | (_, None) => false,
+        }
+    }
+
+    /// Its connections are gone for certain.
+    pub(crate) fn bury(&mut self) {
+        self.standing = Standing::Dead;
+        self.state = None;
+        self.may_have = None;
     }
 
     /// Takes its heartbeat in.
@@ -259,9 +299,7 @@ impl Peer {
             Standing::Suspect => {
                 let silent = now.since(self.last_sign()) >= self.dead_time(ours);
                 if silent && self.in_touch(reached) && self.has_asked(ours, ROUNDS, now) {
-                    self.standing = Standing::Dead;
-                    self.state = None;
-                    self.may_have = None;
+                    self.bury();
                 }
             }
             Standing::Dead | Standing::Stopped => {}
@@ -380,6 +418,11 @@ impl Peer {
         self.standing == Standing::Alive && matches!(self.phase(), Some(Phase::Serving | Phase::Stopping))
     }
 
+    /// Its rank among the candidates for default host.
+    pub(crate) fn rank(&self) -> Priority {
+        self.heartbeat.as_ref().map_or(self.node, |heartbeat| heartbeat.rank)
+    }
+
     /// Where it is between start and stop.
     pub(crate) fn phase(&self) -> Option<Phase> {
         self.heartbeat.as_ref().map(|heartbeat| heartbeat.phase)
@@ -404,7 +447,8 @@ impl Peer {
         self.heartbeat.as_ref().map_or(ours.period, |heartbeat| heartbeat.period)
     }
 
-    fn suspect_time(&self, ours: &Timing) -> Duration {
+    /// After how long a silence this node suspects it.
+    pub(crate) fn suspect_time(&self, ours: &Timing) -> Duration {
         let theirs = |heartbeat: &Heartbeat| heartbeat.period * u32::from(heartbeat.multiplier);
         self.heartbeat.as_ref().map_or(ours.suspect(), theirs)
     }

@@ -3,6 +3,8 @@
 use std::fmt;
 
 use lb_common::table::{BUCKETS, Bucket};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const WORDS: usize = BUCKETS / 64;
 
@@ -85,6 +87,19 @@ impl FromIterator<Bucket> for BucketSet {
             set.insert(bucket);
         }
         set
+    }
+}
+
+impl Serialize for BucketSet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.as_slice().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for BucketSet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let words = Vec::<u64>::deserialize(deserializer)?;
+        words.try_into().map(Self).map_err(|_| D::Error::custom("a bit for every bucket is wanted"))
     }
 }
 

@@ -14,14 +14,17 @@ mod state;
 
 use std::time::Duration;
 
+use lb_common::table::TABLES;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub(crate) use self::state::MAX_RELEASES;
 pub use self::state::{Holdings, Owners, Published, Release, State};
+use super::operate::{Denied, Intent, Wish};
 use crate::config::model::Priority;
 
 /// The version of all this. Nodes of different versions refuse each other.
-pub(crate) const VERSION: u8 = 2;
+pub(crate) const VERSION: u8 = 3;
 
 /// Header length: what is authenticated but not encrypted.
 pub(crate) const HEADER: usize = 32;
@@ -77,18 +80,39 @@ impl Header {
 }
 
 /// One message from a node to another.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
     /// I live, and this is how I am.
     Heartbeat(Box<Heartbeat>),
     /// A piece of my state.
     Part(Part),
-    /// An operator at another node wants the receiver to drain, or to resume.
-    Drain(bool),
+    /// What an operator at the sender wants of the receiver; repeated until it is answered.
+    Wish {
+        /// The sender's count, so that each is done once however often it is repeated.
+        id: u32,
+        /// What.
+        wish: Wish,
+    },
+    /// The answer to a wish.
+    Answer {
+        /// Of which wish.
+        id: u32,
+        /// Why it was not done, if it was not.
+        denied: Option<Denied>,
+    },
+    /// The sender does not let the receiver into the cluster.
+    Refusal(Refusal),
+}
+
+/// Why a node is not let in. The rest goes on serving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// Another node has the same priority, and was there before.
+    PriorityTaken,
 }
 
 /// A node's word on itself, sent every period and on a change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Time to the next one.
     pub period: Duration,
@@ -98,14 +122,15 @@ pub struct Heartbeat {
     pub incarnation: u32,
     /// Where the sender is between start and stop.
     pub phase: Phase,
-    /// Its operator wants it to own nothing.
-    pub draining: bool,
-    /// Its service works, and it hears frames for the cluster MAC.
-    pub ready: bool,
-    /// It does not hear frames for the cluster MAC while others do.
-    pub deaf: bool,
-    /// Its share of `multiple` tables against the others'.
-    pub weight: u8,
+    /// What its operator wants of it as a whole.
+    pub intent: Intent,
+    /// Of the living nodes the one with the lowest rank, and among equals with the lowest priority number, is the default host.
+    /// Its priority number, unless the operator set another.
+    pub rank: Priority,
+    /// How it is, beside what it wants of each table.
+    pub health: Health,
+    /// What it wants of each owner table.
+    pub wants: Vec<Want>,
     /// The MAC address of its cluster NIC, for lease probes.
     pub mac: [u8; 6],
     /// Digest of the cluster facts that must be equal on all nodes.
@@ -122,17 +147,45 @@ pub struct Heartbeat {
     pub peers: Vec<PeerReport>,
 }
 
+/// How a node is, as far as it is not a matter of one owner table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Health {
+    /// It does not hear frames for the cluster MAC while others do.
+    pub deaf: bool,
+    /// The gateway answers it.
+    pub gateway: bool,
+    /// It has lost the gateway while another node that is ready still has it, and so has stepped down.
+    pub cut_off: bool,
+    /// It has served for so long that a node that comes now comes back into a running cluster.
+    pub settled: bool,
+}
+
+/// What a node wants of an owner table: its claim to a share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// Its share of a `multiple` table against the others', 0..=100.
+    pub weight: u8,
+    /// The service behind the table's rules works on it, and packets reach it.
+    pub ready: bool,
+    /// It hands its share over, because its operator or its agent's end wants it.
+    pub leaving: bool,
+    /// It stands by while others serve: it came back, and its time for a share has not come.
+    pub aside: bool,
+}
+
 /// What a node's data path has passed for the cluster IPs, since its counters began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Traffic {
     /// Frames.
     pub packets: u64,
     /// Their lengths.
     pub bytes: u64,
+    /// TCP connections to the cluster IPs that are open on it now.
+    pub connections: u32,
 }
 
 /// Where a node is between start and stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Finding out who lives; holds nothing, has no lease.
     Starting,
@@ -145,7 +198,7 @@ pub enum Phase {
 }
 
 /// Which owner table: the default host that computed it, and its count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct TableId {
     /// Greater than any that its author had seen.
     pub epoch: u64,
@@ -154,12 +207,16 @@ pub struct TableId {
 }
 
 /// What a node says of another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerReport {
     /// Which one.
     pub node: Priority,
     /// Whether it counts it among the living.
     pub alive: bool,
+    /// Whether it has seen it fall and come back so often that it should have no share for now.
+    pub flaps: bool,
+    /// After how long a silence it would suspect it.
+    pub suspect: Duration,
     /// The other's incarnation, as last heard.
     pub incarnation: u32,
     /// The newest version of the other's state that it has whole.
@@ -169,7 +226,7 @@ pub struct PeerReport {
 }
 
 /// A piece of a state.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// The state's version.
     pub version: u64,
@@ -215,7 +272,17 @@ impl Message {
                 out.extend([part.index, part.total]);
                 out.extend(&part.bytes);
             }
-            Self::Drain(drain) => out.extend([2, u8::from(*drain)]),
+            Self::Wish { id, wish } => {
+                out.push(2);
+                out.extend(id.to_le_bytes());
+                wish.encode(out);
+            }
+            Self::Answer { id, denied } => {
+                out.push(3);
+                out.extend(id.to_le_bytes());
+                Denied::encode(*denied, out);
+            }
+            Self::Refusal(Refusal::PriorityTaken) => out.extend([4, 0]),
         }
     }
 
@@ -241,9 +308,21 @@ impl Message {
                 Ok(Self::Part(part))
             }
             2 => {
-                let drain = reader.u8()? != 0;
+                let (id, wish) = (reader.u32()?, Wish::decode(&mut reader)?);
                 reader.end()?;
-                Ok(Self::Drain(drain))
+                Ok(Self::Wish { id, wish })
+            }
+            3 => {
+                let (id, denied) = (reader.u32()?, Denied::decode(&mut reader)?);
+                reader.end()?;
+                Ok(Self::Answer { id, denied })
+            }
+            4 => {
+                if reader.u8()? != 0 {
+                    return Err(Malformed::Field("refusal"));
+                }
+                reader.end()?;
+                Ok(Self::Refusal(Refusal::PriorityTaken))
             }
             _ => Err(Malformed::Field("message kind")),
         }
@@ -263,8 +342,8 @@ impl Heartbeat {
         out.push(self.multiplier);
         out.extend(self.incarnation.to_le_bytes());
         out.push(self.phase as u8);
-        out.push(u8::from(self.draining) | u8::from(self.ready) << 1 | u8::from(self.deaf) << 2);
-        out.push(self.weight);
+        out.extend([self.intent as u8, self.rank.number(), self.health.encode()]);
+        Want::encode_all(&self.wants, out);
         out.extend(self.mac);
         out.extend(self.facts.to_le_bytes());
         out.extend(self.table.epoch.to_le_bytes());
@@ -273,12 +352,15 @@ impl Heartbeat {
         out.extend(self.hears.to_le_bytes());
         out.extend(self.traffic.packets.to_le_bytes());
         out.extend(self.traffic.bytes.to_le_bytes());
+        out.extend(self.traffic.connections.to_le_bytes());
         out.push(u8::try_from(self.peers.len()).unwrap_or(u8::MAX));
         for peer in &self.peers {
-            out.extend([peer.node.number(), u8::from(peer.alive)]);
+            out.extend([peer.node.number(), u8::from(peer.alive) | u8::from(peer.flaps) << 1]);
             out.extend(peer.incarnation.to_le_bytes());
-            out.extend(peer.state_version.to_le_bytes());
+            // At a thousand changes a second for a month it would still fit.
+            out.extend(u32::try_from(peer.state_version).unwrap_or(u32::MAX).to_le_bytes());
             out.extend(peer.accepted.to_le_bytes());
+            out.extend(u16::try_from(peer.suspect.as_millis()).unwrap_or(u16::MAX).to_le_bytes());
         }
     }
 
@@ -290,25 +372,21 @@ impl Heartbeat {
         }
         let incarnation = reader.u32()?;
         let phase = Phase::decode(reader.u8()?)?;
-        let flags = reader.u8()?;
-        if flags > 7 {
-            return Err(Malformed::Field("flags"));
-        }
         Ok(Self {
             period: Duration::from_millis(u64::from(period)),
             multiplier,
             incarnation,
             phase,
-            draining: flags & 1 != 0,
-            ready: flags & 2 != 0,
-            deaf: flags & 4 != 0,
-            weight: reader.u8()?,
+            intent: Intent::decode(reader.u8()?)?,
+            rank: reader.priority()?,
+            health: Health::decode(reader.u8()?)?,
+            wants: Want::decode_all(reader)?,
             mac: reader.array()?,
             facts: reader.u64()?,
             table: TableId { epoch: reader.u64()?, author: reader.u8()? },
             state_version: reader.u64()?,
             hears: reader.u64()?,
-            traffic: Traffic { packets: reader.u64()?, bytes: reader.u64()? },
+            traffic: Traffic { packets: reader.u64()?, bytes: reader.u64()?, connections: reader.u32()? },
             peers: Self::decode_peers(reader)?,
         })
     }
@@ -319,15 +397,65 @@ impl Heartbeat {
             return Err(Malformed::Field("peers"));
         }
         let peer = |_| {
+            let (node, flags) = (reader.priority()?, reader.u8()?);
+            if flags > 3 {
+                return Err(Malformed::Field("report"));
+            }
             Ok(PeerReport {
-                node: reader.priority()?,
-                alive: reader.u8()? != 0,
+                node,
+                alive: flags & 1 != 0,
+                flaps: flags & 2 != 0,
                 incarnation: reader.u32()?,
-                state_version: reader.u64()?,
+                state_version: u64::from(reader.u32()?),
                 accepted: reader.u32()?,
+                suspect: Duration::from_millis(u64::from(u16::from_le_bytes(reader.array()?))),
             })
         };
         (0..count).map(peer).collect()
+    }
+}
+
+impl Health {
+    fn encode(self) -> u8 {
+        let Self { deaf, gateway, cut_off, settled } = self;
+        u8::from(deaf) | u8::from(gateway) << 1 | u8::from(cut_off) << 2 | u8::from(settled) << 3
+    }
+
+    fn decode(flags: u8) -> Result<Self, Malformed> {
+        let flag = |bit: u8| flags >> bit & 1 != 0;
+        let health = Self { deaf: flag(0), gateway: flag(1), cut_off: flag(2), settled: flag(3) };
+        if health.encode() == flags { Ok(health) } else { Err(Malformed::Field("health")) }
+    }
+}
+
+impl Want {
+    fn flags(self) -> u8 {
+        u8::from(self.ready) | u8::from(self.leaving) << 1 | u8::from(self.aside) << 2
+    }
+
+    /// How many, then runs of equal ones: their count, weight and flags. Most tables are alike.
+    fn encode_all(wants: &[Self], out: &mut Vec<u8>) {
+        let runs: Vec<&[Self]> = wants.chunk_by(|a, b| a == b).collect();
+        out.push(u8::try_from(runs.len()).unwrap_or(u8::MAX));
+        for run in runs {
+            let Some(want) = run.first() else { continue };
+            out.extend([u8::try_from(run.len()).unwrap_or(u8::MAX), want.weight, want.flags()]);
+        }
+    }
+
+    fn decode_all(reader: &mut Reader<'_>) -> Result<Vec<Self>, Malformed> {
+        let mut wants = Vec::new();
+        for _ in 0..reader.u8()? {
+            let [count, weight, flags] = reader.array()?;
+            let flag = |bit: u8| flags >> bit & 1 != 0;
+            let want = Self { weight, ready: flag(0), leaving: flag(1), aside: flag(2) };
+            let fits = wants.len() + usize::from(count) <= TABLES && count > 0;
+            if !fits || weight > 100 || want.flags() != flags {
+                return Err(Malformed::Field("wants"));
+            }
+            wants.extend(std::iter::repeat_n(want, count.into()));
+        }
+        Ok(wants)
     }
 }
 
@@ -358,11 +486,11 @@ impl Reader<'_> {
         self.array().map(u64::from_le_bytes)
     }
 
-    fn u32(&mut self) -> Result<u32, Malformed> {
+    pub(crate) fn u32(&mut self) -> Result<u32, Malformed> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn priority(&mut self) -> Result<Priority, Malformed> {
+    pub(crate) fn priority(&mut self) -> Result<Priority, Malformed> {
         Priority::new(self.u8()?).ok_or(Malformed::Field("priority"))
     }
 

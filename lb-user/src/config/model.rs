@@ -166,7 +166,7 @@ pub enum Protocol {
 }
 
 /// How an owner table spreads its buckets over the nodes. Rules that are spread alike share a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spread {
     /// Over all nodes, to one, or to nobody.
     pub filtering: Filtering,
@@ -188,7 +188,7 @@ impl Spread {
 
 /// How long clients stay with their node while the nodes change. It makes a join slower: a bucket moves only once it is idle. If
 /// its owner dies it moves at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stickiness {
     /// A bucket stays until no packet of it has come for this long, 1 s to 240 min.
     pub timeout: Duration,
@@ -213,7 +213,7 @@ impl std::fmt::Display for PortRule {
 }
 
 /// A rule's filtering mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Filtering {
     /// Over all nodes, by weight.
     Multiple,
@@ -232,8 +232,19 @@ pub enum Unmatched {
     DefaultHost,
 }
 
+/// When a node that comes back takes its share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Failback {
+    /// At once.
+    Immediate,
+    /// After this time.
+    After(Duration),
+    /// When the operator says so.
+    Manual,
+}
+
 /// Heartbeats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
     /// Time from one heartbeat to the next, 5 ms to 1 s.
     pub period: Duration,

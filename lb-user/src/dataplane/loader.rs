@@ -24,8 +24,8 @@ use lb_common::table::{
 
 use super::capture::Captures;
 use super::link::{InspectError, Interface};
-use super::plan::format_mac;
 use super::{Counters, Hearing, InForce, Lease, OwnerTables, Plan, btf, maps};
+use crate::arp::format_mac;
 use crate::config::model::XdpChoice;
 use crate::control::api::InterfaceStatus;
 

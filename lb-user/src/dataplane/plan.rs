@@ -89,12 +89,6 @@ pub fn cluster_mac(mode: Mode, first: IpAddr) -> [u8; 6] {
     }
 }
 
-/// Writes a MAC address the usual way.
-pub fn format_mac(mac: [u8; 6]) -> String {
-    let octets: Vec<String> = mac.iter().map(|octet| format!("{octet:02x}")).collect();
-    octets.join(":")
-}
-
 fn plan_tables(rules: &[PortRule]) -> Vec<TablePlan> {
     let mut tables = vec![TablePlan { spread: Spread::plain(Filtering::Single), rules: Vec::new() }];
     for rule in rules.iter().filter(|rule| rule.spread.filtering != Filtering::Disabled) {
@@ -273,7 +267,11 @@ ips = ["192.168.50.8/24", "fd00:50::8/64"]"#;
             (Mode::Unicast, "fd00:50::1:8", "02:bf:00:01:00:08"),
         ];
         for (mode, first, mac) in rows {
-            assert_eq!(format_mac(cluster_mac(mode, first.parse().unwrap())), mac, "{mode:?} {first}");
+            assert_eq!(
+                crate::arp::format_mac(cluster_mac(mode, first.parse().unwrap())),
+                mac,
+                "{mode:?} {first}"
+            );
         }
     }
 

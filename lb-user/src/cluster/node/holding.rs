@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use lb_common::table::{Bucket, BucketState};
 
 use super::super::wire::{MAX_RELEASES, Release};
@@ -11,7 +13,7 @@ impl Node {
     /// Brings the owner table, what is held, the data path and what the others are told in line with what is known now.
     pub(super) fn settle(&mut self, now: Time) {
         self.step_down_for_other_facts(now);
-        self.follow_table();
+        self.follow_table(now);
         for index in 0..self.holdings.len() {
             self.forget_finished_releases(index);
             self.give_way(index);
@@ -25,6 +27,7 @@ impl Node {
         }
         self.apply();
         self.announce();
+        self.check_converged(now);
     }
 
     /// Two nodes with different facts cannot share anything: the newcomer stays out, and of two that serve already the one
@@ -225,7 +228,7 @@ fn blocked_by(peer: &Peer, agrees: bool, index: usize) -> BucketSet {
     }
 }
 
-fn held(peer: &Peer, index: usize) -> BucketSet {
+pub(super) fn held(peer: &Peer, index: usize) -> BucketSet {
     let holdings = peer.state.as_ref().and_then(|(_, state)| state.holdings.get(index));
     holdings.map_or(BucketSet::EMPTY, |holdings| holdings.holds.clone())
 }
@@ -241,7 +244,7 @@ fn union(sets: impl Iterator<Item = BucketSet>) -> BucketSet {
 
 /// The search for departing buckets without connections. One is empty once two scans in a row, both begun after it departed,
 /// found no connection of it: what one scan misses, because the kernel's table changed under it, the next one sees.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Scan {
     last: Option<Time>,
     /// What was departing when the running scan began.

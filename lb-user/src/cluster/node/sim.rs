@@ -12,6 +12,7 @@ use crate::config::secret::ClusterSecret;
 
 const SECRET: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 const MS: Duration = Duration::from_millis(1);
+const DRAIN: Wish = Wish::Drain { table: None };
 const STICKINESS: Stickiness =
     Stickiness { timeout: Duration::from_secs(1), max_hold: Duration::from_secs(5) };
 
@@ -197,7 +198,11 @@ impl Sim {
             tables: self.tables.clone(),
             lease_margin: MS * 12,
             facts: 1,
-            ready: true,
+            ready: vec![true; self.tables.len()],
+            failback: Failback::Immediate,
+            hold_down: Duration::ZERO,
+            ramp: Duration::ZERO,
+            mandate: Mandate::default(),
             incarnation: self.random.next() as u32,
         };
         let session = self.random.next().to_le_bytes().repeat(2).try_into().unwrap();
@@ -411,6 +416,7 @@ impl Sim {
                 self.hosts[host].events.push(event);
             }
             Command::HandedOver => self.hosts[host].handed_over = true,
+            Command::Keep(_) | Command::Wished { .. } | Command::Restart | Command::Prepared => {}
         }
     }
 
@@ -576,6 +582,15 @@ impl Sim {
         self.count(host, BucketState::Mine) + self.count(host, BucketState::Arriving)
     }
 
+    fn wish(&mut self, host: usize, wish: Wish) {
+        self.note(host, format!("{wish:?}"));
+        let (now, to, id) = (self.now, self.hosts[host].priority, self.random.next() as u32);
+        if let Some((_, node)) = &mut self.hosts[host].agent {
+            node.handle_wish(id, to, wish, now);
+        }
+        self.drain_commands(host);
+    }
+
     fn order(&mut self, host: usize, order: Order) {
         self.note(host, format!("{order:?}"));
         let now = self.now;
@@ -629,11 +644,11 @@ fn a_silent_agent_loses_its_share_but_not_its_connections() {
 fn a_drained_node_keeps_its_connections_and_gets_its_share_back() {
     let mut sim = Sim::converged(3, 4);
     sim.connect(60);
-    sim.order(1, Order::Drain);
+    sim.wish(1, DRAIN);
     sim.run(MS * 100);
     sim.check_complete();
     assert_eq!(sim.count(1, BucketState::Mine) + sim.count(1, BucketState::Arriving), 0);
-    sim.order(1, Order::Resume);
+    sim.wish(1, Wish::Resume);
     sim.run(MS * 100);
     sim.check_complete();
     let share = sim.count(1, BucketState::Mine) + sim.count(1, BucketState::Arriving);
@@ -682,14 +697,14 @@ fn a_dead_nodes_busy_buckets_move_at_once() {
 #[test]
 fn a_drain_waits_for_sticky_clients_and_a_stop_or_a_failed_service_does_not() {
     let mut sim = Sim::sticky(2, 22);
-    sim.order(0, Order::Drain);
+    sim.wish(0, DRAIN);
     sim.run(Duration::from_secs(4));
     assert_eq!(sim.share(0), 2048);
     sim.run(MS * 1100);
     assert_eq!(sim.share(0), 0, "for max_hold at most");
 
     let mut sim = Sim::sticky(2, 23);
-    sim.order(0, Order::Drain);
+    sim.wish(0, DRAIN);
     sim.run(Duration::from_secs(1));
     sim.order(0, Order::Stop);
     sim.run(MS * 100);
@@ -698,7 +713,7 @@ fn a_drain_waits_for_sticky_clients_and_a_stop_or_a_failed_service_does_not() {
 
     let mut sim = Sim::sticky(2, 24);
     let now = sim.now;
-    sim.tell(0, |node| node.handle_ready(false, now));
+    sim.tell(0, |node| node.handle_ready(&[false; 2], now));
     sim.run(MS * 100);
     assert_eq!(sim.share(1), 4096);
 }
@@ -707,9 +722,9 @@ fn a_drain_waits_for_sticky_clients_and_a_stop_or_a_failed_service_does_not() {
 fn a_move_that_is_taken_back_begins_to_wait_anew() {
     let mut sim = Sim::sticky(2, 25);
     for _ in 0..4 {
-        sim.order(0, Order::Drain);
+        sim.wish(0, DRAIN);
         sim.run(Duration::from_secs(3));
-        sim.order(0, Order::Resume);
+        sim.wish(0, Wish::Resume);
         sim.run(MS * 500);
     }
     assert_eq!(sim.share(0), 2048);
@@ -726,7 +741,7 @@ fn a_deaf_node_hands_its_share_over_and_gets_it_back() {
     assert!(sim.hosts[0].events.contains(&Event::Deaf));
     let now = sim.now;
     let peer = &sim.hosts[1].agent.as_ref().unwrap().1.snapshot(now).peers[0];
-    assert!(peer.deaf && !peer.ready);
+    assert!(peer.health.deaf && peer.wants.iter().all(|want| !want.ready));
     sim.deaf.clear();
     sim.run(Duration::from_secs(6));
     sim.check_complete();
@@ -749,7 +764,7 @@ fn where_no_test_arrives_nothing_moves_and_the_operator_is_told() {
 #[test]
 fn what_a_node_has_passed_is_known_to_the_others() {
     let mut sim = Sim::converged(2, 28);
-    let (now, traffic) = (sim.now, Traffic { packets: 12, bytes: 3400 });
+    let (now, traffic) = (sim.now, Traffic { packets: 12, bytes: 3400, connections: 3 });
     sim.tell(0, |node| node.handle_traffic(traffic, now));
     sim.run(MS * 50);
     assert_eq!(sim.hosts[1].agent.as_ref().unwrap().1.snapshot(sim.now).peers[0].traffic, traffic);
@@ -796,7 +811,7 @@ fn a_node_drains_at_the_wish_of_another() {
     let mut sim = Sim::converged(2, 10);
     let now = sim.now;
     let (_, node) = sim.hosts[0].agent.as_mut().unwrap();
-    assert!(node.handle_wish(Priority::new(2).unwrap(), true, now));
+    node.handle_wish(7, Priority::new(2).unwrap(), DRAIN, now);
     sim.run(MS * 100);
     sim.check_complete();
     assert_eq!(sim.count(1, BucketState::Mine), 0);
@@ -832,7 +847,7 @@ fn a_suspect_heard_again_may_have_more_than_it_last_told() {
     // arr1 gives arr2 its share and does not hear that arr2 accepted it: arr2's agent stands still meanwhile.
     for seed in 0..40 {
         let mut sim = Sim::converged(2, 100 + seed);
-        sim.order(0, Order::Drain);
+        sim.wish(0, DRAIN);
         sim.run(Duration::from_micros(500 + seed * 400));
         sim.connect(60);
         sim.pause(1, MS * 400);
@@ -936,7 +951,7 @@ fn what_settling_costs_with_32_tables_and_8_nodes() {
         });
         measure("a member that changes", 50, &mut |node, now| {
             let mut heartbeat = node.peers[&peer].heartbeat.clone().unwrap();
-            heartbeat.ready ^= true;
+            heartbeat.wants[0].ready ^= true;
             node.handle_message(peer, false, Message::Heartbeat(Box::new(heartbeat)), now);
         });
         measure("a round of heartbeats", 50, &mut |node, now| node.beat(now));
@@ -966,7 +981,7 @@ fn no_fault_makes_two_acceptors_and_all_heal() {
             if !sim.hosts[host].cable {
                 sim.cable(host, true);
             }
-            sim.order(host, Order::Resume);
+            sim.wish(host, Wish::Resume);
         }
         sim.deaf.clear();
         sim.run(Duration::from_secs(4));
@@ -1023,8 +1038,8 @@ fn random_fault(sim: &mut Sim) {
             sim.pause(host, time);
         }
         3 if running => sim.kill_agent(host),
-        4 if running => sim.order(host, Order::Drain),
-        5 if running => sim.order(host, Order::Resume),
+        4 if running => sim.wish(host, DRAIN),
+        5 if running => sim.wish(host, Wish::Resume),
         6 if running && sim.hosts[host].cable => sim.cable(host, false),
         6 if running => sim.cable(host, true),
         7 => sim.connect(20),

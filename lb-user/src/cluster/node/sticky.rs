@@ -2,13 +2,15 @@
 //! or has waited for too long. Only the holder waits, and what nobody holds waits for nobody: so a dead node's buckets move
 //! at once.
 
+use serde::{Deserialize, Serialize};
+
 use lb_common::table::BUCKETS;
 
 use super::*;
 use crate::config::model::Stickiness;
 
 /// What a sticky owner table keeps from moving.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Waiting {
     stickiness: Stickiness,
     /// What this node holds and another should own.
@@ -69,7 +71,9 @@ impl Node {
     /// Which buckets of owner table `index` may be released.
     pub(super) fn may_move(&mut self, index: usize, now: Time) -> BucketSet {
         // What is wrong here, or ends here, is worse for a client than another node.
-        let hurries = self.phase == Phase::Stopping || !self.is_ready();
+        let ready = self.is_reached() && self.ready.get(index).copied().unwrap_or(true);
+        let stops = self.mandate.table(index).intent == super::super::operate::Intent::Stopped;
+        let hurries = self.phase == Phase::Stopping || stops || !ready;
         let due = self.due(index);
         match self.waiting_moves.get_mut(index).and_then(Option::as_mut) {
             None => BucketSet::FULL,

@@ -1,11 +1,15 @@
 //! Who should own what: the default host computes the owner table, the others adopt it.
 
+use serde::{Deserialize, Serialize};
+
+use super::super::operate::Change;
 use super::super::ownership::{Claim, assign};
+use super::super::wire::Want;
 use super::*;
 use crate::config::model::{Filtering, Spread};
 
 /// The owner table that this node follows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Table {
     pub(super) id: TableId,
     pub(super) members: Vec<Priority>,
@@ -20,25 +24,62 @@ impl Table {
         let share = member.and_then(|member| self.shares.get(index)?.get(member));
         share.unwrap_or(&BucketSet::EMPTY)
     }
+
+    /// How many buckets should have another owner than by the table `before`, over all owner tables.
+    fn moved_since(&self, before: &Self) -> usize {
+        let moved = |(index, shares): (usize, &Vec<BucketSet>)| {
+            let gained =
+                |(node, share): (&Priority, &BucketSet)| share.difference(before.share(index, *node)).len();
+            self.members.iter().zip(shares).map(gained).sum::<usize>()
+        };
+        self.shares.iter().enumerate().map(moved).sum()
+    }
 }
 
 /// What counts in the computation of the table beside what is held. While it stays the same the table stays: moves under way
 /// change what is held, and must not change where they go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Member {
-    node: Priority,
+    pub(super) node: Priority,
     incarnation: u32,
-    weight: u8,
-    ready: bool,
-    leaving: bool,
+    rank: Priority,
+    /// Per owner table.
+    wants: Vec<Want>,
+}
+
+impl Member {
+    /// What is most of note in how it differs from what it was.
+    pub(super) fn change_from(&self, before: &Self) -> Option<Change> {
+        let differs = |of: fn(&Want) -> bool| {
+            let pairs = || self.wants.iter().zip(&before.wants).map(move |(now, then)| (of(now), of(then)));
+            (pairs().any(|pair| pair == (true, false)), pairs().any(|pair| pair == (false, true)))
+        };
+        let ((readier, worse), (leaves, back)) = (differs(|want| want.ready), differs(|want| want.leaving));
+        let (aside, on) = differs(|want| want.aside);
+        let same_weights =
+            self.wants.iter().map(|want| want.weight).eq(before.wants.iter().map(|want| want.weight));
+        let changes = [
+            (self.incarnation != before.incarnation, Change::BeganAgain),
+            (worse, Change::Unready),
+            (leaves, Change::Leaving),
+            (readier, Change::Ready),
+            (back, Change::Back),
+            (aside, Change::Aside),
+            (on, Change::FailedBack),
+            (self.rank != before.rank, Change::Rank),
+            (!same_weights, Change::Weight),
+        ];
+        changes.into_iter().find(|(changed, _)| *changed).map(|(_, change)| change)
+    }
 }
 
 impl Node {
-    /// The living node with the lowest priority number, among those that serve and share our facts.
+    /// The living node with the lowest rank, among those that serve and share our facts.
     pub(super) fn default_host(&self) -> Option<Priority> {
-        let me = self.serves().then_some(self.settings.me);
+        let me = self.serves().then_some((self.rank(), self.settings.me));
         let peers = self.peers.values().filter(|peer| peer.is_member() && !self.differs(peer));
-        peers.map(|peer| peer.node).chain(me).min()
+        let ranked = peers.map(|peer| (peer.rank(), peer.node));
+        ranked.chain(me).min().map(|(_, node)| node)
     }
 
     pub(super) fn serves(&self) -> bool {
@@ -51,23 +92,23 @@ impl Node {
 
     /// Computes the table if this node is the default host and its members, weights or what is held by nobody have changed;
     /// adopts it if another is.
-    pub(super) fn follow_table(&mut self) {
+    pub(super) fn follow_table(&mut self, now: Time) {
         let Some(host) = self.default_host() else { return };
         if host == self.settings.me {
-            self.publish();
+            self.publish(now);
         } else {
             self.published = None;
-            self.adopt(host);
+            self.adopt(host, now);
         }
     }
 
-    fn publish(&mut self) {
+    fn publish(&mut self, now: Time) {
         // What is not known whole cannot be shared out; the next part or heartbeat brings us back here.
         let known = |peer: &Peer| !peer.is_member() || self.differs(peer) || peer.is_current();
         if !self.peers.values().all(known) {
             return;
         }
-        let members = self.members();
+        let members = self.members(now);
         if self.published.is_some() && self.published_for == members {
             return;
         }
@@ -75,13 +116,14 @@ impl Node {
         let owners = |index| Owners::new(&self.owners(index, &members), &nodes);
         let owners = (0..self.holdings.len()).map(owners).collect();
         self.newest_epoch += 1;
-        let published = Arc::new(Published { epoch: self.newest_epoch, members: nodes, owners });
+        let causes = self.causes(&members);
+        let published = Arc::new(Published { epoch: self.newest_epoch, members: nodes, owners, causes });
         self.published = Some(Arc::clone(&published));
         self.published_for = members;
-        self.follow(self.settings.me, &published);
+        self.follow(self.settings.me, &published, now);
     }
 
-    fn adopt(&mut self, host: Priority) {
+    fn adopt(&mut self, host: Priority, now: Time) {
         let Some(peer) = self.peers.get(&host).filter(|peer| peer.is_current()) else {
             return;
         };
@@ -95,46 +137,48 @@ impl Node {
         };
         let id = TableId { epoch: published.epoch, author: host.number() };
         if id != self.table_id() && published.owners.len() == self.holdings.len() {
-            self.follow(host, &published);
+            self.follow(host, &published, now);
         }
     }
 
-    fn follow(&mut self, author: Priority, published: &Published) {
-        let Published { epoch, members, owners } = published;
+    fn follow(&mut self, author: Priority, published: &Published, now: Time) {
+        let Published { epoch, members, owners, causes } = published;
         self.newest_epoch = self.newest_epoch.max(*epoch);
         let id = TableId { epoch: *epoch, author: author.number() };
-        self.report(Event::Converged { table: id, members: members.len() });
         let shares = owners.iter().map(|owners| owners.shares(members.len())).collect();
-        self.table = Some(Table { id, members: members.clone(), shares });
+        let table = Table { id, members: members.clone(), shares };
+        let moved = self.table.as_ref().map_or(0, |before| table.moved_since(before));
+        self.table = Some(table);
+        self.followed_for = self.members(now);
+        self.begin_to_converge(moved, causes, now);
         self.urgent = true;
     }
 
-    fn members(&self) -> Vec<Member> {
+    fn members(&self, now: Time) -> Vec<Member> {
         let me = Member {
             node: self.settings.me,
             incarnation: self.incarnation,
-            weight: self.settings.weight,
-            ready: self.is_ready(),
-            leaving: self.draining || self.phase == Phase::Stopping,
+            rank: self.rank(),
+            wants: self.wants(now),
         };
         let member = |peer: &Peer| {
             let heartbeat = peer.heartbeat.as_ref().filter(|_| peer.is_member() && !self.differs(peer))?;
             Some(Member {
                 node: peer.node,
                 incarnation: heartbeat.incarnation,
-                weight: heartbeat.weight,
-                ready: heartbeat.ready,
-                leaving: heartbeat.draining || heartbeat.phase == Phase::Stopping,
+                rank: heartbeat.rank,
+                wants: heartbeat.wants.clone(),
             })
         };
-        let mut members: Vec<Member> = self.peers.values().filter_map(member).chain([me]).collect();
+        let me = self.serves().then_some(me);
+        let mut members: Vec<Member> = self.peers.values().filter_map(member).chain(me).collect();
         members.sort_by_key(|member| member.node);
         members
     }
 
     /// Who should own what of owner table `index`: balanced, with the fewest moves from what is held now.
     fn owners(&self, index: usize, members: &[Member]) -> Vec<Option<Priority>> {
-        let weights = weights(&self.settings.tables[index], members);
+        let weights = weights(&self.settings.tables[index], index, members);
         let claims: Vec<Claim> = members
             .iter()
             .zip(weights)
@@ -169,24 +213,28 @@ impl Node {
 }
 
 /// The weights that count. Nodes whose service fails, or that are leaving, own nothing while others can; if nobody else can,
-/// they keep their shares. A load weight of 0 owns nothing of a `multiple` table while others can.
-fn weights(spread: &Spread, members: &[Member]) -> Vec<u32> {
-    let own = |member: &Member| spread.weights.get(&member.node).copied().unwrap_or(member.weight);
-    let wanted = |member: &Member| spread.filtering != Filtering::Multiple || own(member) > 0;
-    let tiers: [&dyn Fn(&Member) -> bool; 4] = [
-        &|member| member.ready && !member.leaving && wanted(member),
-        &|member| member.ready && !member.leaving,
-        &|member| !member.leaving,
+/// they keep their shares. So do nodes that stand by. A load weight of 0 owns nothing of a `multiple` table while others can.
+fn weights(spread: &Spread, index: usize, members: &[Member]) -> Vec<u32> {
+    let none = Want { weight: 0, ready: false, leaving: true, aside: true };
+    let want = |member: &Member| member.wants.get(index).copied().unwrap_or(none);
+    let wanted = |want: &Want| spread.filtering != Filtering::Multiple || want.weight > 0;
+    let tiers: [&dyn Fn(&Want) -> bool; 5] = [
+        &|want| want.ready && !want.leaving && !want.aside && wanted(want),
+        &|want| want.ready && !want.leaving && wanted(want),
+        &|want| want.ready && !want.leaving,
+        &|want| !want.leaving,
         &|_| true,
     ];
-    let tier = tiers.into_iter().find(|tier| members.iter().any(tier)).unwrap_or(&|_| true);
+    let can = |tier: &&&dyn Fn(&Want) -> bool| members.iter().any(|member| tier(&want(member)));
+    let tier = tiers.iter().find(can).copied().unwrap_or(&|_| true);
     let handling = |member: &&Member| {
         let number = spread.handling_priorities.get(&member.node).copied();
-        number.unwrap_or(member.node.number())
+        (number.unwrap_or(member.rank.number()), member.node)
     };
-    let first = members.iter().filter(|member| tier(member)).min_by_key(handling).map(|member| member.node);
+    let first =
+        members.iter().filter(|member| tier(&want(member))).min_by_key(handling).map(|member| member.node);
     let weight = |member: &Member| match spread.filtering {
-        Filtering::Multiple if tier(member) => u32::from(own(member).max(1)),
+        Filtering::Multiple if tier(&want(member)) => u32::from(want(member).weight.max(1)),
         Filtering::Single if Some(member.node) == first => 1,
         Filtering::Multiple | Filtering::Single | Filtering::Disabled => 0,
     };
@@ -203,14 +251,19 @@ mod tests {
         Priority::new(number).unwrap()
     }
 
-    /// Members 1, 2, 3 and so on of these states: `r` ready, `u` its service fails, `l` leaving, `-` not there; of weight 50.
-    fn members(states: &str) -> Vec<Member> {
+    /// Members 1, 2, 3 and so on of these states: `r` ready, `u` its service fails, `l` leaving, `a` standing by, `-` not there; of
+    /// weight 50, or of another in `own`.
+    fn members(states: &str, own: &std::collections::BTreeMap<Priority, u8>) -> Vec<Member> {
         let member = |(state, number)| Member {
             node: node(number),
             incarnation: 1,
-            weight: 50,
-            ready: state != 'u',
-            leaving: state == 'l',
+            rank: node(number),
+            wants: vec![Want {
+                weight: own.get(&node(number)).copied().unwrap_or(50),
+                ready: state != 'u',
+                leaving: state == 'l',
+                aside: state == 'a',
+            }],
         };
         states.chars().zip(1..).filter(|(state, _)| *state != '-').map(member).collect()
     }
@@ -223,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_multiple_table_weighs_the_ready_by_its_own_weights() {
-        let rows: [(&str, &str, &[u32]); 10] = [
+        let rows: [(&str, &str, &[u32]); 14] = [
             ("rrr", "", &[50, 50, 50]),
             ("rrr", "2=10 3=100", &[50, 10, 100]),
             ("rrr", "2=0", &[50, 0, 50]),
@@ -236,10 +289,15 @@ mod tests {
             ("uu", "2=10", &[50, 10]),
             ("ulu", "3=0", &[50, 0, 1]),
             ("ll", "2=10", &[50, 10]),
+            // Who stands by is better than who cannot, or wants nothing.
+            ("ar", "", &[0, 50]),
+            ("au", "", &[50, 0]),
+            ("ar", "2=0", &[50, 0]),
+            ("aa", "", &[50, 50]),
         ];
         for (states, own, expected) in rows {
-            let spread = Spread { weights: numbers(own), ..Spread::plain(Filtering::Multiple) };
-            assert_eq!(weights(&spread, &members(states)), expected, "{states} with {own}");
+            let spread = Spread::plain(Filtering::Multiple);
+            assert_eq!(weights(&spread, 0, &members(states, &numbers(own))), expected, "{states} with {own}");
         }
     }
 
@@ -262,34 +320,44 @@ mod tests {
         for (states, handling, expected) in rows {
             let handling_priorities = numbers(handling);
             let spread = Spread { handling_priorities, ..Spread::plain(Filtering::Single) };
-            assert_eq!(weights(&spread, &members(states)), expected, "{states} with {handling}");
+            assert_eq!(
+                weights(&spread, 0, &members(states, &numbers(""))),
+                expected,
+                "{states} with {handling}"
+            );
         }
     }
 
     #[test]
     fn a_load_weight_of_zero_says_nothing_of_a_single_table() {
-        let mut members = members("rr");
-        members[0].weight = 0;
-        assert_eq!(weights(&Spread::plain(Filtering::Single), &members), [1, 0]);
-        assert_eq!(weights(&Spread::plain(Filtering::Multiple), &members), [0, 50]);
-        assert_eq!(weights(&Spread::plain(Filtering::Disabled), &members), [0, 0]);
+        let members = members("rr", &numbers("1=0"));
+        assert_eq!(weights(&Spread::plain(Filtering::Single), 0, &members), [1, 0]);
+        assert_eq!(weights(&Spread::plain(Filtering::Multiple), 0, &members), [0, 50]);
+        assert_eq!(weights(&Spread::plain(Filtering::Disabled), 0, &members), [0, 0]);
+    }
+
+    #[test]
+    fn a_single_table_goes_by_rank_where_no_handling_priority_is_given() {
+        let mut members = members("rr", &numbers(""));
+        members[0].rank = node(9);
+        assert_eq!(weights(&Spread::plain(Filtering::Single), 0, &members), [0, 1]);
     }
 
     proptest! {
         /// Every node that computes it gets the same: each member's weight depends on who is there, not on their order.
         #[test]
         fn somebody_always_owns_and_the_order_does_not_matter(
-            states in "[rul-]{1,9}[rul]", own in prop::collection::btree_map(1u8..10, 0u8..=100, 0..10), single: bool,
+            states in "[rula-]{1,9}[rula]", own in prop::collection::btree_map(1u8..10, 0u8..=100, 0..10), single: bool,
         ) {
-            let mut members = members(&states);
             let own: std::collections::BTreeMap<_, _> = own.into_iter().map(|(number, value)| (node(number), value)).collect();
+            let mut members = members(&states, &own);
             // Handling priorities are unique.
             let handling_priorities = own.keys().zip((11..64).rev()).map(|(node, number)| (*node, number)).collect();
             let filtering = if single { Filtering::Single } else { Filtering::Multiple };
-            let spread = Spread { weights: own, handling_priorities, ..Spread::plain(filtering) };
-            let forward = weights(&spread, &members);
+            let spread = Spread { handling_priorities, ..Spread::plain(filtering) };
+            let forward = weights(&spread, 0, &members);
             members.reverse();
-            let mut backward = weights(&spread, &members);
+            let mut backward = weights(&spread, 0, &members);
             backward.reverse();
             prop_assert_eq!(&forward, &backward);
             prop_assert!(forward.iter().any(|weight| *weight > 0));

@@ -2,12 +2,27 @@
 //! before". What the bytes mean is `wire.rs`'s.
 
 use lb_common::table::BUCKETS;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Malformed, Reader};
 
 /// A byte for every bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ByteMap(pub(super) Box<[u8; BUCKETS]>);
+
+impl Serialize for ByteMap {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0[..])
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteMap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = Vec::<u8>::deserialize(deserializer)?.into_boxed_slice();
+        bytes.try_into().map(Self).map_err(|_| D::Error::custom("a byte for every bucket is wanted"))
+    }
+}
 
 impl ByteMap {
     /// What the first table's is compared with.

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use lb_common::table::{BUCKETS, Bucket, TABLES};
+use serde::{Deserialize, Serialize};
 
 use super::bytemap::ByteMap;
 use super::{Malformed, PART, Part, Reader};
+use crate::cluster::operate::{Cause, MAX_CAUSES};
 use crate::cluster::sets::BucketSet;
 use crate::config::model::Priority;
 
@@ -14,7 +16,7 @@ use crate::config::model::Priority;
 pub(crate) const MAX_RELEASES: usize = 64;
 
 /// What a node holds, has released, and as default host has computed. Replaced whole by a newer version.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct State {
     /// Per owner table.
     pub holdings: Vec<Holdings>,
@@ -23,7 +25,7 @@ pub struct State {
 }
 
 /// What a node holds of one owner table. No bucket is held and departing or released, nor released twice.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holdings {
     /// Accepts new connections of these.
     pub holds: BucketSet,
@@ -34,7 +36,7 @@ pub struct Holdings {
 }
 
 /// Buckets that their holder gave to another.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
     /// To whom.
     pub heir: Priority,
@@ -53,7 +55,7 @@ impl Holdings {
 }
 
 /// An owner table: who should own what.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
     /// Its epoch; the author is the sender.
     pub epoch: u64,
@@ -61,10 +63,12 @@ pub struct Published {
     pub members: Vec<Priority>,
     /// Per owner table.
     pub owners: Vec<Owners>,
+    /// What it was computed for; at most `MAX_CAUSES`.
+    pub causes: Vec<Cause>,
 }
 
 /// Which of some members should own each bucket of a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owners(ByteMap);
 
 impl Owners {
@@ -106,6 +110,9 @@ impl State {
                 out.push(u8::try_from(published.members.len()).unwrap_or(u8::MAX));
                 out.extend(published.epoch.to_le_bytes());
                 out.extend(published.members.iter().map(|member| member.number()));
+                let causes = published.causes.iter().take(MAX_CAUSES);
+                out.push(u8::try_from(causes.len()).unwrap_or(0));
+                causes.for_each(|cause| cause.encode(&mut out));
                 let zero = ByteMap::zero();
                 let before = std::iter::once(&zero).chain(published.owners.iter().map(|owners| &owners.0));
                 published
@@ -219,6 +226,11 @@ impl Published {
         if !members.is_sorted_by(|a, b| a < b) {
             return Err(Malformed::Field("members"));
         }
+        let count_of_causes = reader.u8()?;
+        if usize::from(count_of_causes) > MAX_CAUSES {
+            return Err(Malformed::Field("causes"));
+        }
+        let causes = (0..count_of_causes).map(|_| Cause::decode(reader)).collect::<Result<_, _>>()?;
         let mut before = ByteMap::zero();
         let mut owners = Vec::with_capacity(tables);
         for _ in 0..tables {
@@ -229,6 +241,6 @@ impl Published {
             before = map.clone();
             owners.push(Owners(map));
         }
-        Ok(Self { epoch, members, owners })
+        Ok(Self { epoch, members, owners, causes })
     }
 }

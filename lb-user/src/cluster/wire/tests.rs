@@ -6,6 +6,7 @@ use lb_common::table::{BUCKETS, Bucket, TABLES};
 use proptest::prelude::*;
 
 use super::*;
+use crate::cluster::operate::{Cause, Change};
 use crate::cluster::sets::BucketSet;
 
 fn heartbeat() -> Heartbeat {
@@ -15,17 +16,29 @@ fn heartbeat() -> Heartbeat {
         multiplier: 5,
         incarnation: 7,
         phase: Phase::Serving,
-        draining: true,
-        ready: false,
-        deaf: true,
-        weight: 50,
+        intent: Intent::Draining,
+        rank: node,
+        health: Health { deaf: true, settled: true, ..Health::default() },
+        wants: vec![
+            Want { weight: 50, ready: false, leaving: true, aside: false },
+            Want { weight: 50, ready: false, leaving: true, aside: false },
+            Want { weight: 0, ready: true, leaving: false, aside: true },
+        ],
         mac: [2, 0, 0, 0, 0, 9],
         facts: 0xfac7,
         table: TableId { epoch: 12, author: 1 },
         state_version: 99,
         hears: 0x8000_0000_0000_0002,
-        traffic: Traffic { packets: 70_000, bytes: 1 << 40 },
-        peers: vec![PeerReport { node, alive: true, incarnation: 3, state_version: 41, accepted: 8 }],
+        traffic: Traffic { packets: 70_000, bytes: 1 << 40, connections: 12 },
+        peers: vec![PeerReport {
+            node,
+            alive: true,
+            flaps: true,
+            suspect: Duration::from_millis(100),
+            incarnation: 3,
+            state_version: 41,
+            accepted: 8,
+        }],
     }
 }
 
@@ -52,7 +65,8 @@ fn state(seed: u16) -> State {
     let members = vec![node(1), node(3)];
     let owner = |bucket: Bucket| [Some(node(1)), Some(node(3)), None][bucket.index() * usize::from(seed) % 3];
     let owners = Owners::new(&Bucket::all().map(owner).collect::<Vec<_>>(), &members);
-    let published = Published { epoch: 5, members, owners: vec![owners; 2] };
+    let causes = vec![Cause { node: node(3), change: Change::Joined }];
+    let published = Published { epoch: 5, members, owners: vec![owners; 2], causes };
     State {
         holdings: vec![holdings(seed), holdings(seed / 2)],
         published: seed.is_multiple_of(2).then(|| Arc::new(published)),
@@ -82,7 +96,8 @@ fn largest_state() -> State {
         (holdings, Owners::new(&owners, &members))
     };
     let (holdings, owners) = (0..TABLES).map(table).unzip();
-    let published = Published { epoch: u64::MAX, members: members.clone(), owners };
+    let causes = members.iter().map(|node| Cause { node: *node, change: Change::Fell }).collect();
+    let published = Published { epoch: u64::MAX, members: members.clone(), owners, causes };
     State { holdings, published: Some(Arc::new(published)) }
 }
 
@@ -103,8 +118,11 @@ fn a_heartbeat_survives_its_bytes() {
 fn a_heartbeat_to_the_largest_cluster_fits_one_datagram() {
     let peers =
         (1..=64).map(|n| PeerReport { node: Priority::new(n).unwrap(), ..heartbeat().peers[0] }).collect();
+    // No two neighbours alike, so that nothing is said of several tables at once.
+    let want = |weight: usize| Want { weight: weight as u8, ready: true, leaving: false, aside: false };
+    let wants = (0..TABLES).map(want).collect();
     let mut bytes = Vec::new();
-    Message::Heartbeat(Box::new(Heartbeat { peers, ..heartbeat() })).encode(&mut bytes);
+    Message::Heartbeat(Box::new(Heartbeat { peers, wants, ..heartbeat() })).encode(&mut bytes);
     assert!(bytes.len() + HEADER + 24 + 16 <= 1400, "{} bytes", bytes.len());
 }
 
@@ -113,7 +131,9 @@ fn the_largest_state_fits_its_parts() {
     let state = largest_state();
     let bytes = state.encode();
     // Per table a byte a bucket twice, and what releases are named by.
-    let bound = 1 + TABLES * (2 * (BUCKETS + 1) + 1 + MAX_RELEASES * 9) + 9 + usize::from(Priority::MAX);
+    let causes = 1 + 2 * crate::cluster::operate::MAX_CAUSES;
+    let bound =
+        1 + TABLES * (2 * (BUCKETS + 1) + 1 + MAX_RELEASES * 9) + 9 + usize::from(Priority::MAX) + causes;
     assert!(bytes.len() <= bound && bound <= PART * MAX_PARTS, "{} bytes, at most {bound}", bytes.len());
     assert!(
         bytes.len() > bound - 100,
@@ -137,7 +157,7 @@ fn equal_tables_are_sent_once() {
 fn owners_that_are_no_members_are_refused() {
     let [first, third] = [1, 3].map(|n| Priority::new(n).unwrap());
     let owners = Owners::new(&[Some(third); BUCKETS], &[first, third]);
-    let published = Published { epoch: 1, members: vec![first], owners: vec![owners] };
+    let published = Published { epoch: 1, members: vec![first], owners: vec![owners], causes: vec![] };
     let state = State { holdings: vec![Holdings::NONE], published: Some(Arc::new(published)) };
     assert_eq!(State::decode(&state.encode(), 1), Err(Malformed::Field("owner")));
 }
