@@ -105,6 +105,8 @@ pub struct Plan {
     pub ipv6: bool,
     /// The cluster's `mode`.
     pub mode: Mode,
+    /// The cluster's `profile`: how soon silence counts.
+    pub profile: &'static str,
     /// Whether the DMZ's switch sends multicast only where somebody asked for it. As such switches do, it then also drops
     /// frames that carry a unicast address to a multicast MAC address, except to ports of routers, which the nodes' ports
     /// are made; see [`Lab::deafen`].
@@ -129,6 +131,7 @@ impl Plan {
             xdp: "native",
             ipv6: false,
             mode: Mode::Multicast,
+            profile: "default",
             snooping: false,
             mtu: 1500,
             small_hop: false,

@@ -594,7 +594,7 @@ fn cluster_file(lab: &Lab, certificates: &Certificates) -> String {
         r#"[cluster]
 {}
 mode = "{}"
-gateway = "{GATEWAY}"
+{}gateway = "{GATEWAY}"
 
 {}{}
 [exchange]
@@ -605,6 +605,7 @@ servers = [{}]
 "#,
         cluster_ips(lab),
         lab.plan.mode.as_str(),
+        profile(lab),
         nodes.collect::<String>(),
         lab.plan.rules,
         certificates.certificate,
@@ -619,6 +620,12 @@ fn cluster_ips(lab: &Lab) -> String {
     } else {
         format!("ip = \"{CLUSTER_IP}/24\"")
     }
+}
+
+/// Nothing where it is the product's default, which is then tried, too.
+fn profile(lab: &Lab) -> String {
+    let profile = lab.plan.profile;
+    if profile == "default" { String::new() } else { format!("profile = {profile:?}\n") }
 }
 
 /// The line of a link without the numbers that differ from one run to the next.

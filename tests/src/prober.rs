@@ -321,6 +321,26 @@ impl Outage {
     }
 }
 
+/// How long attempts may succeed between two that fail before these count as two gaps.
+const BETWEEN_GAPS: Duration = Duration::from_millis(50);
+
+/// The longest gap in `attempts`: from one that failed to the first that succeeded after which none failed for a while. While a
+/// share moves, some buckets may be served and others not; so successes in between end no gap.
+pub fn longest_gap(attempts: &[Attempt]) -> Duration {
+    let mut longest = Duration::ZERO;
+    let mut gap: Option<(Time, Time)> = None;
+    for (attempt, next) in attempts.iter().zip(attempts.iter().skip(1)) {
+        if attempt.succeeded() {
+            continue;
+        }
+        let begun = gap.filter(|(_, end)| attempt.sent.since(*end) < BETWEEN_GAPS);
+        let begun = begun.map_or(attempt.sent, |(begun, _)| begun);
+        gap = Some((begun, next.sent));
+        longest = longest.max(next.sent.since(begun));
+    }
+    longest
+}
+
 /// Plain connections, one after the other, as a client's kernel makes them: what people feel of an outage.
 #[derive(Debug)]
 pub struct Connects {
@@ -407,6 +427,18 @@ mod tests {
     #[test]
     fn an_outage_that_lasts_to_the_end_has_no_length() {
         assert_eq!(outage(&[(1, true), (1, false)], 5).length, None);
+    }
+
+    #[test]
+    fn failures_close_together_are_one_gap_and_others_are_not() {
+        let gap = |failed: &[usize]| {
+            let answers: Vec<_> = (0..40).map(|index| (1, !failed.contains(&index))).collect();
+            longest_gap(&attempts(&answers))
+        };
+        assert_eq!(gap(&[]), Duration::ZERO);
+        assert_eq!(gap(&[3]), Duration::from_millis(10));
+        assert_eq!(gap(&[3, 6]), Duration::from_millis(40));
+        assert_eq!(gap(&[3, 20, 21]), Duration::from_millis(20));
     }
 
     #[test]

@@ -126,3 +126,29 @@ fn a_router_that_restarts_moves_nothing_and_breaks_no_connection() {
     assert!(fault < back);
     outcome.assert_all_answered(back + Duration::from_secs(1), end);
 }
+
+#[test]
+fn a_node_that_the_gateway_no_longer_answers_steps_down_and_takes_its_share_again() {
+    let mut scenario = Scenario::start(3).unwrap();
+    let (held, fault) = scenario.before_fault("arr1").unwrap();
+    let place = scenario.cluster.node("arr1").place.clone();
+    scenario.cluster.lab.hide_gateway(&place).unwrap();
+    let node = scenario.cluster.node("arr1");
+    node.wait_until("it has stepped down", |status| {
+        let said = status.events.iter().any(|event| event.contains("stepped down"));
+        said && status.tables.iter().all(|table| table.mine + table.arriving == 0)
+    })
+    .unwrap();
+    settle();
+    scenario.cluster.lab.show_gateway().unwrap();
+    let node = scenario.cluster.node("arr1");
+    node.wait_until("it has a share again", |status| status.tables.iter().any(|table| table.mine > 0))
+        .unwrap();
+    scenario.cluster.converge().unwrap();
+    let outcome = scenario.finish(&[]).unwrap();
+    outcome.print_outage("gateway lost by one of three", fault, &held);
+    outcome.assert_sound();
+    for name in ["arr1", "arr2", "arr3"] {
+        outcome.assert_unbroken(name);
+    }
+}
