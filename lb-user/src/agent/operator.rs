@@ -172,9 +172,7 @@ impl Shared {
             Ok(node) => node,
             Err(text) => return Answer::Error { text },
         };
-        if node.name == *me {
-            self.wish(node.priority, drain);
-        } else if self.is_heard(node.priority) {
+        if node.name == *me || self.is_heard(node.priority) {
             self.wish(node.priority, drain);
         } else {
             let text = format!("{wanted} is not heard here, so it cannot be told; ask on {wanted} itself");

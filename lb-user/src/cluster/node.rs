@@ -17,7 +17,7 @@ mod table;
 #[cfg(test)]
 mod sim;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -191,6 +191,8 @@ pub struct Node {
     published_for: Vec<Member>,
     /// The members as this node saw them when it last followed a table.
     followed_for: Vec<Member>,
+    /// Peers that held what this node held, as after a split of the network, and of which the operator was told.
+    merged: BTreeSet<Priority>,
     /// A table that is followed, and not yet what the nodes hold.
     converging: Option<Converging>,
     /// Greater than or equal to any epoch seen.
@@ -266,6 +268,7 @@ impl Node {
             published: None,
             published_for: Vec::new(),
             followed_for: Vec::new(),
+            merged: BTreeSet::new(),
             converging: None,
             newest_epoch: 0,
             state_version: 1,
@@ -501,7 +504,7 @@ impl Node {
         let judgements = peers().filter_map(|peer| peer.next_judgement(timing, reached));
         let probes =
             peers().filter(|peer| peer.standing != Standing::Stopped).map(|peer| peer.next_probe(timing));
-        judgements.chain(probes).chain(self.lease).chain(self.entry.next()).fold(self.next_beat(), Time::min)
+        judgements.chain(probes).chain(self.lease).fold(self.next_beat(), Time::min)
     }
 
     /// The next thing to be done.

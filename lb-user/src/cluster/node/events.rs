@@ -332,6 +332,7 @@ impl Event {
     }
 
     /// The sentence for the operator; `name` gives a node's name.
+    #[expect(clippy::too_many_lines, reason = "a table: one arm for each event")]
     pub fn sentence(&self, name: impl Fn(Priority) -> String) -> String {
         match self {
             Self::Serving => "this node serves".to_owned(),

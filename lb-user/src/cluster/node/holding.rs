@@ -13,6 +13,7 @@ impl Node {
     /// Brings the owner table, what is held, the data path and what the others are told in line with what is known now.
     pub(super) fn settle(&mut self, now: Time) {
         self.step_down_for_other_facts(now);
+        self.note_merge();
         self.follow_table(now);
         for index in 0..self.holdings.len() {
             self.forget_finished_releases(index);
@@ -53,6 +54,22 @@ impl Node {
                 can_accept && !(accepted && heir.is_current())
             })
         });
+    }
+
+    /// Tells the operator once of each living peer that holds what we hold, as after a split.
+    fn note_merge(&mut self) {
+        let peers = &self.peers;
+        self.merged.retain(|node| peers.get(node).is_some_and(|peer| peer.standing == Standing::Alive));
+        let both = |peer: &Peer| {
+            let tables = self.holdings.iter().enumerate();
+            tables.map(|(index, mine)| mine.holds.intersection(&held(peer, index)).len()).sum::<usize>()
+        };
+        let new = peers.values().filter(|peer| self.is_counted(peer) && !self.merged.contains(&peer.node));
+        let found = new.map(|peer| (peer.node, both(peer))).filter(|(_, buckets)| *buckets > 0);
+        for (node, buckets) in found.collect::<Vec<_>>() {
+            self.merged.insert(node);
+            self.report(Event::Merged { node, buckets: u32::try_from(buckets).unwrap_or(u32::MAX) });
+        }
     }
 
     /// A living peer that serves holds what we hold, as after a split: the lower priority number keeps it.

@@ -74,7 +74,7 @@ impl Entry {
         }
     }
 
-    /// Goes on; true if what it asks for may be another now.
+    /// Goes on; true if what it asks for may be another now. To be called every period: no step of it is more urgent.
     fn advance(&mut self, held_down: bool, now: Time) -> bool {
         let before = (self.stage, self.step(now));
         self.stage = match self.stage {
@@ -93,19 +93,6 @@ impl Entry {
             Stage::Growing { .. } | Stage::Full | Stage::Away => self.stage,
         };
         before != (self.stage, self.step(now))
-    }
-
-    /// When `advance` next has something to do.
-    pub(super) fn next(&self) -> Option<Time> {
-        match (self.stage, self.failback) {
-            (Stage::Waiting { since, held_down: false }, Failback::After(time)) => Some(since + time),
-            (Stage::Growing { since }, _) => {
-                let steps = (1..=STEPS).map(|step| since + self.ramp * step / STEPS);
-                // The step that has been reached is not known without the clock: the driver asks again after each beat.
-                steps.last()
-            }
-            (Stage::Away | Stage::Waiting { .. } | Stage::Full, _) => None,
-        }
     }
 
     fn is_aside(&self) -> bool {
