@@ -36,6 +36,10 @@ const FIRST_PORT: u16 = 1024;
 /// is more than one processor has.
 const SENDERS: usize = 2;
 
+/// How far a sender may be behind before it lets the missed attempts be. Sent all at once they would fill queues that clients do
+/// not fill, and be lost there.
+const CATCH_UP: Duration = Duration::from_millis(5);
+
 /// Attempts under way.
 #[derive(Debug)]
 pub struct Prober {
@@ -179,8 +183,9 @@ impl Shared {
     /// Makes every so many-th attempt from the `first` on.
     fn send_all(&self, senders: &[Socket], first: usize, start: Time, period: Duration) -> Result<()> {
         let target = SocketAddr::from(self.target).into();
+        let mut missed = Duration::ZERO;
         for (index, slot) in self.slots.iter().enumerate().skip(first).step_by(SENDERS) {
-            let due = start + period.saturating_mul(u32::try_from(index)?);
+            let due = start + missed + period.saturating_mul(u32::try_from(index)?);
             loop {
                 if self.stop.load(Ordering::Acquire) {
                     return Ok(());
@@ -190,6 +195,10 @@ impl Shared {
                     break;
                 }
                 thread::sleep(wait);
+            }
+            let late = Time::now().since(due);
+            if late > CATCH_UP {
+                missed += late;
             }
             let syn = self.syn(index)?;
             // The time before the packet leaves: an answer can never seem older than its attempt.
