@@ -384,7 +384,8 @@ pub struct Config {
     pub observe: u8,
     /// Not 0 only in tests that prove the lease is needed: new connections are accepted after it.
     pub ignore_lease: u8,
-    /// Not 0: the lease ends to the nanosecond instead of to the kernel's tick; costs a look at the clock a packet.
+    /// Not 0: the lease ends to the nanosecond instead of with the last whole tick of the kernel before it, which matters where a
+    /// lease is a few ticks long; costs a look at the clock a packet.
     pub precise_lease: u8,
     /// Always 0.
     pub reserved: u8,

@@ -132,7 +132,7 @@ impl World for Kernel<'_> {
     #[inline(always)]
     fn lease_lives(&self) -> bool {
         let (until_tick, until) = maps::lease_end();
-        tick() < until_tick && (maps::config().precise_lease == 0 || now() < until)
+        if maps::config().precise_lease != 0 { now() < until } else { tick() < until_tick }
     }
 }
 

@@ -40,7 +40,7 @@ use crate::cluster::scan;
 use crate::cluster::sets::BucketSet;
 use crate::cluster::transport::Network;
 use crate::cluster::wire::{Phase, Traffic};
-use crate::config::model::{Config, Failback};
+use crate::config::model::{Config, Timing};
 use crate::config::secret::ClusterSecret;
 use crate::control::api::Count;
 use crate::dataplane::idle::Idle;
@@ -235,13 +235,12 @@ impl Agent {
             peers: others.map(|node| node.priority).collect(),
             timing,
             tables: self.plan.tables.iter().map(|table| table.spread.clone()).collect(),
-            // Clocks of sound hosts differ by far less than a hundredth; two of them leave as much again.
-            lease_margin: Time::coarse_tick() + timing.suspect() / 50,
-            facts: facts::digest_of(&self.config.cluster),
+            lease_margin: lease_margin(&timing),
+            facts: facts::digest_of(&self.config.cluster, self.plan.config.seed),
             ready: vec![!publishes; self.plan.tables.len()],
-            failback: Failback::Immediate,
-            hold_down: Duration::ZERO,
-            ramp: Duration::ZERO,
+            failback: self.config.cluster.failback,
+            hold_down: self.config.cluster.hold_down,
+            ramp: self.config.cluster.ramp,
             mandate: Mandate::default(),
             incarnation: u32::from_le_bytes(incarnation),
         })
@@ -501,6 +500,13 @@ impl Agent {
         };
         link.and(dataplane)
     }
+}
+
+/// How much sooner the lease has to end than others suspect this node: clocks of sound hosts differ by far less than a
+/// hundredth, two of them leave as much again; and where the data path goes by the kernel's tick, it may see one too few.
+fn lease_margin(timing: &Timing) -> Duration {
+    let tick = if timing.needs_precise_lease() { Duration::ZERO } else { Time::coarse_tick() };
+    tick + timing.suspect() / 50
 }
 
 /// This host's connections to cluster IPs.

@@ -282,9 +282,10 @@ impl Node {
         fs::copy(lab.join("cluster.toml"), &node.config).context("cannot write cluster.toml")?;
         let secret = lab.join("cluster.secret");
         let text = format!(
-            "name = {:?}\ninterface = {NODE_DMZ:?}\nsecret_file = {secret:?}\nproxy_user = {PROXY_USER:?}\nxdp = {xdp:?}\nrun_dir = {:?}\n",
+            "name = {:?}\ninterface = {NODE_DMZ:?}\nsecret_file = {secret:?}\nproxy_user = {PROXY_USER:?}\nxdp = {xdp:?}\nrun_dir = {:?}\nstate_dir = {:?}\n",
             node.name(),
             node.run_dir,
+            folder.join("state"),
         );
         fs::write(folder.join("node.toml"), text).context("cannot write node.toml")?;
         node.make_run_dir()?;
@@ -595,6 +596,8 @@ fn cluster_file(lab: &Lab, certificates: &Certificates) -> String {
 {}
 mode = "{}"
 {}gateway = "{GATEWAY}"
+# Nodes fall again and again here.
+hold_down = "0s"
 
 {}{}
 [exchange]

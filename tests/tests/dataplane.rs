@@ -245,6 +245,6 @@ fn plan() -> Plan {
             ..Config::EMPTY
         },
         port_lists: vec![PortRules([0; 65_536])],
-        tables: vec![TablePlan { spread: Spread::plain(Filtering::Single), rules: vec![] }],
+        tables: vec![TablePlan { spread: Spread::plain(Filtering::Single), rules: vec![], checks: vec![] }],
     }
 }

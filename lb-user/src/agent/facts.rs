@@ -2,25 +2,84 @@
 
 use std::fmt::Write as _;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{self, SHA256};
 
 use crate::config::model::Cluster;
+use crate::dataplane::plan::tables_of;
 
-/// A digest of the cluster facts: what decides which node answers, not what the proxy publishes.
-pub(super) fn digest_of(cluster: &Cluster) -> u64 {
+/// A digest of the cluster facts: what decides which node answers, not what the proxy publishes, nor how each node comes back,
+/// is reached on a second path or tests its services. `seed` is the flow hash's.
+pub(super) fn digest_of(cluster: &Cluster, seed: [u64; 2]) -> u64 {
     let mut text = String::new();
     let Cluster { cluster_ips, mode, nodes, rules, unmatched, timing, observe, .. } = cluster;
     // Writing to a string cannot fail.
-    let _ = write!(text, "{mode:?} {unmatched:?} {timing:?} {observe}");
+    let _ = write!(text, "{mode:?} {unmatched:?} {timing:?} {observe} {seed:?}");
     for ip in cluster_ips {
         let _ = write!(text, " {}/{}", ip.address, ip.prefix);
     }
     for node in nodes {
         let _ = write!(text, " {:?} {} {} {}", node.name, node.priority, node.address, node.weight);
     }
-    for rule in rules {
-        let _ = write!(text, " {rule} {:?} {} {:?}", rule.affinity, rule.local, rule.spread);
+    // How rules are checked decides at most which of them share a table.
+    for (rule, table) in rules.iter().zip(tables_of(rules)) {
+        let _ = write!(text, " {rule} {:?} {} {:?} {table:?}", rule.affinity, rule.local, rule.spread);
     }
-    let digest = digest(&SHA256, text.as_bytes());
+    let digest = digest::digest(&SHA256, text.as_bytes());
     digest.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load_for;
+
+    #[test]
+    fn nodes_agree_on_what_decides_ownership_and_not_on_more() {
+        let before = digest(FILE, [1, 2]);
+        assert_eq!(digest(FILE, [1, 2]), before);
+        for (from, to) in [
+            ("mode = \"igmp\"", "mode = \"igmp\"\nfailback = \"manual\"\nhold_down = 1\nramp = 1"),
+            ("mode = \"igmp\"", "mode = \"igmp\"\ninitial_state = \"stopped\"\ndrain_timeout = 1"),
+            ("priority = 1", "priority = 1\nsecond_address = \"10.0.0.6\""),
+            ("ports = 25", "ports = 25\ncheck = { tcp = true }"),
+        ] {
+            assert_eq!(digest(&FILE.replace(from, to), [1, 2]), before, "{to}");
+        }
+        assert_ne!(digest(FILE, [1, 3]), before, "another seed");
+        for (from, to) in [
+            ("priority = 1", "priority = 2"),
+            ("ports = 25", "ports = 26"),
+            ("mode = \"igmp\"", "mode = \"igmp\"\nprofile = \"vm\""),
+        ] {
+            assert_ne!(digest(&FILE.replace(from, to), [1, 2]), before, "{to}");
+        }
+    }
+
+    #[test]
+    fn a_check_that_gives_rules_other_tables_makes_a_difference() {
+        let many: String = (0..40).map(|port| format!("[[rule]]\nports = {}\n", 1000 + port)).collect();
+        let file = format!("{FILE}{many}");
+        let checked = file.replace("ports = 25", "ports = 25\ncheck = { tcp = true }");
+        assert_ne!(digest(&file, [1, 2]), digest(&checked, [1, 2]));
+    }
+
+    const FILE: &str = r#"[cluster]
+ip = "192.168.50.8/24"
+mode = "igmp"
+[[node]]
+name = "arr1"
+address = "192.168.50.6"
+priority = 1
+[[rule]]
+ports = 25
+"#;
+
+    fn digest(file: &str, seed: [u64; 2]) -> u64 {
+        let thread = std::thread::current().id();
+        let path = std::env::temp_dir().join(format!("rollcall-facts-{}-{thread:?}", std::process::id()));
+        std::fs::write(&path, file).unwrap();
+        let config = load_for(&path, None);
+        std::fs::remove_file(&path).unwrap();
+        digest_of(&config.unwrap().cluster, seed)
+    }
 }

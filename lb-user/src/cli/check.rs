@@ -6,7 +6,10 @@ use lb_common::table::Affinity;
 use serde_json::{Value, json};
 
 use super::output::{self, Column, Table};
-use crate::config::model::{Config, Farm, Filtering, HEARTBEAT_PORT, PEER_PORT, Site, Unmatched, Verify};
+use crate::config::model::{
+    Config, Failback, Farm, Filtering, HEARTBEAT_PORT, InitialState, PEER_PORT, PortRule, Site, Unmatched,
+    Verify,
+};
 use crate::config::{self};
 
 pub(super) fn run(cluster_file: &Path, node_file: Option<&Path>, json: bool) -> anyhow::Result<()> {
@@ -38,12 +41,21 @@ fn show(config: &Config, warnings: &[String]) {
         timing.period,
         timing.multiplier
     ));
+    output::line(&format!(
+        "  nodes begin {}, fail back {}, hold-down {:?}, ramp {:?}",
+        initial_state(cluster.initial_state),
+        failback(cluster.failback),
+        cluster.hold_down,
+        cluster.ramp
+    ));
     output::line(&format!("  between nodes: UDP {HEARTBEAT_PORT} heartbeats, TCP {PEER_PORT} replication"));
     output::line(&format!(
-        "  interface {}, run folder {}",
+        "  interface {}, run folder {}, state folder {}",
         config.local.interface,
-        config.local.run_dir.display()
+        config.local.run_dir.display(),
+        config.local.state_dir.display()
     ));
+    output::line(&format!("  events: {}", events(config)));
     output::heading("nodes");
     nodes(config).print();
     output::heading("port rules");
@@ -61,28 +73,40 @@ fn nodes(config: &Config) -> Table {
         Column::text("name", 24),
         Column::number("priority"),
         Column::text("address", 15),
+        Column::text("second", 15),
         Column::number("weight"),
     ];
     let mut table = Table::new(&columns);
     for node in &config.cluster.nodes {
         let (priority, weight) = (node.priority.to_string(), node.weight.to_string());
-        table.row(vec![node.name.clone(), priority, node.address.to_string(), weight]);
+        let second = node.second_address.map_or("-".to_owned(), |address| address.to_string());
+        table.row(vec![node.name.clone(), priority, node.address.to_string(), second, weight]);
     }
     table
 }
 
 fn rules(config: &Config) -> Table {
-    let mut table =
-        Table::new(&[Column::text("ports", 34), Column::text("filtering", 12), Column::text("affinity", 8)]);
+    let columns = [
+        Column::text("ports", 34),
+        Column::text("filtering", 12),
+        Column::text("affinity", 8),
+        Column::text("check", 30),
+    ];
+    let mut table = Table::new(&columns);
     for rule in &config.cluster.rules {
         table.row(vec![
             rule.to_string(),
             filtering(rule.spread.filtering).to_owned(),
             affinity(rule.affinity),
+            check(rule).unwrap_or("-".to_owned()),
         ]);
     }
-    table.row(vec!["all others".into(), unmatched(config.cluster.unmatched).into(), "-".into()]);
+    table.row(vec!["all others".into(), unmatched(config.cluster.unmatched).into(), "-".into(), "-".into()]);
     table
+}
+
+fn check(rule: &PortRule) -> Option<String> {
+    rule.check.as_ref().map(|check| check.kind.to_string())
 }
 
 fn affinity(affinity: Affinity) -> String {
@@ -108,6 +132,7 @@ fn servers(farms: &[Farm]) -> Table {
         Column::text("name", 16),
         Column::text("address", 21),
         Column::text("health test", 24),
+        Column::number("needed"),
     ];
     let mut table = Table::new(&columns);
     for farm in farms {
@@ -117,6 +142,7 @@ fn servers(farms: &[Farm]) -> Table {
                 server.name.clone(),
                 server.address.to_string(),
                 farm.health.path.clone(),
+                format!("{} of {}", farm.min_servers, farm.servers.len()),
             ]);
         }
     }
@@ -127,27 +153,40 @@ fn as_json(config: &Config, warnings: &[String]) -> Value {
     let cluster = &config.cluster;
     let ips = cluster.cluster_ips.iter().map(|ip| format!("{}/{}", ip.address, ip.prefix));
     let nodes = cluster.nodes.iter().map(|node| {
-        json!({ "name": node.name, "priority": node.priority, "address": node.address, "weight": node.weight })
+        json!({
+            "name": node.name, "priority": node.priority, "address": node.address,
+            "second_address": node.second_address, "weight": node.weight,
+        })
     });
     let rules = cluster.rules.iter().map(|rule| {
         let (filtering, affinity) = (filtering(rule.spread.filtering), affinity(rule.affinity));
-        json!({ "ports": rule.to_string(), "filtering": filtering, "affinity": affinity })
+        json!({ "ports": rule.to_string(), "filtering": filtering, "affinity": affinity, "check": check(rule) })
     });
     let sites = cluster.sites.iter().map(|site| {
         json!({ "names": site.names, "listen": site.listen, "certificate": site.certificate, "farm": site.farm })
     });
     let farms = cluster.farms.iter().map(|farm| {
-        json!({ "name": farm.name, "servers": farm.servers, "verify": verify(&farm.verify), "health": farm.health })
+        json!({
+            "name": farm.name, "servers": farm.servers, "min_servers": farm.min_servers,
+            "verify": verify(&farm.verify), "health": farm.health,
+        })
     });
     json!({
         "node": config.local.name,
         "interface": config.local.interface,
         "run_dir": config.local.run_dir,
+        "state_dir": config.local.state_dir,
+        "on_event": config.local.on_event,
+        "syslog": config.local.syslog,
         "cluster_ips": ips.collect::<Vec<_>>(),
         "mode": mode(config),
         "observe": cluster.observe,
         "period_ms": cluster.timing.period.as_millis(),
         "suspect_ms": cluster.timing.suspect().as_millis(),
+        "failback": failback(cluster.failback),
+        "hold_down_ms": cluster.hold_down.as_millis(),
+        "ramp_ms": cluster.ramp.as_millis(),
+        "initial_state": initial_state(cluster.initial_state),
         "unmatched": unmatched(cluster.unmatched),
         "nodes": nodes.collect::<Vec<_>>(),
         "rules": rules.collect::<Vec<_>>(),
@@ -161,6 +200,31 @@ fn as_json(config: &Config, warnings: &[String]) -> Value {
 
 fn mode(config: &Config) -> String {
     format!("{:?}", config.cluster.mode).to_lowercase()
+}
+
+/// Where events go beside the log of events.
+fn events(config: &Config) -> String {
+    let program = config.local.on_event.as_ref().map(|path| path.display().to_string());
+    let syslog = config.local.syslog.then(|| "syslog".to_owned());
+    let all: Vec<String> = syslog.into_iter().chain(program).collect();
+    if all.is_empty() { "neither to syslog nor to a program".to_owned() } else { all.join(", ") }
+}
+
+fn failback(failback: Failback) -> String {
+    match failback {
+        Failback::Immediate => "immediate".to_owned(),
+        Failback::After(time) => format!("after {time:?}"),
+        Failback::Manual => "manual".to_owned(),
+    }
+}
+
+fn initial_state(state: InitialState) -> &'static str {
+    match state {
+        InitialState::AsBefore => "as-before",
+        InitialState::Started => "started",
+        InitialState::Stopped => "stopped",
+        InitialState::Suspended => "suspended",
+    }
 }
 
 fn filtering(filtering: Filtering) -> &'static str {

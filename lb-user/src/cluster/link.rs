@@ -93,7 +93,7 @@ impl Link {
         secret: ClusterSecret,
         session: [u8; 16],
     ) -> Self {
-        let key = key(&secret, me, &session);
+        let key = aead(&secret.heartbeat_key(me.number(), &session));
         let peers = peers.into_iter().map(|peer| (peer, Peer::default())).collect();
         Self { me, secret, session, seq: 0, key, peers }
     }
@@ -125,7 +125,7 @@ impl Link {
             return Err(Refused::Stranger);
         }
         if let Some(session) = peer.proven.as_mut().filter(|session| session.id == header.session) {
-            let (echo, message) = open(&session.key, &header, datagram)?;
+            let Opened { echo, message } = open(&session.key, &header, datagram)?;
             session.admit(header.seq, &message)?;
             if echo.0 == self.session && echo.1 <= self.seq {
                 peer.echoed = peer.echoed.max(echo.1);
@@ -137,7 +137,7 @@ impl Link {
 
     /// A datagram that claims this node's own priority is worth an event only when its seal is right.
     fn open_own_priority(&self, header: &Header, datagram: &[u8]) -> Result<Heard, Refused> {
-        open(&key(&self.secret, self.me, &header.session), header, datagram)?;
+        open_anew(&self.secret, header, datagram)?;
         Err(Refused::OwnPriority)
     }
 }
@@ -156,13 +156,13 @@ impl Peer {
         datagram: &[u8],
         ours: ([u8; 16], u64),
     ) -> Result<Heard, Refused> {
-        let session_key = match &self.candidate {
-            Some(session) if session.id == header.session => None,
-            Some(_) | None => Some(key(secret, header.sender, &header.session)),
+        let (session_key, Opened { echo, message }) = match &self.candidate {
+            Some(session) if session.id == header.session => (None, open(&session.key, header, datagram)?),
+            Some(_) | None => {
+                let (session_key, opened) = open_anew(secret, header, datagram)?;
+                (Some(session_key), opened)
+            }
         };
-        let known = self.candidate.as_ref().map(|session| &session.key);
-        let (echo, message) =
-            open(session_key.as_ref().or(known).ok_or(Refused::Stranger)?, header, datagram)?;
         let session_key = session_key.or_else(|| self.candidate.take().map(|session| session.key));
         let mut session = Session {
             id: header.session,
@@ -206,8 +206,15 @@ impl Session {
     }
 }
 
-/// Opens the sealed part: what it echoes of us, and the message.
-fn open(key: &LessSafeKey, header: &Header, datagram: &[u8]) -> Result<(([u8; 16], u64), Message), Refused> {
+/// The sealed part of a datagram.
+struct Opened {
+    /// The session and the number that it echoes of us.
+    echo: ([u8; 16], u64),
+    message: Message,
+}
+
+/// Opens the sealed part.
+fn open(key: &LessSafeKey, header: &Header, datagram: &[u8]) -> Result<Opened, Refused> {
     let (clear, sealed) = datagram.split_at(HEADER);
     let mut sealed = sealed.to_vec();
     let plain = key
@@ -215,12 +222,28 @@ fn open(key: &LessSafeKey, header: &Header, datagram: &[u8]) -> Result<(([u8; 16
         .map_err(|_| Refused::Forged(header.sender))?;
     let mut reader = Reader(plain);
     let echo = (reader.array()?, reader.u64()?);
-    Ok((echo, Message::decode(reader.0)?))
+    Ok(Opened { echo, message: Message::decode(reader.0)? })
 }
 
-fn key(secret: &ClusterSecret, sender: Priority, session: &[u8; 16]) -> LessSafeKey {
-    let bytes = secret.heartbeat_key(sender.number(), session);
-    let key = UnboundKey::new(&AES_256_GCM, &bytes).expect("invariant: AES-256 takes 32 bytes");
+/// Opens the sealed part of a session that is not known yet: while the cluster's key is changed, some nodes seal with another
+/// than this one. Also gives the key that fitted.
+fn open_anew(
+    secret: &ClusterSecret,
+    header: &Header,
+    datagram: &[u8],
+) -> Result<(LessSafeKey, Opened), Refused> {
+    for bytes in secret.heartbeat_keys(header.sender.number(), &header.session) {
+        let key = aead(&bytes);
+        match open(&key, header, datagram) {
+            Err(Refused::Forged(_)) => {}
+            opened => return opened.map(|opened| (key, opened)),
+        }
+    }
+    Err(Refused::Forged(header.sender))
+}
+
+fn aead(bytes: &[u8; 32]) -> LessSafeKey {
+    let key = UnboundKey::new(&AES_256_GCM, bytes).expect("invariant: AES-256 takes 32 bytes");
     LessSafeKey::new(key)
 }
 

@@ -11,12 +11,18 @@ use std::time::Duration;
 use lb_common::table::CLUSTER_IPS;
 use toml::Spanned;
 
-use super::model::{Cluster, ClusterIp, Local, Mode, Node, Priority, Timing, Unmatched, XdpChoice};
+use super::model::{Cluster, ClusterIp, Local, Mode, Node, Priority, Unmatched};
 use super::problem::Problem;
 use super::raw::{ClusterFile, ClusterTable, NodeFile, NodeTable, Time};
 
+mod checks;
+mod local;
+mod paths;
+mod returning;
 mod rules;
 mod service;
+
+use returning::Returning;
 
 /// Checks the cluster file.
 pub(crate) fn cluster(raw: &ClusterFile) -> Result<Cluster, Vec<Problem>> {
@@ -28,7 +34,7 @@ pub(crate) fn cluster(raw: &ClusterFile) -> Result<Cluster, Vec<Problem>> {
 /// Checks this node's file against the cluster that it names a node of.
 pub(crate) fn local(raw: &NodeFile, nodes: &[Node]) -> Result<Local, Vec<Problem>> {
     let mut problems = Problems::default();
-    let local = local_of(raw, nodes, &mut problems);
+    let local = local::local(raw, nodes, &mut problems);
     problems.unless_any(local)
 }
 
@@ -87,6 +93,16 @@ impl Problems {
         self.require(raw.get_ref().parse().ok(), || not_ipv4(raw, "192.168.50.6"))
     }
 
+    /// The path of a request.
+    fn path(&mut self, what: &str, raw: &Spanned<String>) -> Option<String> {
+        let path = raw.get_ref();
+        let sound = path.starts_with('/') && path.chars().all(|c| c.is_ascii_graphic()) && path.len() <= 1024;
+        self.require(sound.then(|| path.clone()), || {
+            Problem::at(raw.span(), format!("{what}: \"{path}\" is not a path"))
+                .hint("it begins with / and has no spaces")
+        })
+    }
+
     /// The choice with this name.
     fn choice<T: Copy>(&mut self, what: &str, raw: &Spanned<String>, choices: &[(&str, T)]) -> Option<T> {
         let found = choices.iter().find(|(name, _)| name == raw.get_ref());
@@ -137,20 +153,23 @@ fn cluster_of(raw: &ClusterFile, problems: &mut Problems) -> Option<Cluster> {
     let mode = mode(table, problems);
     let nodes = nodes(&raw.node, problems);
     if let (Some(ips), Some(nodes)) = (&cluster_ips, &nodes) {
-        networks(table, ips, &raw.node, nodes, problems);
+        paths::networks(table, ips, &raw.node, nodes, problems);
     }
+    paths::second_path(cluster_ips.as_deref(), &raw.node, nodes.as_deref().unwrap_or_default(), problems);
     let rules = rules::rules(raw, cluster_ips.as_deref(), nodes.as_deref(), problems);
     let unmatched = problems.choice(
         "unmatched",
         &table.unmatched,
         &[("drop", Unmatched::Drop), ("default-host", Unmatched::DefaultHost)],
     );
-    let timing = timing(table, problems);
+    let timing = returning::timing(table, problems);
     let gateway = gateway(table, cluster_ips.as_deref(), nodes.as_deref(), problems);
     let drain_timeout =
         problems.time("drain_timeout", &table.drain_timeout, Duration::ZERO..=Duration::from_secs(3600));
+    let returning = returning::returning(table, problems);
     let service = service::service(raw, cluster_ips.as_deref(), rules.as_deref(), problems);
     let (sites, farms) = service?;
+    let Returning { failback, hold_down, ramp, initial_state } = returning?;
     Some(Cluster {
         cluster_ips: cluster_ips?,
         mode: mode?,
@@ -163,6 +182,10 @@ fn cluster_of(raw: &ClusterFile, problems: &mut Problems) -> Option<Cluster> {
         sites,
         farms,
         drain_timeout: drain_timeout?,
+        failback,
+        hold_down,
+        ramp,
+        initial_state,
     })
 }
 
@@ -344,11 +367,16 @@ fn checked_node(raw: &NodeTable, problems: &mut Problems) -> Option<Node> {
         Problem::at(raw.name.span(), text).hint("1 to 63 letters, digits, `-`, `_`, `.`")
     });
     let address = problems.address(&raw.address);
+    let second_address = match &raw.second_address {
+        Some(written) => problems.address(written).map(Some),
+        None => Some(None),
+    };
     let priority = problems.number("priority", &raw.priority, 1..=u32::from(Priority::MAX));
     let weight = problems.number("weight", &raw.weight, 0..=100);
     Some(Node {
         name: name?,
         address: address?,
+        second_address: second_address?,
         priority: priority.and_then(|number| Priority::new(u8::try_from(number).ok()?))?,
         weight: u8::try_from(weight?).ok()?,
     })
@@ -357,55 +385,6 @@ fn checked_node(raw: &NodeTable, problems: &mut Problems) -> Option<Node> {
 fn node_name(text: &str) -> Option<String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     ((1..=63).contains(&text.len()) && text.chars().all(fits)).then(|| text.to_owned())
-}
-
-/// Nodes and cluster IPs share a network, and no address is both.
-fn networks(
-    table: &ClusterTable,
-    ips: &[ClusterIp],
-    raw: &[Spanned<NodeTable>],
-    nodes: &[Node],
-    problems: &mut Problems,
-) {
-    let written = ips.iter().zip(table.ip.iter().chain(&table.ips));
-    // Nodes have IPv4 addresses.
-    for (ip, written) in written.filter(|(ip, _)| ip.address.is_ipv4()) {
-        // One wrong cluster IP is not as many wrong nodes.
-        if !nodes.iter().any(|node| ip.covers(node.address)) {
-            let (vip, first) = (ip.address, &nodes[0]);
-            let text = format!(
-                "cluster IP {vip} is in the network {ip}, but no node is: {} has {}",
-                first.name, first.address
-            );
-            let hint = "cluster IP and nodes share one network: correct the cluster IP or its prefix length";
-            problems.add(Problem::at(written.span(), text).hint(hint));
-            continue;
-        }
-        for node in nodes {
-            let written = raw.iter().map(Spanned::get_ref).find(|raw| *raw.name.get_ref() == node.name);
-            let span = written.map_or(0..0, |raw| raw.address.span());
-            let (address, vip) = (node.address, ip.address);
-            if IpAddr::V4(address) == vip {
-                let text = format!("node {}'s own address {address} is the cluster IP", node.name);
-                problems.add(Problem::at(span, text).hint("each node keeps an address of its own beside it"));
-            } else if !ip.covers(address) || (ClusterIp { address: address.into(), ..*ip }).is_edge() {
-                let text = format!(
-                    "node {}'s address {address} is no host of {ip}, the network of cluster IP {vip}",
-                    node.name
-                );
-                problems.add(Problem::at(span, text).hint("correct one of the two, or the prefix length"));
-            }
-        }
-    }
-}
-
-fn timing(table: &ClusterTable, problems: &mut Problems) -> Option<Timing> {
-    let period = problems.number("period_ms", &table.period_ms, 5..=1000);
-    let multiplier = problems.number("suspect_after", &table.suspect_after, 3..=100);
-    Some(Timing {
-        period: Duration::from_millis(period?.into()),
-        multiplier: u8::try_from(multiplier?).ok()?,
-    })
 }
 
 /// `None`: wrong; `Some(None)`: not given.
@@ -429,69 +408,6 @@ fn gateway(
         problems.add(Problem::at(raw.span(), text));
     }
     Some(Some(address))
-}
-
-fn local_of(raw: &NodeFile, nodes: &[Node], problems: &mut Problems) -> Option<Local> {
-    let name = raw.name.get_ref();
-    if !nodes.iter().any(|node| node.name == *name) {
-        let known: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
-        let text = format!("the cluster has no node named \"{name}\"");
-        problems.add(Problem::at(raw.name.span(), text).hint(format!("its nodes: {}", known.join(", "))));
-    }
-    let interface =
-        problems.require(interface_name(raw.interface.get_ref()), || no_interface(&raw.interface));
-    let xdp_interface = match &raw.xdp_interface {
-        Some(written) => {
-            problems.require(interface_name(written.get_ref()).map(Some), || no_interface(written))
-        }
-        None => Some(None),
-    };
-    let vlans = vlans(raw, problems);
-    let choices = [("auto", XdpChoice::Auto), ("native", XdpChoice::Native), ("generic", XdpChoice::Generic)];
-    let xdp = problems.choice("xdp", &raw.xdp, &choices);
-    let secret_file = absolute("secret_file", &raw.secret_file, problems);
-    let run_dir = absolute("run_dir", &raw.run_dir, problems);
-    if raw.proxy_user.get_ref() == "root" || raw.proxy_user.get_ref() == "0" {
-        let problem =
-            Problem::at(raw.proxy_user.span(), "the proxy cannot run as root: it reads bytes of strangers");
-        problems.add(problem.hint("useradd --system --shell /usr/sbin/nologin rollcall-proxy"));
-    }
-    Some(Local {
-        name: name.clone(),
-        interface: interface?,
-        xdp_interface: xdp_interface?,
-        vlans: vlans?,
-        secret_file: secret_file?,
-        proxy_user: raw.proxy_user.get_ref().clone(),
-        run_dir: run_dir?,
-        xdp: xdp?,
-    })
-}
-
-fn no_interface(raw: &Spanned<String>) -> Problem {
-    let text = format!("\"{}\" cannot be an interface's name", raw.get_ref());
-    Problem::at(raw.span(), text).hint("`ip -br link` lists them")
-}
-
-/// The tags of frames at `xdp_interface`.
-fn vlans(raw: &NodeFile, problems: &mut Problems) -> Option<Vec<u16>> {
-    if let Some(first) = raw.vlans.first()
-        && (raw.xdp_interface.is_none() || raw.vlans.len() > 2)
-    {
-        let text = "`vlans` names one or two tags of frames at `xdp_interface`";
-        let hint =
-            "xdp_interface = \"eth0\" and vlans = [100], where `interface` is the VLAN interface eth0.100";
-        problems.add(Problem::at(first.span(), text).hint(hint));
-        return None;
-    }
-    raw.vlans.iter().map(|vlan| problems.number("vlans", vlan, 1..=4094)).collect()
-}
-
-/// What the kernel takes for an interface's name (dev_valid_name).
-fn interface_name(text: &str) -> Option<String> {
-    let fits = |c: char| !c.is_whitespace() && !c.is_control() && c != '/' && c != ':';
-    let sound = (1..=15).contains(&text.len()) && text.chars().all(fits) && text != "." && text != "..";
-    sound.then(|| text.to_owned())
 }
 
 /// A relative path would mean another file for each folder that the agent is started in.

@@ -1,5 +1,6 @@
-//! The files that a configuration names: can the certificates, keys and CAs be used? Reads the disk, keeps nothing.
+//! The files that a configuration names: can the certificates, keys, CAs and programs be used? Reads the disk, keeps nothing.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +11,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
-use super::model::{Cluster, Site, Verify};
+use super::model::{CheckKind, Config, PortRule, Site, Verify};
 use super::problem::{ConfigError, Problem, Source};
 use super::validity::not_after;
 
@@ -23,21 +24,45 @@ pub(crate) struct Findings {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Looks at every file that `cluster` names, the cluster secret apart.
-pub(crate) fn examine(cluster: &Cluster) -> Findings {
+/// Looks at every file that `config` names, the cluster secret apart.
+pub(crate) fn examine(config: &Config) -> Findings {
     let mut findings = Findings::default();
-    for site in &cluster.sites {
+    for site in &config.cluster.sites {
         match pair(site) {
             Ok(key) => findings.warnings.extend(doubts(site, &key)),
             Err(error) => findings.errors.push(error),
         }
     }
-    for farm in &cluster.farms {
+    for farm in &config.cluster.farms {
         if let Verify::Ca(path) = &farm.verify {
             findings.errors.extend(certificates(path).err());
         }
     }
+    findings.warnings.extend(config.cluster.rules.iter().filter_map(hopeless));
+    findings.errors.extend(config.local.on_event.as_deref().and_then(|path| {
+        let hint = "give `on_event` the path of a program, and make it executable: chmod +x";
+        unusable(path).map(|text| of(path, text, hint))
+    }));
     findings
+}
+
+/// What is told of a rule whose check cannot succeed here. No error: the node can still serve the others.
+fn hopeless(rule: &PortRule) -> Option<String> {
+    let CheckKind::Command { program, .. } = &rule.check.as_ref()?.kind else {
+        return None;
+    };
+    let why = unusable(program)?;
+    Some(format!("the check of {rule} will fail here: {}: {why}", program.display()))
+}
+
+/// Why the program cannot be run, if so.
+fn unusable(program: &Path) -> Option<String> {
+    match std::fs::metadata(program) {
+        Err(error) => Some(format!("cannot be read: {error}")),
+        Ok(file) if !file.is_file() => Some("is not a file".to_owned()),
+        Ok(file) if file.permissions().mode() & 0o111 == 0 => Some("is not executable".to_owned()),
+        Ok(_) => None,
+    }
 }
 
 /// The site's certificate chain with its key.

@@ -27,14 +27,14 @@ use problem::{Problem, Source};
 pub const NODE_FILE: &str = "node.toml";
 
 /// The checked configuration: the cluster file and this node's file (`None`: `node.toml` in the same folder), with the
-/// certificate and key files that they name looked at.
+/// certificate, key and program files that they name looked at.
 pub fn load(cluster_file: &Path, node_file: Option<&Path>) -> Result<Config, ConfigErrors> {
     let config = load_unexamined(cluster_file, node_file)?;
-    let findings = files::examine(&config.cluster);
+    let findings = files::examine(&config);
     if findings.errors.is_empty() { Ok(config) } else { Err(ConfigErrors(findings.errors)) }
 }
 
-/// The same without a look at certificates and keys: for `cleanup`, which must work when they are gone.
+/// The same without a look at certificates, keys and programs: for `cleanup`, which must work when they are gone.
 pub fn load_unexamined(cluster_file: &Path, node_file: Option<&Path>) -> Result<Config, ConfigErrors> {
     let cluster = cluster(cluster_file)?;
     let local = local(&node_path(cluster_file, node_file), &cluster)?;
@@ -53,9 +53,9 @@ pub fn load_for(cluster_file: &Path, node: Option<&str>) -> Result<Config, Confi
 }
 
 /// What the operator should know of a configuration that may be used: a certificate that does not serve a name or is about
-/// to expire. A sentence each.
+/// to expire, a check that cannot succeed here. A sentence each.
 pub fn warnings(config: &Config) -> Vec<String> {
-    files::examine(&config.cluster).warnings
+    files::examine(config).warnings
 }
 
 /// The path of this node's file.

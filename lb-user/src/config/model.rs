@@ -8,6 +8,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod check;
+mod returning;
+
+pub use check::{Check, CheckKind};
+pub use returning::{Failback, InitialState, Profile};
+
 /// A node's host priority, 1..=64 and unique in the cluster; it also names the node on the wire. Of the living nodes the one
 /// with the lowest number is the default host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -79,6 +85,15 @@ pub struct Cluster {
     pub farms: Vec<Farm>,
     /// How long connections in flight may go on once this node drains or stops.
     pub drain_timeout: Duration,
+    /// When a node that was away takes its share back.
+    pub failback: Failback,
+    /// A node that fell and came back three times within this time gets no share until it has stayed for this time, up to
+    /// 24 h; zero: it gets one every time.
+    pub hold_down: Duration,
+    /// Time over which the load weight of a returning node grows to its full value, up to 1 h; zero: at once.
+    pub ramp: Duration,
+    /// How a node begins after its agent starts.
+    pub initial_state: InitialState,
 }
 
 impl Cluster {
@@ -122,6 +137,8 @@ pub struct Node {
     pub priority: Priority,
     /// Its own address in the cluster IP's network: heartbeats go there.
     pub address: Ipv4Addr,
+    /// Its address in a network without cluster IP: heartbeats go there too. Either all nodes have one or none.
+    pub second_address: Option<Ipv4Addr>,
     /// Its share of `multiple` rules against the others', 0..=100.
     pub weight: u8,
 }
@@ -143,6 +160,8 @@ pub struct PortRule {
     pub local: bool,
     /// How its flows are spread over the nodes.
     pub spread: Spread,
+    /// How the service behind it is tested on each node; `None`: not at all. Not for rules that are `Disabled`.
+    pub check: Option<Check>,
 }
 
 impl PortRule {
@@ -165,7 +184,8 @@ pub enum Protocol {
     Both,
 }
 
-/// How an owner table spreads its buckets over the nodes. Rules that are spread alike share a table.
+/// How an owner table spreads its buckets over the nodes. Rules that are spread and checked alike share a table where there are
+/// too many for one each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spread {
     /// Over all nodes, to one, or to nobody.
@@ -232,17 +252,6 @@ pub enum Unmatched {
     DefaultHost,
 }
 
-/// When a node that comes back takes its share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Failback {
-    /// At once.
-    Immediate,
-    /// After this time.
-    After(Duration),
-    /// When the operator says so.
-    Manual,
-}
-
 /// Heartbeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
@@ -256,6 +265,12 @@ impl Timing {
     /// Silence of this length makes a peer suspect.
     pub fn suspect(&self) -> Duration {
         self.period * u32::from(self.multiplier)
+    }
+
+    /// Whether the lease must end by the precise clock, which costs a packet 31 ns: of a suspect time below 60 ms, ticks of 4 ms
+    /// would take too much.
+    pub fn needs_precise_lease(&self) -> bool {
+        self.suspect() < Duration::from_millis(60)
     }
 }
 
@@ -281,6 +296,8 @@ pub struct Farm {
     pub name: String,
     /// At least one.
     pub servers: Vec<Server>,
+    /// How many of them this node must reach to be ready for the farm's sites, at least 1 and at most all.
+    pub min_servers: usize,
     /// How a server proves who it is.
     pub verify: Verify,
     /// How a server proves that it works.
@@ -341,12 +358,18 @@ pub struct Local {
     pub xdp_interface: Option<String>,
     /// The VLAN tags with which frames for the cluster IPs come to `xdp_interface`, outermost first, 1..=4094; at most two.
     pub vlans: Vec<u16>,
-    /// File with the cluster secret, 64 hexadecimal digits, readable by root alone.
+    /// File with the cluster secret (`ClusterSecret`), readable by root alone.
     pub secret_file: PathBuf,
     /// User (name or number) that the proxy runs as.
     pub proxy_user: String,
     /// Folder for the control socket and for what a killed agent leaves for the next, `/run/rollcall`.
     pub run_dir: PathBuf,
+    /// Folder for what outlives a reboot, `/var/lib/rollcall`.
+    pub state_dir: PathBuf,
+    /// The program that is run for each event, if any, by its path from the root.
+    pub on_event: Option<PathBuf>,
+    /// Whether events go to syslog too.
+    pub syslog: bool,
     /// How the XDP program is attached.
     pub xdp: XdpChoice,
 }

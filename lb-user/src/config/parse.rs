@@ -66,6 +66,7 @@ fn explain(message: &str, span: Range<usize>) -> Problem {
         .replace("expected u8", "expected a whole number from 0 to 255")
         .replace("expected u16", "expected a whole number from 0 to 65535")
         .replace("expected u32", "expected a whole number, not negative")
+        .replace("expected usize", "expected a whole number, not negative")
         .replace("expected struct ", "expected a table for ")
         .replace("expected a sequence", "expected a list")
         .replace("expected path string", "expected a file's path as text in quotes")

@@ -2,13 +2,14 @@
 //! complain about, and the only home of the defaults. Whether values make sense together is for `check.rs`.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::{self, Deserializer, Visitor};
 use toml::Spanned;
+
+mod values;
+
+pub(crate) use values::{Failback, Ports, ServerEntry, Time};
 
 /// The cluster file: the same on every node.
 #[derive(Debug, Deserialize)]
@@ -43,14 +44,16 @@ pub(crate) struct ClusterTable {
     pub(crate) ips: Vec<Spanned<String>>,
     /// How frames reach all nodes: `"multicast"`, `"igmp"` or `"unicast"`. Required, without default: what the network lets through decides.
     pub(crate) mode: Option<Spanned<String>>,
-    /// Milliseconds from one heartbeat to the next. Default 20; 5 to 1000. Shorter finds a dead node sooner and costs CPU and
-    /// packets in proportion.
-    #[serde(default = "period_ms")]
-    pub(crate) period_ms: Spanned<u32>,
-    /// Periods of silence that make a peer suspect. Default 5; 3 to 100. With `period_ms` it sets the time to take-over:
-    /// 20 ms x 5 = 100 ms. Raise it on hosts that stall, such as overcommitted hypervisors.
-    #[serde(default = "suspect_after")]
-    pub(crate) suspect_after: Spanned<u32>,
+    /// Heartbeats in one word: `"default"` (20 ms x 5: a dead node's share is taken after 100 ms), `"fast"` (5 ms x 5; for a
+    /// quiet network and processors that are not busy; costs CPU) or `"vm"` (200 ms x 5; for virtual machines that stall).
+    #[serde(default = "profile")]
+    pub(crate) profile: Spanned<String>,
+    /// Milliseconds from one heartbeat to the next, in place of the profile's; 5 to 1000. Shorter finds a dead node sooner and
+    /// costs CPU and packets in proportion.
+    pub(crate) period_ms: Option<Spanned<u32>>,
+    /// Periods of silence that make a peer suspect, in place of the profile's; 3 to 100. With `period_ms` it sets the time to
+    /// take-over: 20 ms x 5 = 100 ms. Raise it on hosts that stall, such as overcommitted hypervisors.
+    pub(crate) suspect_after: Option<Spanned<u32>>,
     /// The router that a lone node must reach before it serves. Default: the interface's default route.
     pub(crate) gateway: Option<Spanned<String>>,
     /// `true`: count verdicts and change nothing. Default `false`. For a first run on a live host.
@@ -64,6 +67,22 @@ pub(crate) struct ClusterTable {
     /// service manager's stop timeout.
     #[serde(default = "drain_timeout")]
     pub(crate) drain_timeout: Spanned<Time>,
+    /// When a node that was away takes its share back: `"immediate"` (default), `"manual"` (when an operator says so) or after
+    /// a time such as `"10min"`; 1 s to 24 h.
+    #[serde(default = "failback")]
+    pub(crate) failback: Spanned<Failback>,
+    /// A node that fell and came back three times within this time gets no share until it has stayed for this time. Default
+    /// `"5min"`; up to 24 h; `"0s"` switches it off.
+    #[serde(default = "hold_down")]
+    pub(crate) hold_down: Spanned<Time>,
+    /// Time over which the load weight of a returning node grows to its full value. Default `"0s"`: at once; up to 1 h. For
+    /// services that are slow until their caches are filled.
+    #[serde(default = "ramp")]
+    pub(crate) ramp: Spanned<Time>,
+    /// How a node begins after its agent starts: `"as-before"` (default: as the operator left it), `"started"`, `"stopped"` or
+    /// `"suspended"`.
+    #[serde(default = "initial_state")]
+    pub(crate) initial_state: Spanned<String>,
 }
 
 /// `[[node]]`.
@@ -74,6 +93,9 @@ pub(crate) struct NodeTable {
     pub(crate) name: Spanned<String>,
     /// Its own address in the cluster IP's network.
     pub(crate) address: Spanned<String>,
+    /// Its address in a network without cluster IP, for a second path of heartbeats. Default: none. All nodes have one, or none
+    /// has.
+    pub(crate) second_address: Option<Spanned<String>>,
     /// Host priority, 1 to 64, unique; the lowest number alive is the default host.
     pub(crate) priority: Spanned<u32>,
     /// Load weight, 0 to 100. Default 50. Only the ratio between the nodes counts.
@@ -121,6 +143,45 @@ pub(crate) struct RuleTable {
     pub(crate) stickiness_timeout: Option<Spanned<Time>>,
     /// With `stickiness_timeout`: a bucket moves after this long all the same. Default `"12h"`; up to 7 days.
     pub(crate) max_hold: Option<Spanned<Time>>,
+    /// How each node tests its own service behind this rule; one whose test fails hands over its share of this rule. Default:
+    /// not at all.
+    pub(crate) check: Option<Spanned<CheckTable>>,
+}
+
+/// `check` of `[[rule]]`: one of `tcp`, `http` and `command`, and how often.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CheckTable {
+    /// `true`: a connection can be made.
+    pub(crate) tcp: Option<Spanned<bool>>,
+    /// The path that an HTTP server answers well, without TLS.
+    pub(crate) http: Option<Spanned<String>>,
+    /// A program and its arguments, such as `"/usr/local/bin/dns-ok example.test"`, that ends with exit code 0. Run without a
+    /// shell; words are split at spaces. The only one for rules of UDP alone.
+    pub(crate) command: Option<Spanned<String>>,
+    /// With `tcp` and `http`, where. Default: the rule's cluster IP, the first where it is for all; services that listen on
+    /// another address need it.
+    pub(crate) address: Option<Spanned<String>>,
+    /// With `tcp` and `http`, the port. Default: the rule's first.
+    pub(crate) port: Option<Spanned<u16>>,
+    /// With `http`, the request's Host. Default: address and port.
+    pub(crate) host: Option<Spanned<String>>,
+    /// With `http`, the status of a good answer. Default 200.
+    pub(crate) status: Option<Spanned<u16>>,
+    /// With `http`, what a good answer's body contains. Default `""`: anything.
+    pub(crate) body: Option<Spanned<String>>,
+    /// Time from one test to the next. Default `"1s"`; 100 ms to 1 h.
+    #[serde(default = "one_second")]
+    pub(crate) interval: Spanned<Time>,
+    /// Longest time for one test. Default `"1s"`; 10 ms to 60 s.
+    #[serde(default = "one_second")]
+    pub(crate) timeout: Spanned<Time>,
+    /// Failures in a row that make the service unhealthy. Default 3; 1 to 100.
+    #[serde(default = "check_failures")]
+    pub(crate) failures: Spanned<u8>,
+    /// Successes in a row that make it healthy again. Default 2; 1 to 100.
+    #[serde(default = "check_successes")]
+    pub(crate) successes: Spanned<u8>,
 }
 
 /// `[exchange]`: a farm, a site on every cluster IP and a port rule in one.
@@ -138,6 +199,9 @@ pub(crate) struct ExchangeTable {
     pub(crate) port: Spanned<u16>,
     /// See `FarmTable`.
     pub(crate) servers: Vec<Spanned<ServerEntry>>,
+    /// See `FarmTable`.
+    #[serde(default = "min_servers")]
+    pub(crate) min_servers: Spanned<usize>,
     /// See `FarmTable`.
     pub(crate) verify: Option<Spanned<String>>,
     /// See `FarmTable`.
@@ -178,6 +242,10 @@ pub(crate) struct FarmTable {
     pub(crate) name: Spanned<String>,
     /// Each `"10.0.0.36"` (port 443), `"10.0.0.36:8443"` or `{ name = "sbex1", address = "10.0.0.36" }`.
     pub(crate) servers: Vec<Spanned<ServerEntry>>,
+    /// How many of them a node must reach; one that reaches fewer hands its share to nodes that reach enough. Default 1; up to
+    /// the number of servers.
+    #[serde(default = "min_servers")]
+    pub(crate) min_servers: Spanned<usize>,
     /// `"same-certificate"` (default: the server presents the site's own certificate, as Exchange's Extended Protection
     /// demands) or `"none"`.
     pub(crate) verify: Option<Spanned<String>>,
@@ -245,7 +313,8 @@ pub(crate) struct NodeFile {
     /// leave them in the frame: `ethtool -K eth0 rxvlan off`.
     #[serde(default)]
     pub(crate) vlans: Vec<Spanned<u16>>,
-    /// File with the cluster secret. Default `/etc/rollcall/cluster.secret`.
+    /// File with the cluster secret: up to three lines of 64 hexadecimal digits, of which the first is used and all are
+    /// accepted, and a line `seed` with 64 more while they are changed. Default `/etc/rollcall/cluster.secret`.
     #[serde(default = "secret_file")]
     pub(crate) secret_file: Spanned<PathBuf>,
     /// User that the proxy runs as. Default `rollcall-proxy`.
@@ -255,6 +324,14 @@ pub(crate) struct NodeFile {
     /// by a reboot.
     #[serde(default = "run_dir")]
     pub(crate) run_dir: Spanned<PathBuf>,
+    /// Folder for what outlives a reboot: what operators ordered, and the events. Default `/var/lib/rollcall`.
+    #[serde(default = "state_dir")]
+    pub(crate) state_dir: Spanned<PathBuf>,
+    /// A program that is run for each event, which it reads as a line of JSON. Default: none.
+    pub(crate) on_event: Option<Spanned<PathBuf>>,
+    /// `true`: events go to syslog too. Default `false`.
+    #[serde(default)]
+    pub(crate) syslog: bool,
     /// How the XDP program is attached: `"auto"` (default: in the driver where it can, else generic), `"native"` or
     /// `"generic"`.
     #[serde(default = "xdp")]
@@ -272,6 +349,9 @@ impl NodeFile {
             secret_file: secret_file(),
             proxy_user: proxy_user(),
             run_dir: run_dir(),
+            state_dir: state_dir(),
+            on_event: None,
+            syslog: false,
             xdp: xdp(),
         }
     }
@@ -282,12 +362,8 @@ pub(crate) fn nowhere<T>(value: T) -> Spanned<T> {
     Spanned::new(0..0, value)
 }
 
-fn period_ms() -> Spanned<u32> {
-    nowhere(20)
-}
-
-fn suspect_after() -> Spanned<u32> {
-    nowhere(5)
+fn profile() -> Spanned<String> {
+    nowhere("default".to_owned())
 }
 
 fn unmatched() -> Spanned<String> {
@@ -296,6 +372,22 @@ fn unmatched() -> Spanned<String> {
 
 fn drain_timeout() -> Spanned<Time> {
     nowhere(Time::seconds(60))
+}
+
+fn failback() -> Spanned<Failback> {
+    nowhere(Failback::Immediate)
+}
+
+fn hold_down() -> Spanned<Time> {
+    nowhere(Time::seconds(300))
+}
+
+fn ramp() -> Spanned<Time> {
+    nowhere(Time::seconds(0))
+}
+
+fn initial_state() -> Spanned<String> {
+    nowhere("as-before".to_owned())
 }
 
 fn weight() -> Spanned<u32> {
@@ -330,6 +422,22 @@ fn no_numbers() -> Spanned<BTreeMap<String, Spanned<u8>>> {
     nowhere(BTreeMap::new())
 }
 
+fn one_second() -> Spanned<Time> {
+    nowhere(Time::seconds(1))
+}
+
+fn check_failures() -> Spanned<u8> {
+    nowhere(3)
+}
+
+fn check_successes() -> Spanned<u8> {
+    nowhere(2)
+}
+
+fn min_servers() -> Spanned<usize> {
+    nowhere(1)
+}
+
 fn https() -> Spanned<u16> {
     nowhere(443)
 }
@@ -354,139 +462,10 @@ fn run_dir() -> Spanned<PathBuf> {
     nowhere("/run/rollcall".into())
 }
 
+fn state_dir() -> Spanned<PathBuf> {
+    nowhere("/var/lib/rollcall".into())
+}
+
 fn xdp() -> Spanned<String> {
     nowhere("auto".to_owned())
-}
-
-/// A length of time: whole seconds as a number, or a text with its unit, such as `"500ms"`, `"5s"`, `"2min"`, `"1h"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Time(pub(crate) Duration);
-
-impl Time {
-    const fn seconds(seconds: u64) -> Self {
-        Self(Duration::from_secs(seconds))
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let text = text.trim();
-        let unit = text.find(|c: char| !c.is_ascii_digit())?;
-        let number: u64 = text[..unit].parse().ok()?;
-        let millis = match text[unit..].trim_start() {
-            "ms" => number,
-            "s" => number.checked_mul(1000)?,
-            "min" | "m" => number.checked_mul(60_000)?,
-            "h" => number.checked_mul(3_600_000)?,
-            _ => return None,
-        };
-        Some(Self(Duration::from_millis(millis)))
-    }
-}
-
-impl<'de> Deserialize<'de> for Time {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TimeVisitor)
-    }
-}
-
-struct TimeVisitor;
-
-impl Visitor<'_> for TimeVisitor {
-    type Value = Time;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a time such as \"500ms\", \"5s\" or \"2min\", or whole seconds")
-    }
-
-    fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Time, E> {
-        let unexpected = de::Unexpected::Signed(seconds);
-        let seconds = u64::try_from(seconds).map_err(|_| E::invalid_value(unexpected, &self))?;
-        Ok(Time::seconds(seconds))
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Time, E> {
-        Time::parse(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
-    }
-}
-
-/// One port or a range of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ports {
-    pub(crate) first: u16,
-    pub(crate) last: u16,
-}
-
-impl Ports {
-    fn parse(text: &str) -> Option<Self> {
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let port = |text: &str| text.trim().parse().ok().filter(|&port: &u16| port > 0);
-        let (first, last) = (port(first)?, port(last)?);
-        (first <= last).then_some(Self { first, last })
-    }
-}
-
-impl<'de> Deserialize<'de> for Ports {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(PortsVisitor)
-    }
-}
-
-struct PortsVisitor;
-
-impl Visitor<'_> for PortsVisitor {
-    type Value = Ports;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a port from 1 to 65535, or a range such as \"8000-8099\"")
-    }
-
-    fn visit_i64<E: de::Error>(self, port: i64) -> Result<Ports, E> {
-        let unexpected = de::Unexpected::Signed(port);
-        let port = u16::try_from(port).ok().filter(|&port| port > 0);
-        let port = port.ok_or_else(|| E::invalid_value(unexpected, &self))?;
-        Ok(Ports { first: port, last: port })
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Ports, E> {
-        Ports::parse(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
-    }
-}
-
-/// A server: its address, or a table with its name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ServerEntry {
-    pub(crate) name: Option<String>,
-    pub(crate) address: String,
-}
-
-/// The table form of a `ServerEntry`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ServerTable {
-    name: Option<String>,
-    address: String,
-}
-
-impl<'de> Deserialize<'de> for ServerEntry {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ServerVisitor)
-    }
-}
-
-struct ServerVisitor;
-
-impl<'de> Visitor<'de> for ServerVisitor {
-    type Value = ServerEntry;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an address such as \"10.0.0.36\", or { name = \"..\", address = \"..\" }")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<ServerEntry, E> {
-        Ok(ServerEntry { name: None, address: text.to_owned() })
-    }
-
-    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<ServerEntry, A::Error> {
-        let table = ServerTable::deserialize(de::value::MapAccessDeserializer::new(map))?;
-        Ok(ServerEntry { name: table.name, address: table.address })
-    }
 }

@@ -10,40 +10,72 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 use thiserror::Error;
 
+/// The longest file that is read, bytes: room for the keys and some comments.
+const MAX_BYTES: usize = 4096;
+
+/// The most keys that a file may hold: two while one replaces the other, and one to spare.
+const MAX_KEYS: usize = 3;
+
 /// What all nodes of a cluster know and nobody else does.
 #[derive(Clone)]
-pub struct ClusterSecret(Prk);
+pub struct ClusterSecret {
+    /// What seals; at least one key is there.
+    first: Prk,
+    /// What is accepted too, in the order of the file.
+    others: Vec<Prk>,
+    /// What the flow hash's key derives from.
+    seed: Prk,
+}
 
 impl ClusterSecret {
-    /// Reads the secret from its file: 64 hexadecimal digits, readable by its owner alone.
+    /// Reads the secret from its file, which must be readable by its owner alone.
     pub fn read(path: &Path) -> Result<Self, SecretError> {
         let cannot = |source| SecretError::Read { path: path.to_owned(), source };
-        let mut file = File::open(path).map_err(cannot)?;
+        let file = File::open(path).map_err(cannot)?;
         let mode = file.metadata().map_err(cannot)?.mode();
         if mode & 0o077 != 0 {
             return Err(SecretError::Exposed { path: path.to_owned(), mode: mode & 0o777 });
         }
-        let mut text = String::new();
-        file.by_ref().take(1024).read_to_string(&mut text).map_err(cannot)?;
-        Self::parse(&text).ok_or_else(|| SecretError::Malformed { path: path.to_owned() })
+        let mut bytes = Vec::new();
+        file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(cannot)?;
+        // What is not UTF-8 is no hexadecimal digit either.
+        let malformed = |reason| SecretError::Malformed { path: path.to_owned(), reason };
+        Self::parse(&String::from_utf8_lossy(&bytes)).map_err(malformed)
     }
 
-    /// The secret that `text` spells, or `None` unless it is 64 hexadecimal digits.
-    pub fn parse(text: &str) -> Option<Self> {
-        let text = text.trim();
-        if text.len() != 64 || !text.is_ascii() {
-            return None;
+    /// The secret that `text` spells: one to three lines of 64 hexadecimal digits, a key each, of which the first seals and all
+    /// are accepted; and at most one line `seed` with 64 digits, the key that the flow hash comes from. Without it that is the
+    /// key. Several keys need that line, or the spread of clients would change with the keys. Empty lines and those that begin with `#` do not count.
+    pub fn parse(text: &str) -> Result<Self, MalformedSecret> {
+        if text.len() > MAX_BYTES {
+            return Err(MalformedSecret::TooLong);
         }
-        let mut bytes = [0; 32];
-        for (index, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
+        let (mut keys, mut seed) = (Vec::new(), None);
+        for (line, number) in text.lines().map(str::trim).zip(1..) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match *words.as_slice() {
+                [] => {}
+                [first, ..] if first.starts_with('#') => {}
+                ["seed", _] if seed.is_some() => return Err(MalformedSecret::SecondSeed { line: number }),
+                ["seed", digits] => seed = Some(key(digits, number)?),
+                [_] if keys.len() == MAX_KEYS => return Err(MalformedSecret::TooManyKeys { line: number }),
+                [digits] => keys.push(key(digits, number)?),
+                [_, _, ..] => return Err(MalformedSecret::Line { line: number }),
+            }
         }
-        Some(Self(Salt::new(HKDF_SHA256, b"rollcall cluster secret v1").extract(&bytes)))
+        let mut keys = keys.into_iter();
+        let first = keys.next().ok_or(MalformedSecret::NoKey)?;
+        let others: Vec<Prk> = keys.collect();
+        if seed.is_none() && !others.is_empty() {
+            return Err(MalformedSecret::NoSeed);
+        }
+        let seed = seed.unwrap_or_else(|| first.clone());
+        Ok(Self { first, others, seed })
     }
 
-    /// The key of the flow hash: equal on all nodes.
+    /// The key of the flow hash: equal on all nodes, and the same before, while and after keys are changed with a `seed` line.
     pub fn hash_seed(&self) -> [u64; 2] {
-        let bytes = self.derive(&[b"flow hash"]);
+        let bytes = derive(&self.seed, &[b"flow hash"]);
         let word =
             |at: usize| bytes[at..at + 8].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
         [word(0), word(8)]
@@ -51,15 +83,39 @@ impl ClusterSecret {
 
     /// The key that a node seals its heartbeats with, from one start of its agent (`session`) to the next.
     pub(crate) fn heartbeat_key(&self, sender: u8, session: &[u8; 16]) -> [u8; 32] {
-        self.derive(&[b"heartbeat", &[sender], session])
+        heartbeat_key(&self.first, sender, session)
     }
 
-    fn derive(&self, info: &[&[u8]]) -> [u8; 32] {
-        let mut key = [0; 32];
-        let okm = self.0.expand(info, Bytes32).expect("32 bytes are within HKDF-SHA256's limit of 8160");
-        okm.fill(&mut key).expect("the output length is the one asked for");
-        key
+    /// The keys that heartbeats of `sender` may be sealed with, the likeliest first.
+    pub(crate) fn heartbeat_keys(&self, sender: u8, session: &[u8; 16]) -> impl Iterator<Item = [u8; 32]> {
+        let keys = std::iter::once(&self.first).chain(&self.others);
+        keys.map(move |key| heartbeat_key(key, sender, session))
     }
+}
+
+/// The key that 64 hexadecimal digits spell.
+fn key(digits: &str, line: usize) -> Result<Prk, MalformedSecret> {
+    let malformed = MalformedSecret::Line { line };
+    if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err(malformed);
+    }
+    let mut bytes = [0; 32];
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        let pair = digits.get(2 * index..2 * index + 2).ok_or(malformed)?;
+        *byte = u8::from_str_radix(pair, 16).map_err(|_| malformed)?;
+    }
+    Ok(Salt::new(HKDF_SHA256, b"rollcall cluster secret v1").extract(&bytes))
+}
+
+fn heartbeat_key(key: &Prk, sender: u8, session: &[u8; 16]) -> [u8; 32] {
+    derive(key, &[b"heartbeat", &[sender], session])
+}
+
+fn derive(key: &Prk, info: &[&[u8]]) -> [u8; 32] {
+    let mut derived = [0; 32];
+    let okm = key.expand(info, Bytes32).expect("32 bytes are within HKDF-SHA256's limit of 8160");
+    okm.fill(&mut derived).expect("the output length is the one asked for");
+    derived
 }
 
 impl fmt::Debug for ClusterSecret {
@@ -88,10 +144,12 @@ pub enum SecretError {
         source: std::io::Error,
     },
     /// The file holds something else.
-    #[error("{path} is not a cluster secret: expected 64 hexadecimal digits; hint: openssl rand -hex 32 > {path}, the same on every node", path = path.display())]
+    #[error("{path} is not a cluster secret: {reason}; hint: a line that `openssl rand -hex 32` printed, the same on every node", path = path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
+        /// Why.
+        reason: MalformedSecret,
     },
     /// Others than its owner can read it.
     #[error("the cluster secret {path} is open to others (mode {mode:03o}); hint: chmod 600 {path}", path = path.display())]
@@ -103,28 +161,39 @@ pub enum SecretError {
     },
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECRET: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
-
-    #[test]
-    fn keys_differ_by_purpose_sender_and_session() {
-        let secret = ClusterSecret::parse(SECRET).unwrap();
-        let a = secret.heartbeat_key(1, &[0; 16]);
-        assert_ne!(a, secret.heartbeat_key(2, &[0; 16]));
-        assert_ne!(a, secret.heartbeat_key(1, &[1; 16]));
-        assert_eq!(a, secret.heartbeat_key(1, &[0; 16]));
-    }
-
-    #[test]
-    fn only_64_hexadecimal_digits_are_a_secret() {
-        assert!(ClusterSecret::parse(&format!("{SECRET}\n")).is_some());
-        for bad in
-            ["", "00", &SECRET[1..], &SECRET.replace('f', "g"), &format!("{SECRET}00"), &"é".repeat(32)]
-        {
-            assert!(ClusterSecret::parse(bad).is_none(), "{bad}");
-        }
-    }
+/// Why a text is no cluster secret. What it says is not repeated: it may be a secret all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum MalformedSecret {
+    /// A line is something else.
+    #[error("line {line} is neither 64 hexadecimal digits nor `seed` and 64 of them")]
+    Line {
+        /// From 1.
+        line: usize,
+    },
+    /// One key more than may be.
+    #[error("line {line} is a fourth key: remove those that no node seals with any more")]
+    TooManyKeys {
+        /// From 1.
+        line: usize,
+    },
+    /// One `seed` more than may be.
+    #[error("line {line} is a second `seed`")]
+    SecondSeed {
+        /// From 1.
+        line: usize,
+    },
+    /// Several keys, and no `seed`.
+    #[error(
+        "it has several keys and no line `seed`: write `seed` and the key that was there before, so that clients stay where they are"
+    )]
+    NoSeed,
+    /// There is no key.
+    #[error("no line is a key of 64 hexadecimal digits")]
+    NoKey,
+    /// The file is too long.
+    #[error("it is longer than {MAX_BYTES} bytes")]
+    TooLong,
 }
+
+#[cfg(test)]
+mod tests;

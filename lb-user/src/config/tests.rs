@@ -11,6 +11,9 @@ use proptest::prelude::*;
 use super::model::*;
 use super::*;
 
+mod checks;
+mod returning;
+
 const REFERENCE: &str = r#"[cluster]
 ip = "192.168.50.8/24"
 mode = "multicast"
@@ -55,6 +58,9 @@ fn a_node_file_needs_only_name_and_interface() {
         xdp_interface: None,
         vlans: vec![],
         run_dir: "/run/rollcall".into(),
+        state_dir: "/var/lib/rollcall".into(),
+        on_event: None,
+        syslog: false,
         xdp: XdpChoice::Auto,
     };
     assert_eq!(local, expected);
@@ -93,7 +99,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "priority = 1",
         "colour = 1",
-        "8:1: unknown key `colour`\n  8 | colour = 1\n    | ^^^^^^\nhint: known here: name, address, priority, weight",
+        "8:1: unknown key `colour`\n  8 | colour = 1\n    | ^^^^^^\nhint: known here: name, address, second_address, priority, weight",
     ),
     (
         "priority = 1",
@@ -274,7 +280,7 @@ const WRONG: &[(&str, &str, &str)] = &[
 
 #[test]
 fn a_wrong_value_is_told_with_its_place_and_the_cure() {
-    for (from, to, expected) in WRONG {
+    for (from, to, expected) in WRONG.iter().chain(returning::WRONG).chain(checks::WRONG) {
         assert!(REFERENCE.contains(from), "{from}");
         let text = REFERENCE.replacen(from, to, 1);
         let path = Path::new("FILE");
@@ -408,7 +414,9 @@ fn there_are_as_many_rules_and_ways_to_spread_as_the_data_path_has_room_for() {
     // Rule 0, the default host's table and what [exchange] brings have their places too.
     assert_eq!(with(126, 30).unwrap().rules.len(), 127);
     assert!(with(127, 30).unwrap_err().contains("more than 127 port rules"));
-    assert!(with(40, 31).unwrap_err().contains("spread in 33 different ways; there is room for 32"));
+    assert!(
+        with(40, 31).unwrap_err().contains("spread or checked in 33 different ways; there is room for 32")
+    );
 }
 
 #[test]
@@ -490,6 +498,7 @@ fn reference() -> Cluster {
         name: name.into(),
         priority: Priority::new(priority).unwrap(),
         address: Ipv4Addr::new(192, 168, 50, last),
+        second_address: None,
         weight: 50,
     };
     let server = |name: &str, last| Server {
@@ -509,6 +518,7 @@ fn reference() -> Cluster {
             affinity: Affinity::None,
             local: true,
             spread: Spread::plain(Filtering::Multiple),
+            check: None,
         }],
         unmatched: Unmatched::Drop,
         timing: Timing { period: Duration::from_millis(20), multiplier: 5 },
@@ -524,6 +534,7 @@ fn reference() -> Cluster {
         farms: vec![Farm {
             name: "exchange".into(),
             servers: vec![server("10.0.0.36", 36), server("sbex3", 37)],
+            min_servers: 1,
             verify: Verify::SameCertificate,
             health: HealthTest {
                 path: "/owa/healthcheck.htm".into(),
@@ -538,6 +549,10 @@ fn reference() -> Cluster {
             connect_timeout: Duration::from_secs(5),
         }],
         drain_timeout: Duration::from_secs(60),
+        failback: Failback::Immediate,
+        hold_down: Duration::from_secs(300),
+        ramp: Duration::ZERO,
+        initial_state: InitialState::AsBefore,
     }
 }
 

@@ -8,7 +8,7 @@ use lb_common::flow::bucket_of;
 use lb_common::table::{self, Affinity, Bucket, PortRules, RULES, Rule, TABLES, Vips};
 
 use crate::config::model::{
-    Cluster, ClusterIp, Config, Filtering, HEARTBEAT_PORT, Mode, PortRule, Protocol, Spread, Unmatched,
+    Check, Cluster, ClusterIp, Config, Filtering, HEARTBEAT_PORT, Mode, PortRule, Protocol, Spread, Unmatched,
 };
 
 /// What the kernel needs to know of a configuration.
@@ -19,25 +19,27 @@ pub struct Plan {
     pub config: table::Config,
     /// Which rule each port falls under: the lists that the cluster IPs name. At least one.
     pub port_lists: Vec<PortRules>,
-    /// The owner tables, in the order of their indices. The first is always the default host's: rule 0, echo, and `single`
-    /// rules without handling priorities.
+    /// The owner tables, in the order of their indices. The first is always the default host's: rule 0, echo, and, where not
+    /// each rule can have a table of its own, `single` rules without handling priorities and check.
     pub tables: Vec<TablePlan>,
 }
 
-/// An owner table: rules that are spread alike share one.
+/// An owner table: that of one rule, or, where there are too many rules, of all that are spread and checked alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TablePlan {
     /// How; never `Disabled`.
     pub spread: Spread,
     /// Its rules, as `tcp 443`, in the order of the configuration.
     pub rules: Vec<String>,
+    /// How the services behind its rules are tested on each node: a failure of any hands the table's share over.
+    pub checks: Vec<Check>,
 }
 
 impl Plan {
     /// Plans `config`. `seed` is the cluster's hash key, equal on all nodes.
     pub fn new(config: &Config, seed: [u64; 2]) -> Self {
         let cluster = &config.cluster;
-        let tables = plan_tables(&cluster.rules);
+        let tables_of = tables_of(&cluster.rules);
         let (port_lists, vips) = plan_ports(cluster);
         let first = cluster.cluster_ips.first();
         let [outer, inner] = [config.local.vlans.first(), config.local.vlans.get(1)];
@@ -45,15 +47,16 @@ impl Plan {
             config: table::Config {
                 seed,
                 vips,
-                rules: plan_rules(cluster, &tables),
+                rules: plan_rules(cluster, &tables_of),
                 vlans: [outer.copied().unwrap_or(0), inner.copied().unwrap_or(0)],
                 cluster_mac: first.map_or([0; 6], |ip| cluster_mac(cluster.mode, ip.address)),
                 observe: u8::from(cluster.observe),
+                precise_lease: u8::from(cluster.timing.needs_precise_lease()),
                 hearing_port: HEARTBEAT_PORT,
                 ..table::Config::EMPTY
             },
             port_lists,
-            tables,
+            tables: plan_tables(&cluster.rules, &tables_of),
         }
     }
 
@@ -89,27 +92,52 @@ pub fn cluster_mac(mode: Mode, first: IpAddr) -> [u8; 6] {
     }
 }
 
-fn plan_tables(rules: &[PortRule]) -> Vec<TablePlan> {
-    let mut tables = vec![TablePlan { spread: Spread::plain(Filtering::Single), rules: Vec::new() }];
-    for rule in rules.iter().filter(|rule| rule.spread.filtering != Filtering::Disabled) {
-        let known = tables.iter_mut().find(|table| table.spread == rule.spread);
-        match known {
-            Some(table) => table.rules.push(rule.to_string()),
-            None => tables.push(TablePlan { spread: rule.spread.clone(), rules: vec![rule.to_string()] }),
+/// The owner table of each rule, by its place in the configuration; `None`: it is disabled. Each has its own, so that it alone
+/// moves when its check fails or an operator says so. Only where there are too many do those share one that are spread and
+/// checked alike.
+pub(crate) fn tables_of(rules: &[PortRule]) -> Vec<Option<usize>> {
+    let enabled = |rule: &&PortRule| rule.spread.filtering != Filtering::Disabled;
+    let one_each = rules.iter().filter(enabled).count() < TABLES;
+    let mut kinds = vec![(Spread::plain(Filtering::Single), None)];
+    let mut table_of = |rule: &PortRule| {
+        let kind = (rule.spread.clone(), rule.check.clone());
+        let known = kinds.iter().position(|known| !one_each && *known == kind);
+        known.unwrap_or_else(|| {
+            kinds.push(kind);
+            kinds.len() - 1
+        })
+    };
+    // check.rs refuses more tables than there is room for.
+    let table_of = |rule| Some(rule).filter(enabled).map(&mut table_of).filter(|&table| table < TABLES);
+    rules.iter().map(table_of).collect()
+}
+
+fn plan_tables(rules: &[PortRule], tables_of: &[Option<usize>]) -> Vec<TablePlan> {
+    let empty = |spread| TablePlan { spread, rules: Vec::new(), checks: Vec::new() };
+    let mut tables = vec![empty(Spread::plain(Filtering::Single))];
+    for (rule, index) in rules.iter().zip(tables_of) {
+        let Some(index) = *index else {
+            continue;
+        };
+        if index == tables.len() {
+            tables.push(empty(rule.spread.clone()));
+        }
+        let table = &mut tables[index];
+        table.rules.push(rule.to_string());
+        if let Some(check) = rule.check.as_ref().filter(|check| !table.checks.contains(check)) {
+            table.checks.push(check.clone());
         }
     }
-    // check.rs refuses more.
-    tables.truncate(TABLES);
     tables
 }
 
 /// Rule 0, then the port rules.
-fn plan_rules(cluster: &Cluster, tables: &[TablePlan]) -> [Rule; RULES] {
+fn plan_rules(cluster: &Cluster, tables_of: &[Option<usize>]) -> [Rule; RULES] {
     let mut rules = [Rule::DISABLED; RULES];
     let enabled = u8::from(cluster.unmatched == Unmatched::DefaultHost);
     rules[0] = Rule { enabled, ..Rule::new(0, Affinity::Single) };
-    for (place, rule) in rules.iter_mut().skip(1).zip(&cluster.rules) {
-        let table = tables.iter().position(|table| table.spread == rule.spread);
+    let ours = cluster.rules.iter().zip(tables_of);
+    for (place, (rule, table)) in rules.iter_mut().skip(1).zip(ours) {
         let sticky = u8::from(rule.spread.stickiness.is_some());
         *place = table.map_or(Rule::DISABLED, |table| Rule {
             local: u8::from(rule.local),
@@ -204,7 +232,7 @@ filtering = "disabled"
     }
 
     #[test]
-    fn rules_that_are_spread_alike_share_a_table_and_the_first_is_the_default_hosts() {
+    fn each_rule_has_a_table_of_its_own_and_the_first_is_the_default_hosts() {
         let plan = plan(
             r#"
 ip = "192.168.50.8/24""#,
@@ -232,12 +260,60 @@ stickiness_timeout = "20min"
         );
         let tables: Vec<Vec<&str>> =
             plan.tables.iter().map(|table| table.rules.iter().map(String::as_str).collect()).collect();
-        let expected: [&[&str]; 4] =
-            [&["tcp 25"], &["tcp 80", "tcp 443"], &["tcp 8080", "tcp 8081"], &["tcp 8443"]];
+        let expected: [&[&str]; 7] =
+            [&[], &["tcp 25"], &["tcp 80"], &["tcp 443"], &["tcp 8080"], &["tcp 8081"], &["tcp 8443"]];
         assert_eq!(tables, expected);
         let rules: Vec<(u8, u8, u8)> =
             plan.config.rules[1..7].iter().map(|rule| (rule.table, rule.local, rule.sticky)).collect();
-        assert_eq!(rules, [(0, 1, 0), (1, 1, 0), (1, 1, 0), (2, 1, 0), (2, 0, 0), (3, 1, 1)]);
+        assert_eq!(rules, [(1, 1, 0), (2, 1, 0), (3, 1, 0), (4, 1, 0), (5, 0, 0), (6, 1, 1)]);
+    }
+
+    /// `count` rules of port 1000 on, each with the line that `line` gives for its number.
+    fn many(count: usize, line: impl Fn(usize) -> &'static str) -> String {
+        (0..count).map(|n| format!("[[rule]]\nports = {}\n{}\n", 1000 + n, line(n))).collect()
+    }
+
+    #[test]
+    fn a_disabled_rule_takes_no_table_and_31_others_have_one_each() {
+        let rest = many(40, |n| if n < 9 { "filtering = \"disabled\"" } else { "" });
+        let plan = plan("\nip = \"192.168.50.8/24\"", &rest);
+        assert_eq!(plan.tables.len(), TABLES);
+        assert!(plan.tables.iter().skip(1).all(|table| table.rules.len() == 1));
+        let rule = |number: usize| (plan.config.rules[number].enabled, plan.config.rules[number].table);
+        assert_eq!((rule(9).0, rule(10), rule(40)), (0, (1, 1), (1, 31)));
+    }
+
+    #[test]
+    fn where_rules_outnumber_tables_those_spread_and_checked_alike_share_one() {
+        let checked = "check = { tcp = true, port = 25 }";
+        let rest = many(32, |n| match n {
+            0 => "filtering = \"single\"",
+            1 => "filtering = \"single\"\ncheck = { tcp = true, port = 25 }",
+            2 | 3 => checked,
+            4 => "check = { tcp = true, port = 26 }",
+            5 => "weights = { arr1 = 10 }",
+            _ => "",
+        });
+        let plan = plan("\nip = \"192.168.50.8/24\"", &rest);
+        let rows: Vec<(usize, usize)> =
+            plan.tables.iter().map(|table| (table.rules.len(), table.checks.len())).collect();
+        assert_eq!(rows, [(1, 0), (1, 1), (2, 1), (1, 1), (1, 0), (26, 0)]);
+        let tables: Vec<u8> = plan.config.rules[1..8].iter().map(|rule| rule.table).collect();
+        assert_eq!(tables, [0, 1, 2, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn the_lease_is_precise_where_the_suspect_time_is_short() {
+        for (lines, precise) in [
+            ("", 0),
+            ("profile = \"fast\"", 1),
+            ("profile = \"vm\"", 0),
+            ("period_ms = 20\nsuspect_after = 3", 0),
+            ("period_ms = 19\nsuspect_after = 3", 1),
+        ] {
+            let plan = plan(&format!("\nip = \"192.168.50.8/24\"\n{lines}"), "");
+            assert_eq!(plan.config.precise_lease, precise, "{lines}");
+        }
     }
 
     #[test]

@@ -86,6 +86,23 @@ fn another_key_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn nodes_that_seal_with_different_keys_believe_each_other_while_both_accept_both() {
+    let (old, new) = (SECRET.to_owned(), SECRET.replace('0', "f"));
+    let with = |me: u8, lines: [&str; 2]| {
+        let secret = ClusterSecret::parse(&lines.join("\n")).unwrap();
+        Link::new(node(me), [node(3 - me)], secret, [me; 16])
+    };
+    let (mut a, mut b) = (with(1, [&old, &new]), with(2, [&new, &old]));
+    introduce(&mut a, &mut b);
+    assert!(a.open(&b.seal(node(1), &message(4))).is_ok());
+    let mut double = with(2, [&old, &new]);
+    double.session = [9; 16];
+    double.key = aead(&double.secret.heartbeat_key(2, &double.session));
+    double.peers.insert(node(3), Peer::default());
+    assert_eq!(b.open(&double.seal(node(1), &message(1))), Err(Refused::OwnPriority));
+}
+
+#[test]
 fn every_bit_is_sealed() {
     let (mut a, mut b) = introduced();
     let datagram = a.seal(node(2), &message(4));

@@ -1,13 +1,16 @@
 //! Port rules: each by itself, no two for one port, and few enough owner tables.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use lb_common::table::{Affinity, RULES, TABLES};
 use toml::Spanned;
 
-use super::Problems;
-use crate::config::model::{ClusterIp, Filtering, Node, PortRule, Priority, Protocol, Spread, Stickiness};
+use super::{Problems, checks};
+use crate::config::model::{
+    Check, ClusterIp, Filtering, Node, PortRule, Priority, Protocol, Spread, Stickiness,
+};
 use crate::config::problem::Problem;
 use crate::config::raw::{ClusterFile, RuleTable};
 
@@ -56,6 +59,7 @@ fn exchange(raw: &ClusterFile, ips: &[ClusterIp], rules: &[PortRule]) -> Option<
         affinity: Affinity::None,
         local: true,
         spread: Spread::plain(Filtering::Multiple),
+        check: None,
     })
 }
 
@@ -77,7 +81,8 @@ fn rule(
     };
     let affinity = affinity(raw, problems);
     let spread = spread(raw, affinity, nodes.unwrap_or_default(), problems);
-    let ports = raw.ports.get_ref();
+    let ports = *raw.ports.get_ref();
+    let check = check(raw, protocol, ip, ips.unwrap_or_default(), problems);
     Some(PortRule {
         ip: ip?,
         protocol: protocol?,
@@ -86,10 +91,26 @@ fn rule(
         affinity: affinity?,
         local: raw.local,
         spread: spread?,
+        check: check?,
     })
 }
 
-fn not_a_vip(written: &Spanned<String>, known: impl Iterator<Item = std::net::IpAddr>) -> Problem {
+/// `None`: wrong, or the rule is; `Some(None)`: not given.
+fn check(
+    raw: &RuleTable,
+    protocol: Option<Protocol>,
+    ip: Option<Option<IpAddr>>,
+    ips: &[ClusterIp],
+    problems: &mut Problems,
+) -> Option<Option<Check>> {
+    let Some(written) = &raw.check else {
+        return Some(None);
+    };
+    let rule = checks::Rule { protocol: protocol?, ports: *raw.ports.get_ref(), ip: ip?, ips };
+    checks::check(written, &rule, problems).map(Some)
+}
+
+fn not_a_vip(written: &Spanned<String>, known: impl Iterator<Item = IpAddr>) -> Problem {
     let known: Vec<String> = known.map(|ip| ip.to_string()).collect();
     let text = format!("\"{}\" is no cluster IP", written.get_ref());
     Problem::at(written.span(), text)
@@ -120,6 +141,10 @@ fn spread(
     if filtering != Filtering::Multiple && !weights.is_empty() {
         let text = "`weights` mean something only with filtering = \"multiple\"";
         problems.add(Problem::at(raw.weights.span(), text).hint("remove them"));
+    }
+    if let (Filtering::Disabled, Some(check)) = (filtering, &raw.check) {
+        let text = "`check` means something only with filtering = \"multiple\" or \"single\"";
+        problems.add(Problem::at(check.span(), text).hint("remove it"));
     }
     if filtering != Filtering::Single && !handling.is_empty() {
         let text = "`handling_priorities` mean something only with filtering = \"single\"";
@@ -200,20 +225,22 @@ fn overlap(a: &PortRule, b: &PortRule) -> bool {
     protocols && ips && a.first_port <= b.last_port && b.first_port <= a.last_port
 }
 
-/// Table 0 is the default host's; rules that are spread alike share one.
+/// Table 0 is the default host's. Where the other rules are too many for one each, those that are spread and checked alike
+/// share one.
 fn tables(rules: &[PortRule], problems: &mut Problems) {
-    let mut spreads = vec![Spread::plain(Filtering::Single)];
-    for rule in rules {
-        if rule.spread.filtering != Filtering::Disabled && !spreads.contains(&rule.spread) {
-            spreads.push(rule.spread.clone());
+    let mut kinds = vec![(Spread::plain(Filtering::Single), None)];
+    for rule in rules.iter().filter(|rule| rule.spread.filtering != Filtering::Disabled) {
+        let kind = (rule.spread.clone(), rule.check.clone());
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
         }
     }
-    if spreads.len() > TABLES {
-        let text =
-            format!("port rules are spread in {} different ways; there is room for {TABLES}", spreads.len());
-        problems.add(
-            Problem::of_file(text)
-                .hint("give some rules the same weights, handling priorities and stickiness"),
+    if kinds.len() > TABLES {
+        let text = format!(
+            "port rules are spread or checked in {} different ways; there is room for {TABLES}",
+            kinds.len()
         );
+        let hint = "give some rules the same weights, handling priorities, stickiness and check";
+        problems.add(Problem::of_file(text).hint(hint));
     }
 }

@@ -46,6 +46,7 @@ fn expand(raw: &ExchangeTable) -> (SiteTable, FarmTable) {
     let farm = FarmTable {
         name: nowhere(EXCHANGE.to_owned()),
         servers: raw.servers.clone(),
+        min_servers: raw.min_servers.clone(),
         verify: raw.verify.clone(),
         ca: raw.ca.clone(),
         health: raw.health.clone(),
@@ -128,7 +129,7 @@ fn host_names(
 }
 
 /// RFC 1123 host name in lower case, not an address.
-fn host_name(text: &str) -> Option<String> {
+pub(super) fn host_name(text: &str) -> Option<String> {
     let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -140,7 +141,7 @@ fn host_name(text: &str) -> Option<String> {
     (text.len() <= 253 && text.split('.').all(label) && !address).then(|| text.to_owned())
 }
 
-fn not_a_host_name(raw: &Spanned<String>) -> Problem {
+pub(super) fn not_a_host_name(raw: &Spanned<String>) -> Problem {
     let text = raw.get_ref();
     let problem = Problem::at(raw.span(), format!("\"{text}\" is not a host name in lower case"));
     let lower = text.to_ascii_lowercase();
@@ -171,6 +172,8 @@ fn farm(raw: &FarmTable, sites: &[&SiteTable], problems: &mut Problems) -> Optio
     }
     let first_name = site.and_then(|site| site.names.first()).map(Spanned::get_ref);
     let servers = servers(raw, problems);
+    let most = servers.as_ref().map_or(usize::MAX, Vec::len);
+    let min_servers = problems.number("min_servers", &raw.min_servers, 1..=most);
     let verify = verify(raw, problems);
     let health = health(&raw.health, first_name, problems);
     let second = Duration::from_secs(1);
@@ -179,6 +182,7 @@ fn farm(raw: &FarmTable, sites: &[&SiteTable], problems: &mut Problems) -> Optio
     Some(Farm {
         name: name.clone(),
         servers: servers?,
+        min_servers: min_servers?,
         verify: verify?,
         health: health?,
         response_timeout: response_timeout?,
@@ -247,12 +251,7 @@ fn verify(raw: &FarmTable, problems: &mut Problems) -> Option<Verify> {
 }
 
 fn health(raw: &HealthTable, site: Option<&String>, problems: &mut Problems) -> Option<HealthTest> {
-    let path = raw.path.get_ref();
-    let sound = path.starts_with('/') && path.chars().all(|c| c.is_ascii_graphic()) && path.len() <= 1024;
-    let path = problems.require(sound.then(|| path.clone()), || {
-        Problem::at(raw.path.span(), format!("health test: \"{path}\" is not a path"))
-            .hint("it begins with / and has no spaces")
-    });
+    let path = problems.path("health test", &raw.path);
     let host = match &raw.host {
         Some(name) => problems.require(host_name(name.get_ref()), || not_a_host_name(name)),
         None => site.cloned(),
