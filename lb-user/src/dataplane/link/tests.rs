@@ -488,8 +488,22 @@ fn interface() -> Interface {
     Interface::inspect("nic").unwrap()
 }
 
-/// All that `setup` may touch.
+/// All that `setup` may touch, once the kernel has done what it puts off: an IPv6 address is tentative for a moment, and its local
+/// route comes a little later, on a busy machine much later.
 fn host() -> BTreeMap<String, String> {
+    let mut before = look();
+    for _ in 0..500 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let now = look();
+        if now == before && !now.values().any(|text| text.contains("tentative")) {
+            return now;
+        }
+        before = now;
+    }
+    panic!("the host does not come to rest: {before:?}");
+}
+
+fn look() -> BTreeMap<String, String> {
     let mut host = BTreeMap::new();
     for interface in ["all", "default", "lo", "nic", "peer", "other"] {
         for name in ["arp_announce", "arp_ignore"] {
