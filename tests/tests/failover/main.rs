@@ -7,6 +7,7 @@ mod hostile;
 mod many;
 mod network;
 mod planned;
+mod profile;
 
 use std::thread;
 use std::time::Duration;

@@ -85,6 +85,7 @@ fn segment_falls_apart(nodes: u8, lost: &[&str]) {
     scenario.cluster.lab.rejoin(&places).unwrap();
     scenario.cluster.converge().unwrap();
     thread::sleep(Duration::from_secs(1));
+    assert_merge_is_told(&scenario.cluster);
     let gone: Vec<_> =
         places.iter().map(|place| Gone { mac: place.mac, from: fault, by, until: Some(healed) }).collect();
     let outcome = scenario.finish(&gone).unwrap();
@@ -101,6 +102,17 @@ fn segment_falls_apart(nodes: u8, lost: &[&str]) {
             outcome.assert_unbroken(&name);
         }
     }
+}
+
+/// Some node says that two parts met, and none says so again and again.
+fn assert_merge_is_told(cluster: &Cluster) {
+    let told = cluster.nodes.iter().map(|node| {
+        let events = node.status().unwrap().events;
+        events.iter().filter(|event| event.contains("merged: ")).count()
+    });
+    let told: Vec<_> = told.collect();
+    assert!(told.iter().any(|&count| count > 0), "no event tells of the merge");
+    assert!(told.iter().all(|&count| count <= 1), "the merge is told so often by each node: {told:?}");
 }
 
 #[test]

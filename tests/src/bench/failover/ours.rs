@@ -119,8 +119,8 @@ fn planned(cluster: &mut Cluster, work: Work) -> Result<Finding> {
     let requests = browsers.finish()?;
     let failed = requests.iter().filter(|request| request.error.is_some()).count();
     Ok(vec![
-        ("failed requests", "", failed as f64),
-        ("requests", "", requests.len() as f64),
+        ("failed requests", "requests", failed as f64),
+        ("requests made", "requests", requests.len() as f64),
         ("longest gap", "ms", millis(longest_gap(&attempts))),
         ("time it took", "ms", millis(took)),
     ])
