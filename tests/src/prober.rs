@@ -36,9 +36,11 @@ const FIRST_PORT: u16 = 1024;
 /// is more than one processor has.
 const SENDERS: usize = 2;
 
-/// How far a sender may be behind before it lets the missed attempts be. Sent all at once they would fill queues that clients do
-/// not fill, and be lost there.
-const CATCH_UP: Duration = Duration::from_millis(5);
+/// How far behind a sender may be before it catches up in small bursts with pauses between. Sent all at once, what it missed would
+/// fill queues that clients do not fill, and be lost there.
+const LATE: Duration = Duration::from_millis(5);
+/// Attempts in such a burst, and the pause after it.
+const BURST: (usize, Duration) = (20, Duration::from_micros(100));
 
 /// Attempts under way.
 #[derive(Debug)]
@@ -183,9 +185,9 @@ impl Shared {
     /// Makes every so many-th attempt from the `first` on.
     fn send_all(&self, senders: &[Socket], first: usize, start: Time, period: Duration) -> Result<()> {
         let target = SocketAddr::from(self.target).into();
-        let mut missed = Duration::ZERO;
+        let (burst, pause) = BURST;
         for (index, slot) in self.slots.iter().enumerate().skip(first).step_by(SENDERS) {
-            let due = start + missed + period.saturating_mul(u32::try_from(index)?);
+            let due = start + period.saturating_mul(u32::try_from(index)?);
             loop {
                 if self.stop.load(Ordering::Acquire) {
                     return Ok(());
@@ -196,9 +198,8 @@ impl Shared {
                 }
                 thread::sleep(wait);
             }
-            let late = Time::now().since(due);
-            if late > CATCH_UP {
-                missed += late;
+            if Time::now().since(due) > LATE && (index / SENDERS).is_multiple_of(burst) {
+                thread::sleep(pause);
             }
             let syn = self.syn(index)?;
             // The time before the packet leaves: an answer can never seem older than its attempt.
