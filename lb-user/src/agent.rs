@@ -7,7 +7,7 @@
 
 mod capture;
 mod connections;
-mod events;
+pub(crate) mod events;
 mod explain;
 mod facts;
 mod holders;
@@ -24,12 +24,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use lb_common::table::BucketTable;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
-use self::events::EventLog;
+use self::events::{Destinations, EventLog, Note};
 use self::operator::Shared;
 use self::voice::Voice;
 use crate::clock::Time;
@@ -40,7 +41,7 @@ use crate::cluster::scan;
 use crate::cluster::sets::BucketSet;
 use crate::cluster::transport::Network;
 use crate::cluster::wire::{Phase, Traffic};
-use crate::config::model::{Config, Timing};
+use crate::config::model::{Config, Local, Timing};
 use crate::config::secret::ClusterSecret;
 use crate::control::api::Count;
 use crate::dataplane::idle::Idle;
@@ -76,7 +77,8 @@ struct Agent {
     secret: ClusterSecret,
     plan: Arc<Plan>,
     signals: Signals,
-    events: Arc<EventLog>,
+    /// Open once no other agent can be writing to the same file.
+    events: Option<Arc<EventLog>>,
     outputs: Option<UnboundedReceiver<Output>>,
     dataplane: Option<Dataplane>,
     /// Whether the host's settings may have been changed.
@@ -118,7 +120,7 @@ impl Agent {
             secret,
             plan,
             signals,
-            events: Arc::new(EventLog::default()),
+            events: None,
             outputs: None,
             dataplane: None,
             link: false,
@@ -135,6 +137,9 @@ impl Agent {
         let config = Arc::clone(&self.config);
         self.lock = Some(Lock::take(&Interface::inspect(config.local.beneath())?)?);
         self.run_dir = Some(RunDir::take(&config.local.run_dir)?);
+        let Local { state_dir, syslog, on_event, .. } = &config.local;
+        let to = Destinations::new(state_dir.clone(), *syslog, on_event.clone());
+        self.events = Some(EventLog::open(&config.local.name, to).context("cannot start the events log")?);
         let pins = dataplane::pins_of(config.local.beneath())?;
         let publishes = !config.cluster.sites.is_empty() && !config.cluster.observe;
         let resumed = pins.exists() || supervisor::is_left(&config.local.run_dir)?;
@@ -161,6 +166,7 @@ impl Agent {
         }
         self.open_control(cluster)?;
         info!(node = %config.local.name, interface = %config.local.interface, "started");
+        self.log(Note::new("agent-started", false, "the agent started"));
         Ok(())
     }
 
@@ -189,8 +195,9 @@ impl Agent {
             captures: dataplane.captures(),
             interface: dataplane.status(),
             proxy: self.proxy.as_ref().map(Supervisor::status),
-            events: Arc::clone(&self.events),
+            events: Arc::clone(self.events.as_ref().context("the control socket needs the events log")?),
             listing: Arc::default(),
+            followers: Arc::new(Semaphore::new(operator::FOLLOWERS)),
         });
         let sockets = control::server::Sockets::bind(&self.config.local.run_dir)?;
         self.control = Some(tokio::spawn(async move {
@@ -280,6 +287,9 @@ impl Agent {
                 _ = second.tick() => {
                     self.report_hearing();
                     self.tell_traffic();
+                    if let Some(events) = &self.events {
+                        events.settle();
+                    }
                 }
             }
         };
@@ -352,14 +362,20 @@ impl Agent {
         }
     }
 
-    fn note(&self, event: &Event) {
-        let sentence = event.sentence(|node| status::name(&self.config, node));
-        if event.is_warning() {
-            warn!("{sentence}");
-        } else {
-            info!("{sentence}");
+    fn log(&self, note: Note) {
+        if let Some(events) = &self.events {
+            events.push(note);
         }
-        self.events.push(sentence);
+    }
+
+    fn note(&self, event: &Event) {
+        let note = events::note_of(event, |node| status::name(&self.config, node));
+        if note.warning {
+            warn!("{}", note.text);
+        } else {
+            info!("{}", note.text);
+        }
+        self.log(note);
         if matches!(event, Event::Serving) {
             self.announce();
         }
@@ -411,6 +427,7 @@ impl Agent {
     /// Lets the others take the share, then lets connections in flight end.
     async fn hand_over(&mut self, outputs: &mut UnboundedReceiver<Output>) {
         info!("stopping: handing this node's share over");
+        self.log(Note::new("agent-stopping", false, "the agent stops: it hands this node's share over"));
         self.tell(Input::Order(Order::Stop));
         let handed_over = async {
             while let Some(output) = outputs.recv().await {
@@ -498,6 +515,10 @@ impl Agent {
             Some(dataplane) => dataplane.detach().context("could not detach the XDP program"),
             None => Ok(()),
         };
+        if let Some(events) = self.events.take() {
+            let closed = tokio::task::spawn_blocking(move || events.close());
+            closed.await.context("the events log could not be waited for")?;
+        }
         link.and(dataplane)
     }
 }

@@ -14,8 +14,8 @@
 //! # Architecture invariants
 //!
 //! - Cores never read clock, randomness, files or sockets; [`clock::Time`] is an argument.
-//! - Only `agent.rs` spawns; a listener may spawn a task per connection, `dataplane` its grace thread, and an operator's request what
-//!   has to wait for the kernel (`agent/operator.rs`).
+//! - Only `agent.rs` spawns; a listener may spawn a task per connection, `dataplane` its grace thread, the events log its threads for
+//!   disk and command, and an operator's request what has to wait for the kernel or for events (`agent/operator.rs`).
 //! - Only `dataplane/maps.rs` writes maps, but for what the loader puts into a program's own before it is attached.
 //! - Nothing but `lb_common::verdict` decides a packet's fate.
 //! - The same view gives the same owner table on every node.
@@ -38,3 +38,4 @@ pub mod proxy;
 pub mod sandbox;
 pub mod sys;
 pub mod telemetry;
+pub mod wall;

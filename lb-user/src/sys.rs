@@ -1,11 +1,13 @@
 //! The few system calls for which no crate here has a safe wrapper. Nothing is decided in this file.
 
 pub mod frames;
+pub mod local_time;
 pub mod offload;
 
 use std::io;
 
 pub use frames::{FrameSocket, Received};
+pub use local_time::{local_time, unix_time};
 pub use offload::strips_vlan_tags;
 
 /// Gives the calling thread a real-time priority, so that no ordinary load delays it. Needs `CAP_SYS_NICE`, and a kernel

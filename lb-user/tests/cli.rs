@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use lb_user::control::api::{
-    Answer, Captured, Connection, Connections, Count, Explanation, InterfaceStatus, NodeExplanation,
-    NodeStatus, ProxyStatus, Request, RuleStatus, Sample, ServerStatus, Status, TableStatus,
+    Answer, Captured, Connection, Connections, Count, EventRecord, Explanation, InterfaceStatus,
+    NodeExplanation, NodeStatus, ProxyStatus, Request, RuleStatus, Sample, ServerStatus, Status, TableStatus,
 };
 use lb_user::control::server::{Lines, Reply, Sockets, serve};
 use lb_user::dataplane::link::{Interface, Link, Lock};
+use lb_user::wall::WallTime;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 #[test]
@@ -147,6 +148,79 @@ fn a_capture_prints_samples_to_standard_output_and_remarks_beside() {
 }
 
 #[test]
+fn events_are_lines_with_time_and_mark_that_fit_80_columns() {
+    let folder = Folder::new("events");
+    let _agent = agent(&folder.0);
+    let output = rollcall(&["events", "--run-dir", folder.path()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines = "\
+2026-11-24 12:31:01   arr2 is heard (3 times)
+2026-11-24 12:31:02 ! arr2 is silent and so is its data path: its share is taken
+                      over [31m
+2026-11-24 12:31:03   converged: owner table 7 of 1 nodes is in force
+";
+    assert_eq!(stdout(&output), lines);
+    let shown = |options: &[&str]| {
+        let words = ["events", "--json", "--run-dir", folder.path()];
+        let text = stdout(&rollcall(&[&words, options].concat()));
+        text.lines().map(|line| serde_json::from_str::<EventRecord>(line).unwrap().seq).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(&[]), [1, 2, 3]);
+    assert_eq!(shown(&["--last", "2", "--node", "arr2"]), [1, 2]);
+    assert_eq!(shown(&["--warnings"]), [2]);
+    assert_eq!(shown(&["--since", "2026-11-24 12:31:03"]), [3]);
+}
+
+#[test]
+fn events_that_are_followed_come_after_the_latest_and_an_agent_that_ends_is_an_error() {
+    let folder = Folder::new("follow");
+    let _agent = agent(&folder.0);
+    let output = rollcall(&["events", "--follow", "--last", "1", "--run-dir", folder.path()]);
+    let lines = "\
+2026-11-24 12:31:03   converged: owner table 7 of 1 nodes is in force
+2026-11-24 12:31:20   arr2 is heard
+";
+    assert_eq!(stdout(&output), lines);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).starts_with("error: the agent has ended\nhint: "), "{}", stderr(&output));
+}
+
+#[test]
+fn without_an_agent_the_file_is_read_and_told_of() {
+    let folder = Folder::new("left");
+    let words = ["events", "--json", "--run-dir", folder.path(), "--state-dir", folder.path()];
+    let nothing = rollcall(&words);
+    assert_eq!(nothing.status.code(), Some(1));
+    assert!(stderr(&nothing).contains("no agent is running"), "{}", stderr(&nothing));
+
+    let lines: String = events().iter().map(|event| serde_json::to_string(event).unwrap() + "\n").collect();
+    std::fs::write(folder.0.join("events.jsonl"), &lines).unwrap();
+    let left = rollcall(&words);
+    assert_eq!(stdout(&left), lines.replace("\x1b", ""));
+    let remark = format!("no agent is running; this is what it left in {}/events.jsonl\n", folder.path());
+    assert_eq!(stderr(&left), remark);
+    let follow = rollcall(&[&words[..], &["--follow"]].concat());
+    assert_eq!(follow.status.code(), Some(1));
+}
+
+#[test]
+fn the_history_tells_what_each_convergence_took_and_why() {
+    let folder = Folder::new("history");
+    let _agent = agent(&folder.0);
+    let lines = "  \
+  epoch  when                  took ms  nodes   moved  because
+      7  2026-11-24 12:31:03        93      1    2048  arr2 fell silent, the
+                                                       operator changed the
+                                                       weight of arr1
+";
+    assert_eq!(stdout(&rollcall(&["history", "--run-dir", folder.path()])), lines);
+    let json = stdout(&rollcall(&["history", "--json", "--run-dir", folder.path()]));
+    let told: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&told["epoch"], &told["moved"], &told["duration_ms"]), (&7.into(), &2048.into(), &93.into()));
+    assert_eq!(told["causes"][0], "arr2 fell silent");
+}
+
+#[test]
 fn drain_prints_the_agents_sentence_and_a_refusal_ends_with_1() {
     let folder = Folder::new("drain");
     let _agent = agent(&folder.0);
@@ -213,9 +287,45 @@ async fn answer(request: Request) -> Reply {
         Request::Capture { .. } => {
             let (sender, answers) = tokio::sync::mpsc::channel(8);
             samples().into_iter().for_each(|answer| sender.try_send(answer).unwrap());
-            Reply::Many(Lines { answers, enough: std::sync::Arc::default() })
+            Reply::Many(Lines { answers, enough: tokio::sync::watch::Sender::new(false) })
+        }
+        Request::Events { follow: false } => Answer::Events { records: events() }.into(),
+        Request::Events { follow: true } => {
+            let (sender, answers) = tokio::sync::mpsc::channel(8);
+            let parts = [events(), vec![event(20, "joined", false, "arr2 is heard")]];
+            parts.into_iter().for_each(|records| sender.try_send(Answer::Events { records }).unwrap());
+            Reply::Many(Lines { answers, enough: tokio::sync::watch::Sender::new(false) })
         }
     }
+}
+
+fn event(seq: u64, kind: &str, warning: bool, text: &str) -> EventRecord {
+    EventRecord {
+        seq,
+        time: WallTime::read(&format!("2026-11-24 12:31:{seq:02}")).unwrap(),
+        monotonic_ms: seq * 1000,
+        node: "arr1".into(),
+        kind: kind.into(),
+        warning,
+        about: kind.starts_with(['j', 's']).then(|| "arr2".to_owned()),
+        text: text.into(),
+        count: 1,
+        missed: 0,
+        details: std::collections::BTreeMap::new(),
+    }
+}
+
+fn events() -> Vec<EventRecord> {
+    let details = serde_json::json!({
+        "epoch": 7, "nodes": 1, "moved": 2048, "duration_ms": 93,
+        "causes": ["arr2 fell silent", "the operator changed the weight of arr1"],
+    });
+    let converged = event(3, "converged", false, "converged: owner table 7 of 1 nodes is in force");
+    vec![
+        EventRecord { count: 3, ..event(1, "joined", false, "arr2 is heard") },
+        event(2, "suspect", true, "arr2 is silent and so is its data path: its share is taken over \x1b[31m"),
+        EventRecord { details: serde_json::from_value(details).unwrap(), ..converged },
+    ]
 }
 
 fn explanation() -> Explanation {
@@ -322,7 +432,7 @@ fn status() -> Status {
         }),
         heartbeat_port: 7644,
         peer_port: 7645,
-        events: vec!["arr2 joined".into()],
+        events: vec!["arr2 joined".into(), "a sentence that does not fit, ".repeat(9)],
         ..Status::default()
     }
 }

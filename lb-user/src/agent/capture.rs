@@ -2,8 +2,6 @@
 //! thread of its own, off all others.
 
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lb_common::address::Address;
@@ -12,6 +10,7 @@ use lb_common::table;
 use lb_common::verdict::Reason;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::watch;
 
 use crate::clock::Time;
 use crate::control::api::{Answer, CAPTURE_RATE, Captured, Count, MAX_CAPTURE, Sample};
@@ -61,7 +60,7 @@ fn names() -> String {
 pub(super) struct Destination {
     pub(super) answers: Sender<Answer>,
     /// The client wants no more.
-    pub(super) enough: Arc<AtomicBool>,
+    pub(super) enough: watch::Receiver<bool>,
     /// The port rules' texts, by their numbers less one.
     pub(super) rules: Vec<String>,
 }
@@ -128,7 +127,7 @@ fn forward(capture: &mut Capture<'_>, pace: &mut Pace, clock: &Clock, to: &Desti
 
 impl Destination {
     fn is_over(&self) -> bool {
-        self.answers.is_closed() || self.enough.load(Ordering::Acquire)
+        self.answers.is_closed() || *self.enough.borrow()
     }
 }
 

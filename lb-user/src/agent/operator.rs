@@ -4,11 +4,10 @@
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use lb_common::table::{Bucket, BucketState};
 use lb_common::verdict::LocalSocket;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 
 use super::events::EventLog;
 use super::status::{Facts, name, status};
@@ -37,10 +36,15 @@ pub(super) struct Shared {
     pub(super) events: Arc<EventLog>,
     /// Held while connections are listed: whoever may only look cannot keep the kernel busy more than once at a time.
     pub(super) listing: Arc<Mutex<()>>,
+    /// A place for each client that follows the events.
+    pub(super) followers: Arc<Semaphore>,
 }
 
 /// How many answers of a capture may wait for a client that reads slowly; further samples are skipped and counted.
 const LINES: usize = 1024;
+
+/// How many clients may follow the events: fewer than a socket serves, so that they keep nobody else out.
+pub(super) const FOLLOWERS: usize = 8;
 
 impl Shared {
     /// The answer to a request whose sender may make it.
@@ -65,6 +69,8 @@ impl Shared {
                     Err(text) => Answer::Error { text }.into(),
                 }
             }
+            Request::Events { follow: false } => Answer::Events { records: self.events.records() }.into(),
+            Request::Events { follow: true } => self.follow_events(),
         }
     }
 
@@ -83,7 +89,7 @@ impl Shared {
             interface: self.interface.clone(),
             tally,
             proxy: self.proxy.as_ref().map(|proxy| proxy.borrow().clone()),
-            events: self.events.list(),
+            events: self.events.sentences(),
             now: Time::now(),
             pid: std::process::id(),
         };
@@ -148,12 +154,30 @@ impl Shared {
     /// Begins a capture, on a thread of its own.
     fn capture(&self, wanted: capture::Wanted) -> Lines {
         let (sender, answers) = mpsc::channel(LINES);
-        let enough = Arc::new(AtomicBool::new(false));
+        let (enough, told) = watch::channel(false);
         let rules = self.config.cluster.rules.iter().map(ToString::to_string).collect();
-        let to = capture::Destination { answers: sender, enough: Arc::clone(&enough), rules };
+        let to = capture::Destination { answers: sender, enough: told, rules };
         let (captures, counters) = (self.captures.clone(), self.counters.clone());
         tokio::task::spawn_blocking(move || capture::run(&captures, &counters, &wanted, &to));
         Lines { answers, enough }
+    }
+
+    /// Sends events as they come, in a task of its own.
+    fn follow_events(&self) -> Reply {
+        let Ok(place) = Arc::clone(&self.followers).try_acquire_owned() else {
+            let text = format!(
+                "{FOLLOWERS} others follow the events; hint: ask without --follow, or end one of them"
+            );
+            return Answer::Error { text }.into();
+        };
+        let (sender, answers) = mpsc::channel(1);
+        let (enough, told) = watch::channel(false);
+        let events = Arc::clone(&self.events);
+        tokio::spawn(async move {
+            let _place = place;
+            events.follow(&sender, told).await;
+        });
+        Reply::Many(Lines { answers, enough })
     }
 
     fn node(&self, wanted: &str) -> Result<&Node, String> {

@@ -105,6 +105,7 @@ fn config(run_dir: &Path) -> Config {
     let mut config = crate::config::load_for(&file, None).unwrap();
     config.local.interface = "nic".to_owned();
     config.local.run_dir = run_dir.to_owned();
+    config.local.state_dir = run_dir.join("state");
     config.local.secret_file = run_dir.join("secret");
     fs::write(&config.local.secret_file, "5a".repeat(32)).unwrap();
     fs::set_permissions(&config.local.secret_file, fs::Permissions::from_mode(0o600)).unwrap();

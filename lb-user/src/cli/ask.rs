@@ -25,6 +25,7 @@ pub(super) fn unexpected(answer: Answer) -> anyhow::Error {
         | Answer::Sample(_)
         | Answer::Skipped { .. }
         | Answer::Captured(_)
+        | Answer::Events { .. }
         | Answer::Done { .. } => {
             anyhow::anyhow!("the agent answered another question; hint: restart it after an update")
         }

@@ -84,6 +84,7 @@ fn show(answer: Answer) -> anyhow::Result<()> {
         | Answer::Status(_)
         | Answer::Explanation(_)
         | Answer::Connections(_)
+        | Answer::Events { .. }
         | Answer::Done { .. } => return Err(unexpected(answer)),
     }
     Ok(())

@@ -20,6 +20,7 @@ mod capture;
 mod check;
 mod cleanup;
 mod connections;
+mod events;
 mod explain;
 mod load;
 mod output;
@@ -77,6 +78,23 @@ enum Command {
     Connections {
         #[command(flatten)]
         args: connections::Args,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show what happened on this node: who came and went, what moved, what is wrong
+    Events {
+        #[command(flatten)]
+        args: events::Args,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show when this node's cluster converged, how long it took, and why
+    History {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        left: events::Left,
         #[command(flatten)]
         place: Place,
     },
@@ -146,6 +164,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Explain { args, place } => explain::run(&place.run_dir, args),
         Command::Capture { args, place } => capture::run(&place.run_dir, args),
         Command::Connections { args, place } => connections::run(&place.run_dir, args),
+        Command::Events { args, place } => events::run(&place.run_dir, args),
+        Command::History { json, left, place } => events::history::run(&place.run_dir, &left, json),
         Command::Drain { node, place } => ask::run(&place.run_dir, &Request::Drain { node }),
         Command::Resume { node, place } => ask::run(&place.run_dir, &Request::Resume { node }),
         Command::Cleanup(files) => cleanup::run(&files.config, files.node_file.as_deref()),

@@ -78,6 +78,16 @@ fn styled(text: &str, style: &str) {
     }
 }
 
+/// Prints a line of data with a mark between its parts that must catch the eye.
+pub(super) fn marked(before: &str, mark: &str, after: &str) {
+    if !io::stdout().is_terminal() {
+        line(format!("{before} {mark} {after}").trim_end());
+        return;
+    }
+    let plain = |text: &str| -> String { text.chars().filter(|c| !c.is_control()).collect() };
+    let _ = writeln!(io::stdout(), "{} \x1b[1;31m{mark}\x1b[0m {}", plain(before), plain(after));
+}
+
 /// Prints what went wrong, once, and what to do about it.
 pub(super) fn error(error: &anyhow::Error) {
     let text = if let Some(ConfigErrors(errors)) = error.downcast_ref() {

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::ask::unexpected;
+use super::events::{WIDTH, wrapped};
 use super::output::{self, Column, Table, count, size};
 use crate::control::api::{Answer, Count, ProxyStatus, Request, Status, TableStatus};
 use crate::control::client;
@@ -190,8 +191,10 @@ fn show_events(status: &Status) {
     if status.events.is_empty() {
         return;
     }
-    output::heading("latest events");
+    output::heading("latest events (rollcall events tells more)");
     for event in status.events.iter().skip(status.events.len().saturating_sub(EVENTS)) {
-        output::line(&format!("  {event}"));
+        let mut lines = wrapped(event, WIDTH - 4).into_iter();
+        output::line(&format!("  {}", lines.next().unwrap_or_default()));
+        lines.for_each(|line| output::line(&format!("    {line}")));
     }
 }

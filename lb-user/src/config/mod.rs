@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 mod check;
 mod files;
@@ -50,6 +51,11 @@ pub fn load_for(cluster_file: &Path, node: Option<&str>) -> Result<Config, Confi
     let source = Source { path: cluster_file, text: "" };
     let local = check::local(&raw, &cluster.nodes).map_err(|problems| source.errors(problems))?;
     Ok(Config { cluster, local })
+}
+
+/// A length of time as both files have it, such as `500ms`, `5s`, `2min` or `1h`.
+pub(crate) fn length_of_time(text: &str) -> Option<Duration> {
+    raw::Time::parse(text).map(|time| time.0)
 }
 
 /// What the operator should know of a configuration that may be used: a certificate that does not serve a name or is about

@@ -1,9 +1,13 @@
-//! What goes over the control socket, each a line of JSON: one request, and one answer, or to `Capture` many.
+//! What goes over the control socket, each a line of JSON: one request, and one answer, or to `Capture` and a followed `Events` many.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+
+pub use self::event::EventRecord;
+
+mod event;
 
 /// What a client may ask of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +47,11 @@ pub enum Request {
         count: Option<u64>,
         /// For how many seconds; at most `MAX_CAPTURE`.
         seconds: u64,
+    },
+    /// The latest events of this node, oldest first. Also for the group `rollcall-view`.
+    Events {
+        /// Go on with those that come, until the client ends its side or the agent stops: many `Events`.
+        follow: bool,
     },
 }
 
@@ -96,7 +105,9 @@ impl Request {
     /// What a client must be allowed to do.
     pub fn needs(&self) -> Permission {
         match self {
-            Self::Status | Self::Explain(_) | Self::Connections { .. } => Permission::View,
+            Self::Status | Self::Explain(_) | Self::Connections { .. } | Self::Events { .. } => {
+                Permission::View
+            }
             // A capture loads another program.
             Self::Drain { .. } | Self::Resume { .. } | Self::Capture { .. } => Permission::Change,
         }
@@ -131,6 +142,12 @@ pub enum Answer {
     },
     /// To `Capture`: the end.
     Captured(Captured),
+    /// To `Events`.
+    Events {
+        /// In the order of their numbers, which follow each other. Where one follows that is higher by more, the client has read too
+        /// slowly for those between.
+        records: Vec<EventRecord>,
+    },
     /// Done, or under way; `text` says which.
     Done {
         /// One sentence for the operator.

@@ -1,4 +1,5 @@
-//! The operators' door to a running agent: a Unix socket, one line of JSON each way; a capture is answered by many lines.
+//! The operators' door to a running agent: a Unix socket, one line of JSON each way; a capture, and who follows events, is answered by
+//! many lines.
 //!
 //! Who may do what is decided by which socket file the kernel lets a process open, not by anything that it says.
 

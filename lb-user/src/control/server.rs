@@ -7,7 +7,6 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -15,7 +14,7 @@ use thiserror::Error;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -75,7 +74,7 @@ pub struct Lines {
     /// They come here. If the client is gone this end is dropped.
     pub answers: mpsc::Receiver<Answer>,
     /// Set when the client has ended its side: it wants what is to be said at the end, and no more.
-    pub enough: Arc<AtomicBool>,
+    pub enough: watch::Sender<bool>,
 }
 
 impl From<Answer> for Reply {
@@ -209,7 +208,7 @@ async fn stream_out(
             },
             _ = reader.read(&mut word), if listening => {
                 listening = false;
-                lines.enough.store(true, Ordering::Release);
+                lines.enough.send_replace(true);
             }
         }
     }

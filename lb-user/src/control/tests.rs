@@ -4,11 +4,10 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::api::{Answer, Captured, Permission, Request, Status};
 use super::client::{AskError, ask, follow};
@@ -100,6 +99,7 @@ fn only_who_may_change_something_may_capture() {
     assert_eq!(capture(None, 1).needs(), Permission::Change);
     let connections = Request::Connections { bucket: None, node: None, limit: 1 };
     assert_eq!(connections.needs(), Permission::View);
+    assert_eq!(Request::Events { follow: true }.needs(), Permission::View);
 }
 
 /// `count` of it: how many lines; `None`: one every 10 ms until the client has had enough; `u64::MAX`: as many as it can.
@@ -178,6 +178,7 @@ async fn handle(request: Request) -> Reply {
         Request::Drain { .. }
         | Request::Resume { .. }
         | Request::Explain(_)
+        | Request::Events { .. }
         | Request::Connections { .. } => Answer::Done { text: format!("{request:?}") }.into(),
     }
 }
@@ -187,12 +188,11 @@ static STREAMS: AtomicU32 = AtomicU32::new(0);
 
 fn lines(count: Option<u64>, watched: bool) -> Lines {
     let (sender, answers) = mpsc::channel(4);
-    let enough = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&enough);
+    let (enough, told) = watch::channel(false);
     STREAMS.fetch_add(u32::from(watched), Ordering::AcqRel);
     tokio::spawn(async move {
         let mut shown = 0;
-        while count.is_none_or(|count| shown < count) && !told.load(Ordering::Acquire) {
+        while count.is_none_or(|count| shown < count) && !*told.borrow() {
             if sender.send(Answer::Skipped { packets: shown }).await.is_err() {
                 break;
             }

@@ -15,7 +15,7 @@ impl Time {
         Self(Duration::from_secs(seconds))
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let unit = text.find(|c: char| !c.is_ascii_digit())?;
         let number: u64 = text[..unit].parse().ok()?;
