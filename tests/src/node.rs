@@ -19,7 +19,7 @@ use lb_common::table::{Affinity, BUCKETS, Bucket, Rule};
 use lb_user::clock::Time;
 use lb_user::config;
 use lb_user::config::secret::ClusterSecret;
-use lb_user::control::api::Status;
+use lb_user::control::api::{EventRecord, Status};
 use lb_user::dataplane::{self, Plan as DataPlan};
 use rustix::process::Signal;
 
@@ -367,6 +367,13 @@ impl Node {
     pub fn status(&self) -> Result<Status> {
         let text = self.control(&["status", "--json"])?;
         serde_json::from_str(&text).with_context(|| format!("`rollcall status --json` printed {text}"))
+    }
+
+    /// All that its agent has noted, by `rollcall events --json`, oldest first.
+    pub fn events(&self) -> Result<Vec<EventRecord>> {
+        let text = self.control(&["events", "--json"])?;
+        let records = text.lines().map(serde_json::from_str);
+        records.collect::<Result<_, _>>().with_context(|| format!("`rollcall events --json` printed {text}"))
     }
 
     /// Waits until `ready` says so of the status; the error says what was waited for, with the last status and log.

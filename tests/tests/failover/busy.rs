@@ -44,7 +44,7 @@ fn busy(time: Duration) {
 }
 
 /// How often a node's agent took the other, which was there all the time, for silent.
-fn suspicions(cluster: &mut Cluster, name: &str) -> usize {
-    let log = std::fs::read_to_string(cluster.node(name).log()).unwrap();
-    log.lines().filter(|line| line.contains("is silent and so is its data path")).count()
+fn suspicions(cluster: &mut Cluster, name: &str) -> u32 {
+    let events = cluster.node(name).events().unwrap();
+    events.iter().filter(|event| event.kind == "suspect").map(|event| event.count).sum()
 }

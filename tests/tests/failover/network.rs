@@ -28,14 +28,14 @@ fn heartbeats_filtered(on: &[&str]) {
         let place = scenario.cluster.node(name).place.clone();
         scenario.cluster.lab.filter_heartbeats(&place).unwrap();
     }
-    for name in on {
-        let node = scenario.cluster.node(name);
-        node.wait_until("an event names the port", |status| {
-            status.events.iter().any(|event| event.contains("UDP port 7644"))
-        })
-        .unwrap();
-    }
     settle();
+    for name in on {
+        let events = scenario.cluster.node(name).events().unwrap();
+        let told = events.iter().filter(|event| event.kind == "heartbeats-filtered");
+        let told: Vec<_> = told.map(|event| event.text.as_str()).collect();
+        assert!(told.iter().any(|text| text.contains("UDP port 7644")), "no event names the port: {told:?}");
+        assert!(events.iter().all(|event| event.kind != "suspect"), "{name} suspects a living node");
+    }
     assert_eq!(scenario.cluster.node("arr1").holds().unwrap(), held, "buckets moved");
     for name in on {
         let place = scenario.cluster.node(name).place.clone();
@@ -107,8 +107,8 @@ fn segment_falls_apart(nodes: u8, lost: &[&str]) {
 /// Some node says that two parts met, and none says so again and again.
 fn assert_merge_is_told(cluster: &Cluster) {
     let told = cluster.nodes.iter().map(|node| {
-        let events = node.status().unwrap().events;
-        events.iter().filter(|event| event.contains("merged: ")).count()
+        let events = node.events().unwrap();
+        events.iter().filter(|event| event.kind == "merged").map(|event| event.count).sum::<u32>()
     });
     let told: Vec<_> = told.collect();
     assert!(told.iter().any(|&count| count > 0), "no event tells of the merge");
@@ -147,10 +147,11 @@ fn a_node_that_the_gateway_no_longer_answers_steps_down_and_takes_its_share_agai
     scenario.cluster.lab.hide_gateway(&place).unwrap();
     let node = scenario.cluster.node("arr1");
     node.wait_until("it has stepped down", |status| {
-        let said = status.events.iter().any(|event| event.contains("stepped down"));
-        said && status.tables.iter().all(|table| table.mine + table.arriving == 0)
+        status.tables.iter().all(|table| table.mine + table.arriving == 0)
     })
     .unwrap();
+    let events = scenario.cluster.node("arr1").events().unwrap();
+    assert!(events.iter().any(|event| event.kind == "stepped-down"), "no event says so: {events:?}");
     settle();
     scenario.cluster.lab.show_gateway().unwrap();
     let node = scenario.cluster.node("arr1");
