@@ -667,7 +667,7 @@ impl Node {
         self.commands.extend(self.peers.keys().map(send));
         self.send_parts();
         self.send_wishes(now);
-        let until = now + self.suspect_time() - self.settings.lease_margin;
+        let until = now + self.lease_time() - self.settings.lease_margin;
         let lease = self.lease.filter(|_| self.carrier).map(|_| until);
         self.commands.push_back(Command::EndRound { lease });
     }

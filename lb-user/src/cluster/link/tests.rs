@@ -89,7 +89,8 @@ fn another_key_is_refused_and_changes_nothing() {
 fn nodes_that_seal_with_different_keys_believe_each_other_while_both_accept_both() {
     let (old, new) = (SECRET.to_owned(), SECRET.replace('0', "f"));
     let with = |me: u8, lines: [&str; 2]| {
-        let secret = ClusterSecret::parse(&lines.join("\n")).unwrap();
+        let lines = format!("{}\n{}\nseed {old}", lines[0], lines[1]);
+        let secret = ClusterSecret::parse(&lines).unwrap();
         Link::new(node(me), [node(3 - me)], secret, [me; 16])
     };
     let (mut a, mut b) = (with(1, [&old, &new]), with(2, [&new, &old]));
