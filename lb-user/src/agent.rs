@@ -244,6 +244,7 @@ impl Agent {
             tables: self.plan.tables.iter().map(|table| table.spread.clone()).collect(),
             lease_margin: lease_margin(&timing),
             facts: facts::digest_of(&self.config.cluster, self.plan.config.seed),
+            gateway: self.config.cluster.gateway.or(nic.gateway).is_some(),
             ready: vec![!publishes; self.plan.tables.len()],
             failback: self.config.cluster.failback,
             hold_down: self.config.cluster.hold_down,

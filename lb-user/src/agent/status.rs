@@ -90,6 +90,12 @@ fn problem(facts: &Facts<'_>, lease: bool) -> Option<String> {
                 .to_owned(),
         );
     }
+    if snapshot.health.cut_off {
+        return Some(
+            "this node has stepped down: the gateway answers another node, but not this one; look at this host's port, VLAN and cable"
+                .to_owned(),
+        );
+    }
     let proxy = facts.proxy.as_ref();
     if let Some(proxy) = proxy.filter(|proxy| !proxy.alive) {
         return Some(format!("the proxy is not running (started again {} times)", proxy.restarts));

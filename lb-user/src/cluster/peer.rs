@@ -298,13 +298,13 @@ impl Peer {
     }
 
     /// Judges its silence; true if its standing changed. `reached`: when another host last answered this node. Who reaches
-    /// nobody cannot call anybody dead.
-    pub(crate) fn judge(&mut self, ours: &Timing, reached: Option<Time>, now: Time) -> bool {
+    /// nobody cannot call anybody dead. `slack`: how much longer than usual silence has to last.
+    pub(crate) fn judge(&mut self, ours: &Timing, slack: Duration, reached: Option<Time>, now: Time) -> bool {
         let before = self.standing;
         match self.standing {
             Standing::Unknown | Standing::Alive => {
-                if now.since(self.silent_since(ours)) >= self.suspect_time(ours) && self.has_asked(ours, now)
-                {
+                let silent = now.since(self.silent_since(ours)) >= self.suspect_time(ours) + slack;
+                if silent && self.has_asked(ours, now) {
                     self.standing = Standing::Suspect;
                     self.suspect_since = now;
                 }
@@ -321,10 +321,15 @@ impl Peer {
     }
 
     /// When `judge` may next come to another result, if nothing is heard.
-    pub(crate) fn next_judgement(&self, ours: &Timing, reached: Option<Time>) -> Option<Time> {
+    pub(crate) fn next_judgement(
+        &self,
+        ours: &Timing,
+        slack: Duration,
+        reached: Option<Time>,
+    ) -> Option<Time> {
         match self.standing {
             Standing::Unknown | Standing::Alive => {
-                let silent = self.silent_since(ours) + self.suspect_time(ours);
+                let silent = self.silent_since(ours) + self.suspect_time(ours) + slack;
                 Some(silent.max(self.asked_enough(ours)))
             }
             Standing::Suspect if !self.in_touch(reached) => None,
