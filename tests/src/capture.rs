@@ -199,6 +199,14 @@ impl Flows {
             .collect()
     }
 
+    /// When the second of two nodes first answered in such a flow, each in the order of time.
+    pub fn second_answers(&self, gone: &[Gone]) -> Vec<Time> {
+        let twice = self.by_several().filter(|(_, voices)| !is_orphan_reset(voices, gone));
+        let mut times: Vec<_> = twice.filter_map(|(_, voices)| Some(voices.get(1)?.first)).collect();
+        times.sort();
+        times
+    }
+
     /// How many flows of a node that is gone were reset by another.
     pub fn orphans_reset(&self, gone: &[Gone]) -> usize {
         self.by_several().filter(|(_, voices)| is_orphan_reset(voices, gone)).count()
@@ -369,6 +377,7 @@ pub(crate) mod filter {
     /// Loads the word, half word or byte at `k`.
     pub(crate) const LD_W: u16 = 0x20;
     pub(crate) const LD_H: u16 = 0x28;
+    pub(crate) const LD_B: u16 = 0x30;
     /// Loads the frame's length.
     pub(crate) const LD_LEN: u16 = 0x80;
     pub(crate) const JEQ: u16 = 0x15;
