@@ -137,7 +137,7 @@ fn a_router_that_restarts_moves_nothing_and_breaks_no_connection() {
         outcome.assert_unbroken(name);
     }
     assert!(fault < back);
-    // Linux tells of a carrier, and asks again by ARP, a second later at most; neither is the cluster's affair.
+    // In some runs no node answers the router's first question by ARP; it asks again after a second, and then all do.
     outcome.assert_all_answered(back + Duration::from_secs(2), end);
 }
 
