@@ -200,6 +200,7 @@ pub struct Node {
     followed_for: Vec<Member>,
     /// Peers that held what this node held, as after a split of the network, and of which the operator was told.
     merged: BTreeSet<Priority>,
+    told_of_merge: Option<Time>,
     /// A table that is followed, and not yet what the nodes hold.
     converging: Option<Converging>,
     /// Greater than or equal to any epoch seen.
@@ -278,6 +279,7 @@ impl Node {
             published_for: Vec::new(),
             followed_for: Vec::new(),
             merged: BTreeSet::new(),
+            told_of_merge: None,
             converging: None,
             newest_epoch: 0,
             state_version: 1,
