@@ -609,9 +609,11 @@ impl Node {
         !self.health.deaf && !self.health.cut_off
     }
 
-    /// When another host last answered this node.
+    /// When this node last reached the network beyond itself. Where there is a gateway, that is who counts: in a part of a network
+    /// that was split off with some nodes in it, each of them reaches the others, and those that seem dead live beyond the split.
     fn reached(&self) -> Option<Time> {
-        let alive = self.peers.values().filter(|peer| peer.standing == Standing::Alive);
+        let alive =
+            self.peers.values().filter(|peer| peer.standing == Standing::Alive && !self.settings.gateway);
         alive.filter_map(Peer::last_heard).chain(self.gateway_answered).max()
     }
 
