@@ -16,8 +16,8 @@ mod status;
 pub mod upgrade;
 mod voice;
 
-use std::collections::BTreeMap;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ use crate::cluster::node::{Event, Order, Settings};
 use crate::cluster::operate::{Intent, Mandate};
 use crate::cluster::scan;
 use crate::cluster::sets::BucketSet;
-use crate::cluster::transport::Network;
+use crate::cluster::transport::{Network, SecondPath};
 use crate::cluster::wire::{Phase, Traffic};
 use crate::config::model::{Config, Local, Timing};
 use crate::config::secret::ClusterSecret;
@@ -285,7 +285,8 @@ impl Agent {
             tables: self.plan.tables.iter().map(|table| table.spread.clone()).collect(),
             lease_margin: lease_margin(&timing),
             facts: facts::digest_of(&self.config.cluster, self.plan.config.seed),
-            gateway: self.config.cluster.gateway.or(nic.gateway).is_some(),
+            gateway: self.gateway(nic).is_some(),
+            second_path: me.second_address.is_some(),
             ready: vec![!publishes; self.plan.tables.len()],
             failback: self.config.cluster.failback,
             hold_down: self.config.cluster.hold_down,
@@ -299,14 +300,24 @@ impl Agent {
         let cluster = &self.config.cluster;
         let me = self.config.me();
         let others = cluster.nodes.iter().filter(|node| node.priority != me.priority);
-        let peers: BTreeMap<_, _> = others.map(|node| (node.priority, node.address)).collect();
+        let peers = others.clone().map(|node| (node.priority, node.address)).collect();
+        let second = me.second_address.map(|own| SecondPath {
+            own,
+            peers: others.filter_map(|node| Some((node.priority, node.second_address?))).collect(),
+        });
         Network {
             ifindex: nic.index,
             own: (me.address, nic.mac),
-            cluster_ip: cluster.probed(),
+            cluster_ips: cluster.v4_addresses().collect(),
+            cluster_mac: self.plan.config.cluster_mac,
             peers,
-            gateway: cluster.gateway.or(nic.gateway),
+            gateway: self.gateway(nic),
+            second,
         }
+    }
+
+    fn gateway(&self, nic: &Interface) -> Option<Ipv4Addr> {
+        self.config.cluster.gateway.or(nic.gateway)
     }
 
     /// Goes on until a signal comes, the cluster thread fails, or another program is to go on.

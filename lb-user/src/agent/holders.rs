@@ -90,6 +90,8 @@ pub(super) mod tests {
             converging: false,
             late: std::time::Duration::ZERO,
             wrongly_suspected: 0,
+            refused: Default::default(),
+            problem: None,
             waiting: None,
             lease: None,
             table: TableId::default(),
@@ -124,6 +126,7 @@ pub(super) mod tests {
             holds: vec![0; tables],
             state: Some(Arc::new(State { holdings, published: None })),
             last_heard: None,
+            lost_path: None,
             filtered: false,
         }
     }

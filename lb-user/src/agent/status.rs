@@ -98,6 +98,9 @@ fn problem(facts: &Facts<'_>, lease: bool) -> Option<String> {
                 .to_owned(),
         );
     }
+    if let Some(conflict) = &snapshot.problem {
+        return Some(conflict.sentence(|node| name(config, node)));
+    }
     let proxy = facts.proxy.as_ref();
     if let Some(proxy) = proxy.filter(|proxy| !proxy.alive) {
         return Some(format!("the proxy is not running (started again {} times)", proxy.restarts));

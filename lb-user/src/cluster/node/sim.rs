@@ -199,6 +199,7 @@ impl Sim {
             lease_margin: MS * 12,
             facts: 1,
             gateway: true,
+            second_path: false,
             ready: vec![true; self.tables.len()],
             failback: Failback::Immediate,
             hold_down: Duration::ZERO,
@@ -343,12 +344,16 @@ impl Sim {
             return;
         };
         match link.open(&bytes) {
-            Ok(heard) => node.handle_message(heard.from, heard.new_session, heard.message, now),
-            Err(Refused::Unproven(from)) => node.handle_unproven(from),
+            Ok(heard) => {
+                let arrived = Arrived { at: now, path: Path::First };
+                node.handle_message(heard.from, heard.new_session, heard.message, arrived, now);
+            }
+            Err(refused @ (Refused::Unproven(_) | Refused::Overtaken(_) | Refused::Replay)) => {
+                node.handle_refused(refused, None, now);
+            }
             Err(Refused::Malformed(_) | Refused::Stranger | Refused::OwnPriority | Refused::Forged(_)) => {
                 panic!("the simulation sends nothing of that kind")
             }
-            Err(Refused::Replay) => {}
         }
         self.drain_commands(to);
     }
@@ -417,7 +422,11 @@ impl Sim {
                 self.hosts[host].events.push(event);
             }
             Command::HandedOver => self.hosts[host].handed_over = true,
-            Command::Keep(_) | Command::Wished { .. } | Command::Restart | Command::Prepared => {}
+            Command::AskAddresses
+            | Command::Keep(_)
+            | Command::Wished { .. }
+            | Command::Restart
+            | Command::Prepared => {}
         }
     }
 
@@ -943,17 +952,35 @@ fn what_settling_costs_with_32_tables_and_8_nodes() {
         let peer = Priority::new(2).unwrap();
         measure("a heartbeat that says nothing new", 200, &mut |node, now| {
             let heartbeat = node.peers[&peer].heartbeat.clone().unwrap();
-            node.handle_message(peer, false, Message::Heartbeat(Box::new(heartbeat)), now);
+            node.handle_message(
+                peer,
+                false,
+                Message::Heartbeat(Box::new(heartbeat)),
+                Arrived { at: now, path: Path::First },
+                now,
+            );
         });
         measure("a heartbeat that says something new", 200, &mut |node, now| {
             let mut heartbeat = node.peers[&peer].heartbeat.clone().unwrap();
             heartbeat.peers[1].accepted ^= 1;
-            node.handle_message(peer, false, Message::Heartbeat(Box::new(heartbeat)), now);
+            node.handle_message(
+                peer,
+                false,
+                Message::Heartbeat(Box::new(heartbeat)),
+                Arrived { at: now, path: Path::First },
+                now,
+            );
         });
         measure("a member that changes", 50, &mut |node, now| {
             let mut heartbeat = node.peers[&peer].heartbeat.clone().unwrap();
             heartbeat.wants[0].ready ^= true;
-            node.handle_message(peer, false, Message::Heartbeat(Box::new(heartbeat)), now);
+            node.handle_message(
+                peer,
+                false,
+                Message::Heartbeat(Box::new(heartbeat)),
+                Arrived { at: now, path: Path::First },
+                now,
+            );
         });
         measure("a round of heartbeats", 50, &mut |node, now| node.beat(now));
         measure("a state as parts", 50, &mut |node, _| drop(node.announced.parts(1)));

@@ -25,6 +25,10 @@ pub struct Snapshot {
     pub late: Duration,
     /// How often a peer was suspected that lived, since this agent started.
     pub wrongly_suspected: u64,
+    /// Datagrams that were not believed.
+    pub refused: RefusedCounts,
+    /// What is wrong while it serves: a priority or an address that another uses.
+    pub problem: Option<Event>,
     /// Why it does not serve yet, if that lasts.
     pub waiting: Option<Event>,
     /// When its lease ends.
@@ -66,6 +70,8 @@ pub struct PeerSnapshot {
     pub state: Option<Arc<State>>,
     /// When it was last heard.
     pub last_heard: Option<Time>,
+    /// On which of two paths it is not heard while it is on the other.
+    pub lost_path: Option<Path>,
     /// Its heartbeats are missing while its data path answers.
     pub filtered: bool,
 }
@@ -85,6 +91,7 @@ impl Node {
             holds: self.counts_of(peer),
             state: peer.state.as_ref().map(|(_, state)| Arc::clone(state)),
             last_heard: peer.last_heard(),
+            lost_path: peer.lost_path(),
             filtered: peer.is_filtered(&self.settings.timing, now),
         };
         Snapshot {
@@ -97,6 +104,8 @@ impl Node {
             converging: self.converging.is_some(),
             late: self.lateness.worst(now),
             wrongly_suspected: self.wrongly_suspected,
+            refused: self.conflicts.refused,
+            problem: self.conflicts.problem(now).filter(|_| self.serves()),
             waiting: self.waiting.clone(),
             lease: self.lease,
             table: self.table_id(),
