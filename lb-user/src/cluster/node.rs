@@ -29,6 +29,7 @@ use self::converge::Converging;
 pub use self::events::Event;
 use self::holding::Scan;
 use self::mandate::Wished;
+pub use self::share::Aside;
 use self::share::Entry;
 pub use self::snapshot::{PeerSnapshot, Snapshot};
 use self::sticky::Waiting;
