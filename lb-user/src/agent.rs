@@ -18,6 +18,7 @@ mod orders;
 mod restart;
 mod serving;
 mod status;
+pub mod upgrade;
 mod voice;
 
 use std::collections::BTreeMap;
@@ -28,9 +29,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use lb_common::table::BucketTable;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{self, UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
@@ -39,8 +39,10 @@ use self::checks::Services;
 use self::events::{Destinations, EventLog, Note};
 use self::open::{Open, open_connections};
 use self::operator::Shared;
-pub use self::restart::{Again, End};
+use self::restart::Again;
+pub use self::restart::End;
 use self::serving::Serving;
+use self::upgrade::{Arrival, Departure, Files, Preparing, Upgrade};
 use self::voice::Voice;
 use crate::clock::Time;
 use crate::cluster::driver::{Cluster, DataPath, Handle, Input, Output};
@@ -52,12 +54,14 @@ use crate::cluster::transport::Network;
 use crate::cluster::wire::{Phase, Traffic};
 use crate::config::model::{Config, Local, Timing};
 use crate::config::secret::ClusterSecret;
-use crate::control::api::Count;
+use crate::control::api::{Count, UpgradeStatus};
+use crate::control::server::Sockets;
 use crate::dataplane::idle::Idle;
 use crate::dataplane::link::{self, Interface, Link, Lock, RunDir};
 use crate::dataplane::{self, Dataplane, Lease, OwnerTables, Plan};
 use crate::proxy::spawn::Account;
 use crate::proxy::supervisor::{self, Supervisor};
+use crate::sys::signals::{StopSignalStream, StopSignals};
 use crate::{announce, control, hearing, preflight};
 
 /// How long the others have to take this node's share when it stops.
@@ -66,27 +70,48 @@ const HAND_OVER: Duration = Duration::from_secs(3);
 /// How long, at its end, connections are waited for that only close.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Runs the agent until it is told to stop by SIGTERM or SIGINT; a second signal does not wait for connections in flight.
-pub fn run(config: Config) -> Result<End> {
+/// Runs the agent until it is told to stop by SIGTERM or SIGINT; a second signal does not wait for connections in flight. Or until
+/// another program is to take its place, or this one anew: then all that is needed for it is given. `arrival`: what a program before
+/// this one in the same process left. On the main thread, which has started no other.
+pub fn run(config: Config, files: Files, arrival: Option<Result<Arrival>>) -> Result<End> {
+    let signals = StopSignals::block().context("cannot block SIGTERM and SIGINT")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
-        let mut agent = Agent::new(config)?;
-        let up = agent.bring_up().await;
+    let ended = runtime.block_on(async {
+        let mut agent = Agent::new(config, files, signals.stream()?)?;
+        let up = match arrival {
+            Some(arrival) => agent.go_on(arrival).await,
+            None => agent.bring_up().await,
+        };
         let served = match up {
             Ok(()) => agent.serve().await,
             Err(error) => Err(error),
         };
+        if let Ok(Some(departure)) = served {
+            return Ok(End::Upgrade(Box::new(departure)));
+        }
         let down = agent.take_down().await;
         served.and(down)?;
-        Ok(if agent.restart { End::Restart } else { End::Stopped })
-    })
+        Ok(if agent.restart { End::Restart(Again::at(agent.program)) } else { End::Stopped })
+    });
+    if let Ok(End::Upgrade(_)) = &ended {
+        // The others wait for two seconds: whoever still asks the kernel for connections is not waited for.
+        runtime.shutdown_timeout(Duration::from_millis(100));
+    }
+    ended
 }
 
 struct Agent {
     config: Arc<Config>,
     secret: ClusterSecret,
     plan: Arc<Plan>,
-    signals: Signals,
+    files: Files,
+    signals: StopSignalStream,
+    /// The file that this program came from.
+    program: PathBuf,
+    /// How many programs this process ran before this one.
+    upgrades: u32,
+    upgrade: Option<UpgradeStatus>,
+    preparing: Option<Preparing>,
     /// Open once no other agent can be writing to the same file.
     events: Option<Arc<EventLog>>,
     outputs: Option<UnboundedReceiver<Output>>,
@@ -99,6 +124,8 @@ struct Agent {
     proxy: Option<Supervisor>,
     serving: Option<Serving>,
     control: Option<JoinHandle<()>>,
+    sockets: Option<Arc<Sockets>>,
+    wanted_upgrades: (mpsc::Sender<Upgrade>, Option<mpsc::Receiver<Upgrade>>),
     /// Held to the end: one agent a run folder, and one an interface.
     run_dir: Option<RunDir>,
     lock: Option<Lock>,
@@ -106,33 +133,21 @@ struct Agent {
     restart: bool,
 }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
 impl Agent {
-    fn new(config: Config) -> Result<Self> {
+    fn new(config: Config, files: Files, signals: StopSignalStream) -> Result<Self> {
         let secret = ClusterSecret::read(&config.local.secret_file)?;
         let plan = Arc::new(Plan::new(&config, secret.hash_seed()));
-        let signals = Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        };
+        let (upgrades, wanted_upgrades) = mpsc::channel(1);
         Ok(Self {
             config: Arc::new(config),
             secret,
             plan,
+            files,
             signals,
+            program: upgrade::program_file(),
+            upgrades: 0,
+            upgrade: None,
+            preparing: None,
             events: None,
             outputs: None,
             dataplane: None,
@@ -142,6 +157,8 @@ impl Agent {
             proxy: None,
             serving: None,
             control: None,
+            sockets: None,
+            wanted_upgrades: (upgrades, Some(wanted_upgrades)),
             run_dir: None,
             lock: None,
             restart: false,
@@ -152,11 +169,9 @@ impl Agent {
         let config = Arc::clone(&self.config);
         self.lock = Some(Lock::take(&Interface::inspect(config.local.beneath())?)?);
         self.run_dir = Some(RunDir::take(&config.local.run_dir)?);
-        let Local { state_dir, syslog, on_event, .. } = &config.local;
-        let to = Destinations::new(state_dir.clone(), *syslog, on_event.clone());
-        self.events = Some(EventLog::open(&config.local.name, to).context("cannot start the events log")?);
+        self.open_events()?;
         let pins = dataplane::pins_of(config.local.beneath())?;
-        let publishes = !config.cluster.sites.is_empty() && !config.cluster.observe;
+        let publishes = self.publishes();
         let resumed = pins.exists() || supervisor::is_left(&config.local.run_dir)?;
         let mac = self.plan.config.cluster_mac;
         let checked = Arc::clone(&config);
@@ -177,19 +192,40 @@ impl Agent {
         }
         let Local { state_dir, .. } = &config.local;
         let rules = &config.cluster.rules;
-        let mandate =
-            orders::keep::begin(state_dir, config.cluster.initial_state, restart::is_again(), rules);
-        let mut serving = Serving::begin(&config, &self.plan, &mandate);
+        // An upgrade that became a restart is none of the operator's stops either.
+        let again = restart::is_again() || self.upgrades > 0;
+        let mandate = orders::keep::begin(state_dir, config.cluster.initial_state, again, rules);
+        let known = Services::known_at_start(&config, &self.plan);
+        let mut serving = Serving::begin(&config, &self.plan, mandate.intent, known);
         let cluster = self.start_cluster(&nic, mandate)?;
         if let Some(spec) = proxy {
-            let proxy = self.proxy.insert(Supervisor::start(spec)?);
-            serving.proxy = Some(proxy.status());
+            serving.follow(self.proxy.insert(Supervisor::start(spec)?));
         }
         self.serving = Some(serving);
-        self.open_control(cluster)?;
+        let sockets = Arc::new(Sockets::bind(&config.local.run_dir)?);
+        self.sockets = Some(Arc::clone(&sockets));
+        self.open_control(cluster, sockets)?;
         info!(node = %config.local.name, interface = %config.local.interface, "started");
         self.log(Note::new("agent-started", false, "the agent started"));
         Ok(())
+    }
+
+    fn open_events(&mut self) -> Result<()> {
+        let Local { name, state_dir, syslog, on_event, .. } = &self.config.local;
+        let to = Destinations::new(state_dir.clone(), *syslog, on_event.clone());
+        self.events = Some(EventLog::open(name, to).context("cannot start the events log")?);
+        Ok(())
+    }
+
+    async fn close_events(&mut self) -> Result<()> {
+        let Some(events) = self.events.take() else { return Ok(()) };
+        let closed = tokio::task::spawn_blocking(move || events.close());
+        closed.await.context("the events log could not be waited for")
+    }
+
+    /// Whether there is a proxy.
+    fn publishes(&self) -> bool {
+        !self.config.cluster.sites.is_empty() && !self.config.cluster.observe
     }
 
     fn start_cluster(&mut self, nic: &Interface, mandate: Mandate) -> Result<Handle> {
@@ -206,7 +242,7 @@ impl Agent {
         Ok(self.cluster.insert(cluster).handle())
     }
 
-    fn open_control(&mut self, cluster: Handle) -> Result<()> {
+    fn open_control(&mut self, cluster: Handle, sockets: Arc<Sockets>) -> Result<()> {
         let dataplane = self.dataplane.as_ref().context("the control socket needs the data path")?;
         let serving = self.serving.as_ref().context("the control socket needs what serves")?;
         let shared = Arc::new(Shared {
@@ -224,8 +260,15 @@ impl Agent {
             answers: Arc::clone(&serving.answers),
             listing: Arc::default(),
             followers: Arc::new(Semaphore::new(operator::FOLLOWERS)),
+            upgrading: operator::Upgrading {
+                files: self.files.clone(),
+                program: self.program.clone(),
+                secret: self.secret.clone(),
+                latest: self.upgrade.clone(),
+                agent: self.wanted_upgrades.0.clone(),
+                turn: Arc::default(),
+            },
         });
-        let sockets = control::server::Sockets::bind(&self.config.local.run_dir)?;
         self.control = Some(tokio::spawn(async move {
             let answer = move |request| Arc::clone(&shared).answer(request);
             control::server::serve(&sockets, answer).await;
@@ -246,7 +289,7 @@ impl Agent {
         let snapshot = supervisor::snapshot(&self.config)?;
         let listeners = supervisor::take_listeners(&self.config.local.run_dir, &snapshot.listen)?;
         Ok(Some(supervisor::Spec {
-            program: PathBuf::from("/proc/self/exe"),
+            program: upgrade::own_program(),
             user: self.config.local.proxy_user.clone(),
             snapshot,
             listeners,
@@ -270,6 +313,7 @@ impl Agent {
             tables: self.plan.tables.iter().map(|table| table.spread.clone()).collect(),
             lease_margin: lease_margin(&timing),
             facts: facts::digest_of(&self.config.cluster, self.plan.config.seed),
+            gateway: self.config.cluster.gateway.or(nic.gateway).is_some(),
             ready: Services::known_at_start(&self.config, &self.plan),
             failback: self.config.cluster.failback,
             hold_down: self.config.cluster.hold_down,
@@ -293,24 +337,32 @@ impl Agent {
         }
     }
 
-    /// Goes on until a signal comes, or the cluster thread fails.
-    async fn serve(&mut self) -> Result<()> {
+    /// Goes on until a signal comes, the cluster thread fails, or another program is to go on.
+    async fn serve(&mut self) -> Result<Option<Departure>> {
         let mut outputs = self.outputs.take().context("the cluster thread was not started")?;
+        let mut upgrades = self.wanted_upgrades.1.take().context("the agent serves once")?;
         let mut second = tokio::time::interval(hearing::EVERY);
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let served = loop {
             tokio::select! {
-                () = self.signals.next() => break Ok(()),
+                _ = self.signals.next() => break Ok(()),
                 output = outputs.recv() => match output {
-                    Some(Output::Restart) => {
+                    Some(Output::Restart) if self.can_start_anew() => {
                         self.restart = true;
                         break Ok(());
                     }
                     Some(Output::Failed(error)) => break Err(error).context("the cluster thread failed"),
+                    Some(Output::Prepared) => if let Some(departure) = self.depart().await {
+                        return Ok(Some(departure));
+                    },
                     Some(output) => self.handle_output(output),
                     None => break Err(anyhow::anyhow!("the cluster thread ended unexpectedly")),
                 },
                 news = Serving::next(&mut self.serving) => self.handle_news(news),
+                Some(upgrade) = upgrades.recv() => self.prepare(upgrade),
+                () = Preparing::too_late(self.preparing.as_ref()) => {
+                    self.call_off("not every node has confirmed that it waits");
+                }
                 _ = second.tick() => {
                     self.report_hearing();
                     self.tell_traffic();
@@ -323,7 +375,7 @@ impl Agent {
         if served.is_ok() {
             self.hand_over(&mut outputs).await;
         }
-        served
+        served.map(|()| None)
     }
 
     fn tell(&self, input: Input) {
@@ -480,7 +532,7 @@ impl Agent {
                     () = &mut stop => break,
                     // The cluster thread still wants its scans while connections end.
                     Some(output) = outputs.recv() => self.handle_output(output),
-                    () = self.signals.next() => {
+                    _ = self.signals.next() => {
                         warn!("not waiting for connections in flight");
                         killer.kill();
                         return;
@@ -514,7 +566,7 @@ impl Agent {
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
                 Some(output) = outputs.recv() => self.handle_output(output),
-                () = self.signals.next() => {
+                _ = self.signals.next() => {
                     warn!("not waiting for connections of other services");
                     return;
                 }
@@ -527,9 +579,9 @@ impl Agent {
     async fn take_down(&mut self) -> Result<()> {
         if let Some(control) = self.control.take() {
             control.abort();
-            // Its sockets are gone once it is.
             let _ = control.await;
         }
+        self.sockets = None;
         if let Some(proxy) = self.proxy.take() {
             proxy.killer().kill();
             proxy.stop().await;
@@ -549,10 +601,7 @@ impl Agent {
         if let Some(serving) = self.serving.take() {
             serving.settled().await;
         }
-        if let Some(events) = self.events.take() {
-            let closed = tokio::task::spawn_blocking(move || events.close());
-            closed.await.context("the events log could not be waited for")?;
-        }
+        self.close_events().await?;
         link.and(dataplane)
     }
 }

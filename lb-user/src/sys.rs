@@ -1,14 +1,25 @@
 //! The few system calls for which no crate here has a safe wrapper. Nothing is decided in this file.
 
 pub mod frames;
+pub mod image;
 pub mod local_time;
 pub mod offload;
+pub mod signals;
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 pub use frames::{FrameSocket, Received};
 pub use local_time::{local_time, unix_time};
 pub use offload::strips_vlan_tags;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// For waiting until there is something to read from `descriptor`. Within a Tokio runtime.
+pub fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` stays open, and under the same number, as long as it lives, and here it is given away.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
+}
 
 /// Gives the calling thread a real-time priority, so that no ordinary load delays it. Needs `CAP_SYS_NICE`, and a kernel
 /// whose control group grants real-time run time; the error says that it has neither.

@@ -310,6 +310,22 @@ fn cleanup_takes_away_what_a_killed_agent_left_and_refuses_while_one_runs() {
     thread.join().unwrap();
 }
 
+#[test]
+fn an_upgrade_that_is_refused_says_why_and_names_the_whole_path() {
+    let folder = Folder::new("upgrade");
+    let _agent = agent(&folder.0);
+    let refused = rollcall(&["upgrade", "--binary", "new", "--run-dir", folder.path()]);
+    assert_eq!(refused.status.code(), Some(1));
+    let path = std::env::current_dir().unwrap().join("new");
+    assert!(stderr(&refused).contains(&format!("cannot start {}", path.display())), "{}", stderr(&refused));
+}
+
+#[test]
+fn a_program_tells_the_format_that_it_takes_over_as_one_number() {
+    let format = rollcall(&["upgrade-check"]);
+    assert_eq!(stdout(&format).trim().parse(), Ok(lb_user::agent::upgrade::FORMAT));
+}
+
 fn run(command: &str) -> String {
     let mut words = command.split(' ');
     let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
@@ -329,6 +345,10 @@ async fn answer(request: Request) -> Reply {
         }
         Request::Operate { action, nodes, .. } => {
             Answer::Operated { nodes: vec![operated("arr1", true, &format!("{action:?} {nodes:?}"))] }.into()
+        }
+        Request::Upgrade { binary } => {
+            let binary = binary.unwrap_or_default();
+            Answer::Error { text: format!("cannot start {}; hint: name another", binary.display()) }.into()
         }
         Request::Explain(_) => Answer::Explanation(Box::new(explanation())).into(),
         Request::Connections { .. } => Answer::Connections(connections()).into(),

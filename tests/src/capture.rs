@@ -193,10 +193,24 @@ impl Flows {
     /// for a time-out. What the node's own kernel still sends on such a connection after its return meets a client that has
     /// closed it. `gone` names the nodes that the caller took away.
     pub fn answered_twice(&self, gone: &[Gone]) -> Vec<String> {
+        self.answered_twice_but_for(gone, |_| false)
+    }
+
+    /// As `answered_twice`, without those whose second answer came at a moment that is `parted`.
+    pub fn answered_twice_but_for(&self, gone: &[Gone], parted: impl Fn(Time) -> bool) -> Vec<String> {
+        let counts = |voices: &[Voice]| voices.get(1).is_some_and(|voice| !parted(voice.first));
         self.by_several()
-            .filter(|(_, voices)| !is_orphan_reset(voices, gone))
+            .filter(|(_, voices)| !is_orphan_reset(voices, gone) && counts(voices))
             .map(|(flow, voices)| describe(*flow, voices))
             .collect()
+    }
+
+    /// When the second of two nodes first answered in such a flow, each in the order of time.
+    pub fn second_answers(&self, gone: &[Gone]) -> Vec<Time> {
+        let twice = self.by_several().filter(|(_, voices)| !is_orphan_reset(voices, gone));
+        let mut times: Vec<_> = twice.filter_map(|(_, voices)| Some(voices.get(1)?.first)).collect();
+        times.sort();
+        times
     }
 
     /// How many flows of a node that is gone were reset by another.
@@ -369,6 +383,7 @@ pub(crate) mod filter {
     /// Loads the word, half word or byte at `k`.
     pub(crate) const LD_W: u16 = 0x20;
     pub(crate) const LD_H: u16 = 0x28;
+    pub(crate) const LD_B: u16 = 0x30;
     /// Loads the frame's length.
     pub(crate) const LD_LEN: u16 = 0x80;
     pub(crate) const JEQ: u16 = 0x15;

@@ -11,6 +11,7 @@
 //! IPv6, where the plan has it, is routed without NAT: client 2001:db8:113::10, router fd00:50::1, nodes fd00:50::6 and so on,
 //! cluster IP fd00:50::8. A plan may also put a second router, called `hop`, between client and router: see `internet`.
 
+mod faults;
 mod internet;
 mod switch;
 
@@ -104,6 +105,8 @@ pub struct Plan {
     pub ipv6: bool,
     /// The cluster's `mode`.
     pub mode: Mode,
+    /// The cluster's `profile`: how soon silence counts.
+    pub profile: &'static str,
     /// Whether the DMZ's switch sends multicast only where somebody asked for it. As such switches do, it then also drops
     /// frames that carry a unicast address to a multicast MAC address, except to ports of routers, which the nodes' ports
     /// are made; see [`Lab::deafen`].
@@ -128,6 +131,7 @@ impl Plan {
             xdp: "native",
             ipv6: false,
             mode: Mode::Multicast,
+            profile: "default",
             snooping: false,
             mtu: 1500,
             small_hop: false,
@@ -274,6 +278,14 @@ impl Lab {
     /// One more machine, which is not plugged in anywhere.
     pub fn machine(&self, role: &str) -> Result<Namespace> {
         self.estate.namespace(role)
+    }
+
+    /// One more machine in the DMZ, which is no node, at that address.
+    pub fn stranger(&self, role: &str, address: Ipv4Addr) -> Result<Namespace> {
+        let namespace = self.estate.namespace(role)?;
+        self.cable(&namespace, NODE_DMZ, &self.dmz, role, None)?;
+        namespace.ip(&format!("addr add {address}/24 dev {NODE_DMZ}"))?;
+        Ok(namespace)
     }
 
     /// The MAC address that the router knows for an address of the DMZ.

@@ -19,7 +19,7 @@ use lb_common::table::{Affinity, BUCKETS, Bucket, Rule};
 use lb_user::clock::Time;
 use lb_user::config;
 use lb_user::config::secret::ClusterSecret;
-use lb_user::control::api::Status;
+use lb_user::control::api::{EventRecord, Status};
 use lb_user::dataplane::{self, Plan as DataPlan};
 use rustix::process::Signal;
 
@@ -369,6 +369,13 @@ impl Node {
         serde_json::from_str(&text).with_context(|| format!("`rollcall status --json` printed {text}"))
     }
 
+    /// All that its agent has noted, by `rollcall events --json`, oldest first.
+    pub fn events(&self) -> Result<Vec<EventRecord>> {
+        let text = self.control(&["events", "--json"])?;
+        let records = text.lines().map(serde_json::from_str);
+        records.collect::<Result<_, _>>().with_context(|| format!("`rollcall events --json` printed {text}"))
+    }
+
     /// Waits until `ready` says so of the status; the error says what was waited for, with the last status and log.
     pub fn wait_until(&mut self, what: &str, mut ready: impl FnMut(&Status) -> bool) -> Result<Status> {
         let deadline = Time::now() + PATIENCE;
@@ -595,7 +602,7 @@ fn cluster_file(lab: &Lab, certificates: &Certificates) -> String {
         r#"[cluster]
 {}
 mode = "{}"
-gateway = "{GATEWAY}"
+{}gateway = "{GATEWAY}"
 # Nodes fall again and again here.
 hold_down = "0s"
 
@@ -608,6 +615,7 @@ servers = [{}]
 "#,
         cluster_ips(lab),
         lab.plan.mode.as_str(),
+        profile(lab),
         nodes.collect::<String>(),
         lab.plan.rules,
         certificates.certificate,
@@ -622,6 +630,12 @@ fn cluster_ips(lab: &Lab) -> String {
     } else {
         format!("ip = \"{CLUSTER_IP}/24\"")
     }
+}
+
+/// Nothing where it is the product's default, which is then tried, too.
+fn profile(lab: &Lab) -> String {
+    let profile = lab.plan.profile;
+    if profile == "default" { String::new() } else { format!("profile = {profile:?}\n") }
 }
 
 /// The line of a link without the numbers that differ from one run to the next.

@@ -32,11 +32,21 @@ pub const PERIOD: Duration = Duration::from_millis(2);
 const PORTS_PER_ADDRESS: usize = 64_512;
 const FIRST_PORT: u16 = 1024;
 
+/// Threads that send, by turns. What a SYN costs all the kernels it passes is done in its sender's time, and with eight nodes that
+/// is more than one processor has.
+const SENDERS: usize = 2;
+
+/// How far behind a sender may be before it catches up in small bursts with pauses between. Sent all at once, what it missed would
+/// fill queues that clients do not fill, and be lost there.
+const LATE: Duration = Duration::from_millis(5);
+/// Attempts in such a burst, and the pause after it.
+const BURST: (usize, Duration) = (20, Duration::from_micros(100));
+
 /// Attempts under way.
 #[derive(Debug)]
 pub struct Prober {
     shared: Arc<Shared>,
-    sender: JoinHandle<Result<()>>,
+    senders: Vec<JoinHandle<Result<()>>>,
     receiver: JoinHandle<Result<()>>,
 }
 
@@ -108,11 +118,16 @@ impl Prober {
             deaf: AtomicBool::new(false),
         });
         let (senders, ears) = lab.client.enter(|| shared.sockets())??;
-        let (to_send, to_hear) = (Arc::clone(&shared), Arc::clone(&shared));
+        let (senders, start) = (Arc::new(senders), Time::now());
+        let send = |first: usize| {
+            let (shared, senders) = (Arc::clone(&shared), Arc::clone(&senders));
+            thread::spawn(move || shared.send_all(&senders, first, start, period))
+        };
+        let to_hear = Arc::clone(&shared);
         Ok(Self {
-            shared,
-            sender: thread::spawn(move || to_send.send_all(&senders, period)),
+            senders: (0..SENDERS).map(send).collect(),
             receiver: thread::spawn(move || to_hear.hear(&ears)),
+            shared,
         })
     }
 
@@ -123,9 +138,11 @@ impl Prober {
 
     /// Ends the attempts, waits until the last one is answered or has failed, and gives them all in the order they were made.
     pub fn finish(self) -> Result<Vec<Attempt>> {
-        let Self { shared, sender, receiver } = self;
+        let Self { shared, senders, receiver } = self;
         shared.stop.store(true, Ordering::Release);
-        sender.join().map_err(|_| anyhow::anyhow!("the sender panicked"))??;
+        for sender in senders {
+            sender.join().map_err(|_| anyhow::anyhow!("a sender panicked"))??;
+        }
         thread::sleep(PATIENCE * 2);
         shared.deaf.store(true, Ordering::Release);
         receiver.join().map_err(|_| anyhow::anyhow!("the receiver panicked"))??;
@@ -165,10 +182,11 @@ impl Shared {
         Ok((senders, ears))
     }
 
-    fn send_all(&self, senders: &[Socket], period: Duration) -> Result<()> {
-        let start = Time::now();
+    /// Makes every so many-th attempt from the `first` on.
+    fn send_all(&self, senders: &[Socket], first: usize, start: Time, period: Duration) -> Result<()> {
         let target = SocketAddr::from(self.target).into();
-        for (index, slot) in self.slots.iter().enumerate() {
+        let (burst, pause) = BURST;
+        for (index, slot) in self.slots.iter().enumerate().skip(first).step_by(SENDERS) {
             let due = start + period.saturating_mul(u32::try_from(index)?);
             loop {
                 if self.stop.load(Ordering::Acquire) {
@@ -180,10 +198,13 @@ impl Shared {
                 }
                 thread::sleep(wait);
             }
+            if Time::now().since(due) > LATE && (index / SENDERS).is_multiple_of(burst) {
+                thread::sleep(pause);
+            }
             let syn = self.syn(index)?;
             // The time before the packet leaves: an answer can never seem older than its attempt.
             slot.0.store(Time::now().as_nanos(), Ordering::Release);
-            self.sent.store(index + 1, Ordering::Release);
+            self.sent.fetch_add(1, Ordering::AcqRel);
             let sent = senders[index / PORTS_PER_ADDRESS].send_to(&syn, &target);
             sent.with_context(|| format!("could not send a SYN from {}", self.source(index)))?;
         }
@@ -229,16 +250,16 @@ impl Shared {
     }
 
     fn attempts(&self) -> Vec<Attempt> {
-        let sent = self.sent.load(Ordering::Acquire);
         let time = |nanos: u64| (nanos != 0).then_some(Time::from_nanos(nanos));
-        let slots = self.slots[..sent].iter().enumerate();
-        slots
-            .map(|(index, slot)| Attempt {
-                source: self.source(index),
-                sent: Time::from_nanos(slot.0.load(Ordering::Acquire)),
-                answered: time(slot.1.load(Ordering::Acquire)),
-            })
-            .collect()
+        let slots = self.slots.iter().enumerate();
+        let attempts = slots.filter_map(|(index, slot)| {
+            let sent = time(slot.0.load(Ordering::Acquire))?;
+            let answered = time(slot.1.load(Ordering::Acquire));
+            Some(Attempt { source: self.source(index), sent, answered })
+        });
+        let mut attempts: Vec<_> = attempts.collect();
+        attempts.sort_by_key(|attempt| attempt.sent);
+        attempts
     }
 }
 
@@ -308,6 +329,26 @@ impl Outage {
             failed_elsewhere: failed(&elsewhere),
         }
     }
+}
+
+/// How long attempts may succeed between two that fail before these count as two gaps.
+const BETWEEN_GAPS: Duration = Duration::from_millis(50);
+
+/// The longest gap in `attempts`: from one that failed to the first that succeeded after which none failed for a while. While a
+/// share moves, some buckets may be served and others not; so successes in between end no gap.
+pub fn longest_gap(attempts: &[Attempt]) -> Duration {
+    let mut longest = Duration::ZERO;
+    let mut gap: Option<(Time, Time)> = None;
+    for (attempt, next) in attempts.iter().zip(attempts.iter().skip(1)) {
+        if attempt.succeeded() {
+            continue;
+        }
+        let begun = gap.filter(|(_, end)| attempt.sent.since(*end) < BETWEEN_GAPS);
+        let begun = begun.map_or(attempt.sent, |(begun, _)| begun);
+        gap = Some((begun, next.sent));
+        longest = longest.max(next.sent.since(begun));
+    }
+    longest
 }
 
 /// Plain connections, one after the other, as a client's kernel makes them: what people feel of an outage.
@@ -396,6 +437,18 @@ mod tests {
     #[test]
     fn an_outage_that_lasts_to_the_end_has_no_length() {
         assert_eq!(outage(&[(1, true), (1, false)], 5).length, None);
+    }
+
+    #[test]
+    fn failures_close_together_are_one_gap_and_others_are_not() {
+        let gap = |failed: &[usize]| {
+            let answers: Vec<_> = (0..40).map(|index| (1, !failed.contains(&index))).collect();
+            longest_gap(&attempts(&answers))
+        };
+        assert_eq!(gap(&[]), Duration::ZERO);
+        assert_eq!(gap(&[3]), Duration::from_millis(10));
+        assert_eq!(gap(&[3, 6]), Duration::from_millis(40));
+        assert_eq!(gap(&[3, 20, 21]), Duration::from_millis(20));
     }
 
     #[test]

@@ -225,6 +225,15 @@ pub fn start_time(pid: u32) -> Option<u64> {
     fields.get(19)?.parse().ok()
 }
 
+/// The processor time that process `pid` has used so far, all its threads together; `None` for one that is gone.
+pub fn processor_time(pid: u32) -> Option<Duration> {
+    /// A tick of /proc (proc_pid_stat(5)): a hundredth of a second on every Linux of today.
+    const TICK: Duration = Duration::from_millis(10);
+    let fields = stat_fields(pid)?;
+    let ticks = |index: usize| fields.get(index)?.parse::<u32>().ok();
+    Some(TICK * (ticks(11)? + ticks(12)?))
+}
+
 fn is_zombie(pid: u32) -> bool {
     start_time(pid).is_none()
 }
@@ -357,6 +366,15 @@ mod tests {
         let error = run("ls", ["/no/such/folder"]).unwrap_err().to_string();
         assert!(error.contains("\"ls\" \"/no/such/folder\""), "{error}");
         assert!(error.contains("No such file"), "{error}");
+    }
+
+    #[test]
+    fn processor_time_is_that_of_all_threads() {
+        let own = || processor_time(std::process::id()).unwrap();
+        let before = own();
+        thread::spawn(move || while own() < before + Duration::from_millis(50) {}).join().unwrap();
+        assert!(own() >= before + Duration::from_millis(50));
+        assert_eq!(processor_time(u32::MAX), None);
     }
 
     #[test]

@@ -196,7 +196,7 @@ impl PulseReport {
 }
 
 impl Pulse {
-    /// Opens a connection and begins; for 2 minutes at most.
+    /// Opens a connection and begins; for 10 minutes at most.
     pub fn start(https: &Https) -> Result<Self> {
         let connection = https.connect()?;
         let client = SocketAddr::new(https.source, connection.port);
@@ -215,7 +215,7 @@ impl Pulse {
 
 fn beat(mut connection: Connection, stop: &AtomicBool) -> PulseReport {
     let mut report = PulseReport { exchanges: Vec::new(), broken: None, closed: false };
-    for _ in 0..1200 {
+    for _ in 0..6000 {
         if stop.load(Ordering::Acquire) {
             break;
         }

@@ -47,12 +47,13 @@ struct Need {
 const BUILD: [Need; 2] =
     [Need { program: "cc", package: "gcc" }, Need { program: "cmake", package: "cmake" }];
 
-const TESTS: [Need; 5] = [
+const TESTS: [Need; 6] = [
     Need { program: "ip", package: "iproute2" },
     Need { program: "nsenter", package: "util-linux" },
     Need { program: "nft", package: "nftables" },
     Need { program: "nginx", package: "nginx-light" },
     Need { program: "curl", package: "curl" },
+    Need { program: "stress-ng", package: "stress-ng" },
 ];
 
 const PEERS: [Need; 4] = [

@@ -72,7 +72,9 @@ impl Services {
         };
         let tables: Vec<Needs> = plan.tables.iter().enumerate().map(of_table).collect();
         let farms = config.cluster.farms.iter().map(|farm| (farm.name.clone(), farm.min_servers));
-        let proxy = tables.iter().any(|needs| needs.proxy).then(Steady::default);
+        let proxied = || tables.iter().zip(&told).filter(|(needs, _)| needs.proxy);
+        let proxy = tables.iter().any(|needs| needs.proxy);
+        let proxy = proxy.then(|| Steady::new(proxied().any(|(_, told)| *told)));
         Self { tables, tests, farms: farms.collect(), proxy, lack: None, told }
     }
 

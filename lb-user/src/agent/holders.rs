@@ -90,6 +90,7 @@ pub(super) mod tests {
             health: Health::default(),
             wants: Vec::new(),
             converging: false,
+            late: std::time::Duration::ZERO,
             wrongly_suspected: 0,
             waiting: None,
             lease: None,

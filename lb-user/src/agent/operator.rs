@@ -3,21 +3,25 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use lb_common::table::{Bucket, BucketState};
 use lb_common::verdict::LocalSocket;
-use tokio::sync::{Mutex, Semaphore, mpsc, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 
 use super::events::EventLog;
 use super::status::{Facts, status};
+use super::upgrade::{Candidate, Files, Upgrade};
 use super::{capture, connections, explain, orders};
 use crate::clock::Time;
 use crate::cluster::driver::Handle;
 use crate::cluster::scan;
 use crate::config::model::Config;
+use crate::config::secret::ClusterSecret;
 use crate::control::api::{
-    Action, Answer, InterfaceStatus, Nodes, Packet, Protocol, ProxyStatus, Request, ServiceStatus,
+    Action, Answer, InterfaceStatus, Nodes, Packet, Protocol, ProxyStatus, Request, ServiceStatus, Status,
+    UpgradeStatus,
 };
 use crate::control::server::{Lines, Reply};
 use crate::dataplane::capture::Captures;
@@ -44,6 +48,21 @@ pub(super) struct Shared {
     pub(super) listing: Arc<Mutex<()>>,
     /// A place for each client that follows the events.
     pub(super) followers: Arc<Semaphore>,
+    pub(super) upgrading: Upgrading,
+}
+
+/// What an upgrade in place needs.
+pub(super) struct Upgrading {
+    pub(super) files: Files,
+    /// The file that this program came from.
+    pub(super) program: PathBuf,
+    pub(super) secret: ClusterSecret,
+    /// The upgrade that this program came by.
+    pub(super) latest: Option<UpgradeStatus>,
+    /// Where upgrades that are possible go.
+    pub(super) agent: mpsc::Sender<Upgrade>,
+    /// Held while one is under way.
+    pub(super) turn: Arc<Mutex<()>>,
 }
 
 /// How many answers of a capture may wait for a client that reads slowly; further samples are skipped and counted.
@@ -60,6 +79,7 @@ impl Shared {
             Request::Operate { action, nodes, rule } => {
                 self.operate(&action, &nodes, rule.as_deref()).await.into()
             }
+            Request::Upgrade { binary } => Reply::Many(self.upgrade(binary)),
             Request::Explain(packet) => self.explain(&packet).into(),
             Request::Connections { bucket, node, limit } => {
                 let turn = Arc::clone(&self.listing).lock_owned().await;
@@ -102,7 +122,41 @@ impl Shared {
             now: Time::now(),
             pid: std::process::id(),
         };
-        Answer::Status(Box::new(status(facts)))
+        let upgrade = self.upgrading.latest.clone();
+        Answer::Status(Box::new(Status { upgrade, ..status(facts) }))
+    }
+
+    /// Begins an upgrade. An answer comes only if there will be none.
+    fn upgrade(self: Arc<Self>, binary: Option<PathBuf>) -> Lines {
+        let (sender, answers) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let text = self.try_upgrade(binary).await;
+            // Nobody may be left to tell.
+            let _ = sender.send(Answer::Error { text }).await;
+        });
+        Lines { answers, enough: watch::Sender::new(false) }
+    }
+
+    /// Returns why not.
+    async fn try_upgrade(&self, binary: Option<PathBuf>) -> String {
+        let Upgrading { files, program, secret, agent, turn, .. } = &self.upgrading;
+        let Ok(_turn) = turn.try_lock() else {
+            return "an upgrade is under way already".to_owned();
+        };
+        if self.captures.is_running() {
+            return "a capture is running on this node; hint: end it first".to_owned();
+        }
+        let path = binary.as_deref().unwrap_or(program);
+        let candidate = match Candidate::examine(path, files, &self.config, secret).await {
+            Ok(candidate) => candidate,
+            Err(refusal) => return refusal.to_string(),
+        };
+        let (refused, why) = oneshot::channel();
+        // Where the agent ends, so does this.
+        if agent.send(Upgrade { candidate, refused }).await.is_err() {
+            return "the agent is stopping".to_owned();
+        }
+        why.await.unwrap_or_else(|_| "the agent is stopping".to_owned())
     }
 
     fn explain(&self, packet: &Packet) -> Answer {

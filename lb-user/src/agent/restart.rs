@@ -1,61 +1,58 @@
 //! An agent that ended in good order starts anew in the same process, so that whoever watches over it sees it go on.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
-use std::os::unix::process::CommandExt as _;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use thiserror::Error;
+use super::upgrade::{Departure, own_program};
+use crate::sys::image;
 
 /// In the environment of an agent that was started by its predecessor.
 const VARIABLE: &str = "ROLLCALL_AGAIN";
 
 /// How an agent ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum End {
     /// It was told to stop.
     Stopped,
     /// It is to start anew.
-    Restart,
+    Restart(Again),
+    /// Another program goes on.
+    Upgrade(Box<Departure>),
 }
 
-/// How this program was started.
+/// The program that is to be started anew.
 #[derive(Debug)]
-pub struct Again {
-    /// Where it lies; a newer one may lie there by then.
-    program: PathBuf,
-    arguments: Vec<OsString>,
-}
-
-/// The program cannot be started anew. The agent has ended in good order.
-#[derive(Debug, Error)]
-#[error("cannot start {program} anew; hint: this node has handed its share over and stopped; start its agent by hand", program = program.display())]
-pub struct NotAgain {
-    program: PathBuf,
-    source: io::Error,
-}
+pub struct Again(PathBuf);
 
 impl Again {
-    /// To be asked at the start: where a program lay cannot be told once another lies there.
-    pub fn remember() -> Self {
-        let own = || PathBuf::from("/proc/self/exe");
-        Self {
-            program: std::env::current_exe().unwrap_or_else(|_| own()),
-            arguments: std::env::args_os().skip(1).collect(),
-        }
+    /// The one that lies there, a newer one perhaps.
+    pub(super) fn at(program: PathBuf) -> Self {
+        Self(program)
     }
 
-    /// Starts it, in this process; returns only why that cannot be done.
-    pub fn start(self) -> NotAgain {
-        let source = self.replace(&self.program);
+    /// Starts it in this process, with the same arguments; returns only why that cannot be done.
+    pub fn start(self) -> anyhow::Error {
+        let source = replace(&self.0);
         // What is gone from its place is still open.
-        self.replace(Path::new("/proc/self/exe"));
-        NotAgain { program: self.program, source }
+        let again = replace(&own_program());
+        anyhow::Error::from(source).context(format!(
+            "cannot start {} anew, nor this very program ({again}); hint: this node has handed its share over: start its agent by hand",
+            self.0.display()
+        ))
     }
+}
 
-    fn replace(&self, program: &Path) -> io::Error {
-        Command::new(program).arg0("rollcall").args(&self.arguments).env(VARIABLE, "1").exec()
+fn replace(program: &Path) -> io::Error {
+    match File::open(program) {
+        Ok(file) => {
+            let known = std::env::vars_os().filter(|(name, _)| name != VARIABLE);
+            let environment = known.chain([(VARIABLE.into(), OsString::from("1"))]);
+            image::replace(file.as_fd(), std::env::args_os(), environment)
+        }
+        Err(error) => error,
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tracing::warn;
 
 use super::checks::{Outcome, Services, is_the_proxys, run};
 use super::events::Note;
@@ -16,9 +17,10 @@ use crate::clock::Time;
 use crate::cluster::driver::Input;
 use crate::cluster::node::{Event, Snapshot};
 use crate::cluster::operate::{Intent, Mandate};
-use crate::config::model::Config;
+use crate::config::{self, model::Config};
 use crate::control::api::{ProxyStatus, ServiceStatus};
 use crate::dataplane::Plan;
+use crate::proxy::supervisor::Supervisor;
 
 /// How many outcomes of tests may wait for the agent; a test does not begin again before its outcome is taken.
 const OUTCOMES: usize = 64;
@@ -33,7 +35,7 @@ pub(super) struct Serving {
     pub(super) service_status: watch::Sender<Vec<Option<ServiceStatus>>>,
     pub(super) connections: watch::Receiver<u32>,
     /// The proxy's status, where there is one.
-    pub(super) proxy: Option<watch::Receiver<ProxyStatus>>,
+    proxy: Option<watch::Receiver<ProxyStatus>>,
     outcomes: mpsc::Receiver<(usize, Outcome)>,
     keeper: Keeper,
     /// What the operator wants of this node.
@@ -63,11 +65,12 @@ pub(super) enum News {
 }
 
 impl Serving {
-    /// Begins to test and to count; `mandate`: what the node begins with.
-    pub(super) fn begin(config: &Config, plan: &Arc<Plan>, mandate: &Mandate) -> Self {
+    /// Begins to test and to count; `intent`: what the operator wants of the node, `told`: by owner table, what the cluster thread
+    /// was told of the services.
+    pub(super) fn begin(config: &Config, plan: &Arc<Plan>, intent: Intent, told: Vec<bool>) -> Self {
         let mut tasks = JoinSet::new();
         let (sender, outcomes) = mpsc::channel(OUTCOMES);
-        let services = Services::new(config, plan, Services::known_at_start(config, plan));
+        let services = Services::new(config, plan, told);
         if !config.cluster.observe {
             for (number, check) in services.checks().enumerate() {
                 let user = config.local.proxy_user.clone();
@@ -86,10 +89,17 @@ impl Serving {
             proxy: None,
             outcomes,
             keeper,
-            intent: mandate.intent,
+            intent,
             course: Course::Serve,
             _tasks: tasks,
         }
+    }
+
+    /// Judges this proxy from now on.
+    pub(super) fn follow(&mut self, proxy: &Supervisor) {
+        let mut status = proxy.status();
+        status.mark_changed();
+        self.proxy = Some(status);
     }
 
     /// What there is to do next. Cancel safe.
@@ -146,6 +156,17 @@ impl Agent {
         if let Some(serving) = &self.serving {
             serving.keeper.keep(mandate);
         }
+    }
+
+    /// Whether there is a configuration with which the agent would come up; else it goes on as it is, and says so.
+    pub(super) fn can_start_anew(&self) -> bool {
+        let loaded = config::load(&self.files.cluster, self.files.node.as_deref());
+        if let Err(errors) = &loaded {
+            let text = format!("not restarted: the configuration has errors: {errors}");
+            warn!("{text}");
+            self.log(Note::new("restart-refused", true, text));
+        }
+        loaded.is_ok()
     }
 
     /// The operator wants something else of this node.

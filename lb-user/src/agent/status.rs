@@ -72,6 +72,8 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
         peer_port: PEER_PORT,
         events: facts.events,
         pid: facts.pid,
+        // The operator's end knows.
+        upgrade: None,
     }
 }
 

@@ -49,7 +49,7 @@ fn a_start_that_fails_leaves_the_old_proxy_serving() {
         config.cluster.sites.push(site());
         let left = Left::new(&config.local.run_dir);
         ip("link set nic down");
-        let mut agent = runtime.block_on(async { Agent::new(config.clone()) }).unwrap();
+        let mut agent = runtime.block_on(async { agent(config) }).unwrap();
         let error = runtime.block_on(agent.bring_up()).unwrap_err().to_string();
         assert!(error.contains("interface nic is down"), "{error}");
         assert_eq!(left.words(), Vec::<u8>::new());
@@ -60,11 +60,16 @@ fn a_start_that_fails_leaves_the_old_proxy_serving() {
 fn an_agent_without_a_proxy_ends_the_old_one() {
     in_namespace(|config, runtime| {
         let left = Left::new(&config.local.run_dir);
-        let agent = runtime.block_on(async { Agent::new(config.clone()) }).unwrap();
+        let agent = runtime.block_on(async { agent(config) }).unwrap();
         assert!(agent.prepare_proxy(false).unwrap().is_none());
         assert_eq!(left.words(), crate::proxy::worker::END);
         assert!(!config.local.run_dir.join("handover.sock").exists());
     });
+}
+
+fn agent(config: &Config) -> Result<Agent> {
+    let signals = StopSignals::block()?.stream()?;
+    Agent::new(config.clone(), Files { cluster: "/nonexistent/cluster.toml".into(), node: None }, signals)
 }
 
 fn site() -> crate::config::model::Site {

@@ -1,11 +1,12 @@
 //! The command line: what was typed, which part of the library does it, and with which status the process ends: 0, 2 for
 //! usage and configuration, 1 for the rest.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::agent::upgrade::Arrival;
 use crate::config::secret::SecretError;
 use crate::config::{self, ConfigErrors};
 use crate::control::api::Action;
@@ -26,6 +27,7 @@ mod load;
 mod operate;
 mod output;
 mod status;
+mod upgrade;
 
 /// One highly available IP address shared by several Linux hosts, with a reverse proxy to Microsoft Exchange
 #[derive(Debug, Parser)]
@@ -163,8 +165,19 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Put a new program in the agent's place, in the same process; no bucket moves, no connection ends
+    Upgrade {
+        /// The new program [default: the file from which the agent was started]
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Remove everything that a killed agent left on this host
     Cleanup(Files),
+    /// Print the format of what this program takes over in an upgrade; asked by the agent
+    #[command(hide = true)]
+    UpgradeCheck,
     /// The proxy child; started by the agent
     #[command(hide = true)]
     Proxy,
@@ -194,11 +207,12 @@ struct Place {
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
+    let arrival = Arrival::find();
     let command = Cli::parse().command;
     if let Command::Proxy = command {
         return proxy::worker::main();
     }
-    match run(command) {
+    match run(command, arrival) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::error(&error);
@@ -207,9 +221,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn run(command: Command, arrival: Option<anyhow::Result<Arrival>>) -> anyhow::Result<()> {
     match command {
-        Command::Run(files) => run_agent(&files.config, files.node_file.as_deref()),
+        Command::Run(files) => run_agent(files, arrival),
         Command::Check { config, node_file, json } => check::run(&config, node_file.as_deref(), json),
         Command::Status { json, place } => status::run(&place.run_dir, json),
         Command::Explain { args, place } => explain::run(&place.run_dir, args),
@@ -226,23 +240,29 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Forget { node, form, place } => operate::forget(&place.run_dir, node, form),
         Command::Set(set) => operate::set(set),
         Command::RollingRestart { args, place } => operate::rolling::run(&place.run_dir, &args),
+        Command::Upgrade { binary, place } => upgrade::run(&place.run_dir, binary),
+        Command::UpgradeCheck => {
+            output::line(&agent::upgrade::FORMAT.to_string());
+            Ok(())
+        }
         Command::Cleanup(files) => cleanup::run(&files.config, files.node_file.as_deref()),
         Command::Proxy => Ok(()),
         Command::Load(args) => load::run(&args),
     }
 }
 
-fn run_agent(cluster_file: &Path, node_file: Option<&Path>) -> anyhow::Result<()> {
+fn run_agent(files: Files, arrival: Option<anyhow::Result<Arrival>>) -> anyhow::Result<()> {
     preflight::check_process()?;
-    let again = agent::Again::remember();
-    let config = config::load(cluster_file, node_file)?;
+    let config = config::load(&files.config, files.node_file.as_deref())?;
     telemetry::init();
     for warning in config::warnings(&config) {
         tracing::warn!("{warning}");
     }
-    match agent::run(config)? {
+    let files = agent::upgrade::Files { cluster: files.config, node: files.node_file };
+    match agent::run(config, files, arrival)? {
         agent::End::Stopped => Ok(()),
-        agent::End::Restart => Err(again.start().into()),
+        agent::End::Restart(again) => Err(again.start()),
+        agent::End::Upgrade(departure) => Err(departure.depart()),
     }
 }
 
@@ -261,6 +281,8 @@ fn status_of(error: &anyhow::Error) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use clap::CommandFactory as _;
 
     use super::*;

@@ -1,6 +1,8 @@
 //! The cluster thread: a short loop that hands what arrives to the core (`node.rs`) and carries its commands out. Neither
 //! TLS nor HTTP nor disk can delay it, because nothing of them runs here.
 
+mod passage;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -17,6 +19,7 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use thiserror::Error;
 use tokio::sync::mpsc::UnboundedSender;
 
+use self::passage::Suspension;
 use super::link::{Link, Refused};
 use super::node::{Command, Event, Node, Order, Settings, Snapshot, Unsent};
 use super::operate::{Denied, Mandate, Wish};
@@ -63,6 +66,8 @@ pub enum Input {
     Heard(BTreeMap<Priority, Time>),
     /// What this node's data path has passed; as often as the others should know.
     Traffic(Traffic),
+    /// Stop after one more round of heartbeats, and give all that is to go on later (`Handle::suspend`).
+    Suspend(Sender<io::Result<Vec<u8>>>),
 }
 
 /// What the cluster thread tells the agent.
@@ -143,6 +148,8 @@ struct Driver<D> {
     unsent: Option<Unsent>,
     /// When to end, once the node has left.
     end: Option<Time>,
+    /// The thread is to stop without leaving.
+    suspension: Option<Suspension>,
 }
 
 impl Cluster {
@@ -155,14 +162,24 @@ impl Cluster {
         carrier: bool,
         outputs: UnboundedSender<Output>,
     ) -> Result<Self, StartError> {
-        let address = format!("{}:{}", network.own.0, crate::config::model::HEARTBEAT_PORT);
-        let transport = Transport::open(network).map_err(|source| StartError::Sockets { address, source })?;
+        let transport = open(network)?;
         let mut session = [0; 16];
         rand::fill(&mut session).map_err(io::Error::other)?;
         let now = Time::now();
         let link = Link::new(settings.me, settings.peers.iter().copied(), secret, session);
         let mut node = Node::new(settings, now);
         node.handle_carrier(carrier, now);
+        Self::launch(node, link, transport, data_path, outputs)
+    }
+
+    fn launch<D: DataPath + 'static>(
+        node: Node,
+        link: Link,
+        transport: Transport,
+        data_path: D,
+        outputs: UnboundedSender<Output>,
+    ) -> Result<Self, StartError> {
+        let now = Time::now();
         let wake =
             Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?);
         let snapshot = Arc::new(ArcSwap::from_pointee(node.snapshot(now)));
@@ -181,6 +198,7 @@ impl Cluster {
             refused: BTreeMap::new(),
             unsent: None,
             end: None,
+            suspension: None,
         };
         let thread = std::thread::Builder::new().name("cluster".to_owned()).spawn(move || {
             // The receiver waits for exactly this message.
@@ -202,6 +220,11 @@ impl Cluster {
         // A thread that panicked has ended, too; its lease ends by itself.
         let _ = self.thread.join();
     }
+}
+
+fn open(network: Network) -> Result<Transport, StartError> {
+    let address = format!("{}:{}", network.own.0, crate::config::model::HEARTBEAT_PORT);
+    Transport::open(network).map_err(|source| StartError::Sockets { address, source })
 }
 
 impl Handle {
@@ -258,7 +281,7 @@ impl<D: DataPath> Driver<D> {
         if now.since(self.published) >= Duration::from_millis(100) {
             self.publish(now);
         }
-        Ok(self.end.is_none_or(|end| now < end))
+        Ok(!self.suspend() && self.end.is_none_or(|end| now < end))
     }
 
     fn receive(&mut self, now: Time) -> io::Result<()> {
@@ -319,6 +342,7 @@ impl<D: DataPath> Driver<D> {
                 Input::Idle(idle) => self.node.handle_idle(&idle, now),
                 Input::Heard(heard) => self.node.handle_heard(heard, now),
                 Input::Traffic(traffic) => self.node.handle_traffic(traffic, now),
+                Input::Suspend(saved) => self.begin_to_suspend(saved, now),
             }
             self.carry_out()?;
         }
@@ -364,6 +388,9 @@ impl<D: DataPath> Driver<D> {
             self.data_path.renew_lease(until)?;
         }
         self.node.handle_round(lease, unsent);
+        if let Some(suspension) = &mut self.suspension {
+            suspension.beaten = true;
+        }
         Ok(())
     }
 

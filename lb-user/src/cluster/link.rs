@@ -9,11 +9,14 @@
 //! - a new session is believed only once a datagram of it echoes *our* session with a newer number than any datagram of that
 //!   peer echoed before. A recording cannot, because the number did not exist when it was made.
 
-use std::collections::BTreeMap;
+mod passage;
+
+use std::collections::{BTreeMap, VecDeque};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use thiserror::Error;
 
+pub(crate) use self::passage::SavedLink;
 use super::wire::{HEADER, Header, Malformed, Message, Reader};
 use crate::config::model::Priority;
 use crate::config::secret::ClusterSecret;
@@ -30,13 +33,19 @@ pub(crate) struct Link {
     peers: BTreeMap<Priority, Peer>,
 }
 
+/// How many sessions of a peer may wait for their proof.
+const CANDIDATES: usize = 4;
+
 /// What was heard of a peer.
 #[derive(Debug, Default)]
 struct Peer {
     /// The session that proved itself fresh.
     proven: Option<Session>,
-    /// The latest session that is sealed rightly but not proven yet: echoed, so that it can prove itself.
-    candidate: Option<Session>,
+    /// The latest sessions that are sealed rightly but not proven yet, newest first: echoed, so that they can prove themselves. At
+    /// most `CANDIDATES`, because all but one are recordings.
+    candidates: VecDeque<Session>,
+    /// Which is echoed next.
+    turn: usize,
     /// The greatest number of ours that a proven datagram echoed.
     echoed: u64,
 }
@@ -44,13 +53,21 @@ struct Peer {
 #[derive(Debug)]
 struct Session {
     id: [u8; 16],
-    key: LessSafeKey,
+    key: SessionKey,
     /// The greatest number heard.
     seq: u64,
     /// Which of the numbers up to `seq` were heard: bit n is `seq - n`.
     window: u128,
     /// The number of the newest heartbeat.
     heartbeat: u64,
+}
+
+/// What opens a session's datagrams.
+#[derive(Debug)]
+struct SessionKey {
+    /// From which of the secret's keys, in their order, it is derived.
+    which: usize,
+    aead: LessSafeKey,
 }
 
 /// A message that may be believed.
@@ -102,7 +119,7 @@ impl Link {
     pub(crate) fn seal(&mut self, receiver: Priority, message: &Message) -> Vec<u8> {
         self.seq += 1;
         let header = Header { sender: self.me, receiver, session: self.session, seq: self.seq }.encode();
-        let echo = self.peers.get(&receiver).and_then(Peer::echo);
+        let echo = self.peers.get_mut(&receiver).and_then(Peer::echo);
         let (session, seq) = echo.unwrap_or(([0; 16], 0));
         let mut sealed = Vec::with_capacity(1400);
         sealed.extend(session);
@@ -125,7 +142,7 @@ impl Link {
             return Err(Refused::Stranger);
         }
         if let Some(session) = peer.proven.as_mut().filter(|session| session.id == header.session) {
-            let Opened { echo, message } = open(&session.key, &header, datagram)?;
+            let Opened { echo, message } = open(&session.key.aead, &header, datagram)?;
             session.admit(header.seq, &message)?;
             if echo.0 == self.session && echo.1 <= self.seq {
                 peer.echoed = peer.echoed.max(echo.1);
@@ -143,9 +160,13 @@ impl Link {
 }
 
 impl Peer {
-    /// What to tell this peer that we last heard of it: an unproven session first, because it needs the echo.
-    fn echo(&self) -> Option<([u8; 16], u64)> {
-        self.candidate.as_ref().or(self.proven.as_ref()).map(|session| (session.id, session.seq))
+    /// What to tell this peer that we last heard of it. Sessions take turns: were one preferred, whoever replays recordings of
+    /// another could keep the living one from being proven.
+    fn echo(&mut self) -> Option<([u8; 16], u64)> {
+        let sessions = self.proven.iter().chain(&self.candidates);
+        let count = self.candidates.len() + usize::from(self.proven.is_some());
+        self.turn = (self.turn + 1).checked_rem(count).unwrap_or(0);
+        sessions.map(|session| (session.id, session.seq)).nth(self.turn)
     }
 
     /// A datagram of a session that is not the proven one; `ours` is our own session and last number.
@@ -156,17 +177,19 @@ impl Peer {
         datagram: &[u8],
         ours: ([u8; 16], u64),
     ) -> Result<Heard, Refused> {
-        let (session_key, Opened { echo, message }) = match &self.candidate {
-            Some(session) if session.id == header.session => (None, open(&session.key, header, datagram)?),
-            Some(_) | None => {
+        let known = self.candidates.iter().position(|session| session.id == header.session);
+        let (session_key, Opened { echo, message }) = match known.and_then(|place| self.candidates.get(place))
+        {
+            Some(session) => (None, open(&session.key.aead, header, datagram)?),
+            None => {
                 let (session_key, opened) = open_anew(secret, header, datagram)?;
                 (Some(session_key), opened)
             }
         };
-        let session_key = session_key.or_else(|| self.candidate.take().map(|session| session.key));
+        let former = known.and_then(|place| self.candidates.remove(place)).map(|session| session.key);
         let mut session = Session {
             id: header.session,
-            key: session_key.ok_or(Refused::Stranger)?,
+            key: session_key.or(former).ok_or(Refused::Stranger)?,
             seq: 0,
             window: 0,
             heartbeat: 0,
@@ -175,10 +198,11 @@ impl Peer {
         if echo.0 == ours.0 && echo.1 <= ours.1 && echo.1 > self.echoed {
             self.echoed = echo.1;
             self.proven = Some(session);
-            self.candidate = None;
+            self.candidates.clear();
             return Ok(Heard { from: header.sender, new_session: true, message });
         }
-        self.candidate = Some(session);
+        self.candidates.push_front(session);
+        self.candidates.truncate(CANDIDATES);
         Err(Refused::Unproven(header.sender))
     }
 }
@@ -231,10 +255,10 @@ fn open_anew(
     secret: &ClusterSecret,
     header: &Header,
     datagram: &[u8],
-) -> Result<(LessSafeKey, Opened), Refused> {
-    for bytes in secret.heartbeat_keys(header.sender.number(), &header.session) {
-        let key = aead(&bytes);
-        match open(&key, header, datagram) {
+) -> Result<(SessionKey, Opened), Refused> {
+    for (bytes, which) in secret.heartbeat_keys(header.sender.number(), &header.session).zip(0..) {
+        let key = SessionKey { which, aead: aead(&bytes) };
+        match open(&key.aead, header, datagram) {
             Err(Refused::Forged(_)) => {}
             opened => return opened.map(|opened| (key, opened)),
         }

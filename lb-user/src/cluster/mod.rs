@@ -1,6 +1,7 @@
 //! heartbeat -> peers -> view -> owner table -> maps.
 
 pub mod driver;
+mod gateway;
 mod hearing;
 mod link;
 pub mod node;

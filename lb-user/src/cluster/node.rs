@@ -8,6 +8,7 @@
 mod converge;
 mod events;
 mod holding;
+mod late;
 mod mandate;
 mod share;
 mod snapshot;
@@ -28,12 +29,14 @@ use lb_common::table::{BUCKETS, BucketTable};
 use self::converge::Converging;
 pub use self::events::Event;
 use self::holding::Scan;
+use self::late::Lateness;
 use self::mandate::Wished;
 pub use self::share::Aside;
 use self::share::Entry;
 pub use self::snapshot::{PeerSnapshot, Snapshot};
 use self::sticky::Waiting;
 use self::table::{Member, Table};
+use super::gateway::{Gateway, News};
 use super::hearing::{Hearing, Neighbour};
 use super::operate::{Denied, Mandate, Wish};
 use super::peer::{Answer, Peer, Probe, Standing};
@@ -64,6 +67,8 @@ pub struct Settings {
     pub lease_margin: Duration,
     /// Digest of the cluster facts that must be equal on all nodes.
     pub facts: u64,
+    /// Whether there is a gateway that could be asked.
+    pub gateway: bool,
     /// By owner table, whether the service behind its rules works on this node already.
     pub ready: Vec<bool>,
     /// When a node that comes back takes its share.
@@ -172,6 +177,8 @@ pub struct Node {
     /// Whether they do.
     prepared: bool,
     hearing: Hearing,
+    gateway: Gateway,
+    lateness: Lateness,
     traffic: Traffic,
     carrier: bool,
     /// When the gateway, or a neighbour, last answered.
@@ -194,6 +201,7 @@ pub struct Node {
     followed_for: Vec<Member>,
     /// Peers that held what this node held, as after a split of the network, and of which the operator was told.
     merged: BTreeSet<Priority>,
+    told_of_merge: Option<Time>,
     /// A table that is followed, and not yet what the nodes hold.
     converging: Option<Converging>,
     /// Greater than or equal to any epoch seen.
@@ -256,6 +264,8 @@ impl Node {
             patience: None,
             prepared: false,
             hearing: Hearing::default(),
+            gateway: Gateway::new(settings.gateway),
+            lateness: Lateness::default(),
             traffic: Traffic::default(),
             carrier: true,
             gateway_answered: None,
@@ -270,6 +280,7 @@ impl Node {
             published_for: Vec::new(),
             followed_for: Vec::new(),
             merged: BTreeSet::new(),
+            told_of_merge: None,
             converging: None,
             newest_epoch: 0,
             state_version: 1,
@@ -385,6 +396,7 @@ impl Node {
     pub fn handle_gateway(&mut self, now: Time) {
         self.notice(now);
         self.gateway_answered = Some(now);
+        self.gateway.handle_answer(now);
     }
 
     /// The cluster NIC has lost or found its carrier.
@@ -477,7 +489,8 @@ impl Node {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Time) {
         self.notice(now);
-        let changed = [self.judge(now), self.listen(now), self.find_idle(now), self.enter(now)];
+        let changed =
+            [self.judge(now), self.listen(now), self.look_out(now), self.find_idle(now), self.enter(now)];
         if changed.contains(&true) {
             self.settle(now);
         }
@@ -499,10 +512,11 @@ impl Node {
     /// When `handle_timeout` has something to do at the latest.
     pub fn poll_timeout(&self) -> Time {
         let timing = &self.settings.timing;
+        let slack = self.lateness.slack(timing);
         let reached = self.reached();
         // Without a carrier nobody is judged or asked.
         let peers = || self.peers.values().filter(|_| self.carrier);
-        let judgements = peers().filter_map(|peer| peer.next_judgement(timing, reached));
+        let judgements = peers().filter_map(|peer| peer.next_judgement(timing, slack, reached));
         let probes =
             peers().filter(|peer| peer.standing != Standing::Stopped).map(|peer| peer.next_probe(timing));
         judgements.chain(probes).chain(self.lease).fold(self.next_beat(), Time::min)
@@ -520,11 +534,12 @@ impl Node {
     /// Judges every peer's silence; true if one's standing changed.
     fn judge(&mut self, now: Time) -> bool {
         let timing = self.settings.timing;
+        let slack = self.lateness.slack(&timing);
         let reached = self.reached();
         let mut events = Vec::new();
         let mut changed = false;
         for peer in self.peers.values_mut() {
-            if self.carrier && peer.judge(&timing, reached, now) {
+            if self.carrier && peer.judge(&timing, slack, reached, now) {
                 changed = true;
                 // Of the rest it may have taken some since we last heard of it.
                 let not_ours = |holdings: &Holdings| BucketSet::FULL.difference(&holdings.holds);
@@ -561,6 +576,31 @@ impl Node {
         }
         let changed = self.hearing.is_deaf() != was_deaf;
         self.health.deaf = self.hearing.is_deaf();
+        self.urgent |= changed;
+        changed
+    }
+
+    /// Judges this node's way to the gateway; true if it stepped down for it, or no longer has to.
+    fn look_out(&mut self, now: Time) -> bool {
+        let has_it = |peer: &Peer| {
+            let heartbeat = peer.heartbeat.as_ref().filter(|_| peer.standing == Standing::Alive);
+            heartbeat.is_some_and(|heartbeat| {
+                let ready = heartbeat.wants.iter().any(|want| want.ready && !want.leaving);
+                heartbeat.phase == Phase::Serving && heartbeat.health.gateway && ready
+            })
+        };
+        let others = self.peers.values().any(has_it);
+        let news = self.gateway.handle_timeout(self.phase == Phase::Serving && self.carrier, others, now);
+        let changed = !news.is_empty() || self.health.gateway != self.gateway.answers();
+        self.health.gateway = self.gateway.answers();
+        self.health.cut_off = self.gateway.is_cut_off();
+        for new in news {
+            self.report(match new {
+                News::Lost => Event::GatewayLost,
+                News::Found => Event::GatewayFound,
+                News::CutOff(cut_off) => Event::CutOff(cut_off),
+            });
+        }
         self.urgent |= changed;
         changed
     }
@@ -648,6 +688,8 @@ impl Node {
             let pace = if starts { self.settings.timing.period * 2 } else { Duration::from_millis(500) };
             self.next_gateway = now + pace;
             self.commands.push_back(Command::AskGateway);
+        } else if self.gateway.asks(now) {
+            self.commands.push_back(Command::AskGateway);
         }
     }
 
@@ -661,6 +703,11 @@ impl Node {
 
     /// A heartbeat to every peer, and what those that lag behind miss of our state.
     fn beat(&mut self, now: Time) {
+        let timing = self.settings.timing;
+        let late = self.last_beat.map_or(Duration::ZERO, |last| now.since(last + timing.period));
+        if self.lateness.note(late, &timing, now) {
+            self.report(Event::Late { by: late });
+        }
         self.last_beat = Some(now);
         self.urgent = false;
         let heartbeat = Message::Heartbeat(Box::new(self.heartbeat(now)));
@@ -668,7 +715,7 @@ impl Node {
         self.commands.extend(self.peers.keys().map(send));
         self.send_parts();
         self.send_wishes(now);
-        let until = now + self.suspect_time() - self.settings.lease_margin;
+        let until = now + self.lease_time() - self.settings.lease_margin;
         let lease = self.lease.filter(|_| self.carrier).map(|_| until);
         self.commands.push_back(Command::EndRound { lease });
     }

@@ -99,9 +99,13 @@ pub(crate) struct Peer {
     pub(crate) told: Told,
 }
 
-/// How many rounds of probes must stay unanswered before silence counts. At 30 % loss each way one in two hundred such
-/// silences is still a living lease's, and heartbeats are lost only one time in four hundred then.
-const ROUNDS: u32 = 8;
+/// How many rounds of lease probes in a row must stay unanswered before silence counts. At 30 % loss each way half the rounds of a
+/// living lease are answered, so one in fifty thousand such silences is a living lease's; and five heartbeats in a row are lost
+/// only one time in four hundred then.
+const ROUNDS: u32 = 16;
+
+/// How many rounds go out in a period.
+const PACE: u32 = 8;
 
 /// So many falls within the hold-down time are too many.
 const FALLS: usize = 3;
@@ -109,9 +113,14 @@ const FALLS: usize = 3;
 /// The probes of the present silence.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Probes {
-    first: Option<Time>,
+    /// The latest round.
     last: Option<Time>,
-    sent: u32,
+    /// The latest round that asked for the host, too.
+    kernel: Option<Time>,
+    /// How many rounds were sent since the latest answer of the lease.
+    unanswered: u32,
+    /// When the `ROUNDS`th of them was.
+    enough: Option<Time>,
 }
 
 /// What the operator was told in the present silence.
@@ -269,7 +278,11 @@ impl Peer {
                     self.suspect_since = now;
                 }
             }
-            Answer::Lease { mac } if Some(mac) == self.mac => self.last_lease_answer = Some(now),
+            Answer::Lease { mac } if Some(mac) == self.mac => {
+                self.last_lease_answer = Some(now);
+                self.probes.unanswered = 0;
+                self.probes.enough = None;
+            }
             Answer::Kernel { .. } | Answer::Lease { .. } => {}
         }
     }
@@ -285,20 +298,20 @@ impl Peer {
     }
 
     /// Judges its silence; true if its standing changed. `reached`: when another host last answered this node. Who reaches
-    /// nobody cannot call anybody dead.
-    pub(crate) fn judge(&mut self, ours: &Timing, reached: Option<Time>, now: Time) -> bool {
+    /// nobody cannot call anybody dead. `slack`: how much longer than usual silence has to last.
+    pub(crate) fn judge(&mut self, ours: &Timing, slack: Duration, reached: Option<Time>, now: Time) -> bool {
         let before = self.standing;
         match self.standing {
             Standing::Unknown | Standing::Alive => {
-                if now.since(self.alive_at()) >= self.suspect_time(ours) && self.has_asked(ours, ROUNDS, now)
-                {
+                let silent = now.since(self.silent_since(ours)) >= self.suspect_time(ours) + slack;
+                if silent && self.has_asked(ours, now) {
                     self.standing = Standing::Suspect;
                     self.suspect_since = now;
                 }
             }
             Standing::Suspect => {
                 let silent = now.since(self.last_sign()) >= self.dead_time(ours);
-                if silent && self.in_touch(reached) && self.has_asked(ours, ROUNDS, now) {
+                if silent && self.in_touch(reached) && self.has_asked(ours, now) {
                     self.bury();
                 }
             }
@@ -308,16 +321,19 @@ impl Peer {
     }
 
     /// When `judge` may next come to another result, if nothing is heard.
-    pub(crate) fn next_judgement(&self, ours: &Timing, reached: Option<Time>) -> Option<Time> {
+    pub(crate) fn next_judgement(
+        &self,
+        ours: &Timing,
+        slack: Duration,
+        reached: Option<Time>,
+    ) -> Option<Time> {
         match self.standing {
             Standing::Unknown | Standing::Alive => {
-                let silent = self.alive_at() + self.suspect_time(ours);
-                Some(silent.max(self.asked_enough(ours, ROUNDS)))
+                let silent = self.silent_since(ours) + self.suspect_time(ours) + slack;
+                Some(silent.max(self.asked_enough(ours)))
             }
             Standing::Suspect if !self.in_touch(reached) => None,
-            Standing::Suspect => {
-                Some((self.last_sign() + self.dead_time(ours)).max(self.asked_enough(ours, ROUNDS)))
-            }
+            Standing::Suspect => Some((self.last_sign() + self.dead_time(ours)).max(self.asked_enough(ours))),
             Standing::Dead | Standing::Stopped => None,
         }
     }
@@ -332,30 +348,36 @@ impl Peer {
         self.last_kernel_answer.map_or(self.suspect_since, |answer| answer.max(self.suspect_since))
     }
 
-    /// When silence can count, because `rounds` were asked and the first had time for an answer.
-    fn asked_enough(&self, ours: &Timing, rounds: u32) -> Time {
-        let answered = self.probes.first.map_or(self.since, |first| first + self.period(ours));
-        if self.probes.sent < rounds { self.next_probe(ours).max(answered) } else { answered }
+    /// When silence can count, because enough rounds were asked and the last of them had time for an answer.
+    fn asked_enough(&self, ours: &Timing) -> Time {
+        self.probes.enough.map_or_else(|| self.next_probe(ours), |enough| enough + self.period(ours) / 4)
     }
 
-    /// The probes to send now: from two missed periods on four rounds a period, so that it takes many lost frames to miss a
-    /// living lease; one a period once suspect, one a second after death.
+    /// The probes to send now: from two missed periods on eight rounds a period, so that it takes many lost frames to miss a
+    /// living lease, and a lease that ends is noticed at once; one a period once suspect, one a second after death. The host is
+    /// asked once a period.
     pub(crate) fn probes_due(&mut self, ours: &Timing, now: Time) -> Vec<Probe> {
         if self.standing == Standing::Stopped || self.next_probe(ours) > now {
             return Vec::new();
         }
-        self.probes.first.get_or_insert(now);
         self.probes.last = Some(now);
-        self.probes.sent = self.probes.sent.saturating_add(1);
+        self.probes.unanswered = self.probes.unanswered.saturating_add(1);
+        if self.probes.unanswered == ROUNDS {
+            self.probes.enough = Some(now);
+        }
+        let asks_host = self.probes.kernel.is_none_or(|last| now.since(last) >= self.period(ours));
+        if asks_host {
+            self.probes.kernel = Some(now);
+        }
         let lease = self.mac.map(|mac| Probe::Lease { mac });
-        [Some(Probe::Kernel), lease].into_iter().flatten().collect()
+        [asks_host.then_some(Probe::Kernel), lease].into_iter().flatten().collect()
     }
 
     /// When `probes_due` will next have some.
     pub(crate) fn next_probe(&self, ours: &Timing) -> Time {
         let period = self.period(ours);
         let pace = match self.standing {
-            Standing::Unknown | Standing::Alive => period / 4,
+            Standing::Unknown | Standing::Alive => period / PACE,
             Standing::Suspect => period,
             Standing::Dead | Standing::Stopped => Duration::from_secs(1),
         };
@@ -433,14 +455,17 @@ impl Peer {
         self.heartbeat.as_ref()?.peers.iter().find(|report| report.node == node)
     }
 
-    fn alive_at(&self) -> Time {
+    /// Since when it is silent. An answer of its lease so late that the lease must have been renewed since it was last heard shows
+    /// that only its heartbeats are lost; then the answers have to be missing for as long as heartbeats otherwise.
+    fn silent_since(&self, ours: &Timing) -> Time {
         let heard = self.last_heard.map_or(self.since, |heard| heard.max(self.since));
-        self.last_lease_answer.map_or(heard, |answer| heard.max(answer))
+        let renewed = self.last_lease_answer.filter(|answer| *answer >= heard + self.suspect_time(ours));
+        renewed.unwrap_or(heard)
     }
 
-    /// At least so many rounds were asked in this silence, the first a period ago: time enough for an answer.
-    fn has_asked(&self, ours: &Timing, rounds: u32, now: Time) -> bool {
-        self.probes.sent >= rounds && self.asked_enough(ours, rounds) <= now
+    /// Enough rounds were asked since the lease last answered, and had time for an answer.
+    fn has_asked(&self, ours: &Timing, now: Time) -> bool {
+        self.probes.enough.is_some() && self.asked_enough(ours) <= now
     }
 
     fn period(&self, ours: &Timing) -> Duration {

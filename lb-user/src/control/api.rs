@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,12 @@ pub enum Request {
         /// For which port rule alone: `443`, `tcp/443`, `192.168.50.8:443`; `None`: as a whole.
         #[serde(default)]
         rule: Option<String>,
+    },
+    /// Put another program in the agent's place, in the same process, while the node keeps all that it holds. Answered by `Error` if
+    /// it is refused; else the connection ends, and the next program answers the next request.
+    Upgrade {
+        /// Its path; `None`: that from which the agent was started.
+        binary: Option<PathBuf>,
     },
     /// What would become of such a packet, and why. Also for the group `rollcall-view`.
     Explain(Packet),
@@ -112,7 +119,7 @@ impl Request {
                 Permission::View
             }
             // A capture loads another program.
-            Self::Operate { .. } | Self::Capture { .. } => Permission::Change,
+            Self::Operate { .. } | Self::Upgrade { .. } | Self::Capture { .. } => Permission::Change,
         }
     }
 }
@@ -207,6 +214,24 @@ pub struct Status {
     pub events: Vec<String>,
     /// Process id of the agent.
     pub pid: u32,
+    /// The latest upgrade in place of this process; `None`: none since it started.
+    #[serde(default)]
+    pub upgrade: Option<UpgradeStatus>,
+}
+
+/// An upgrade in place.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UpgradeStatus {
+    /// How many there were in this process, this one included.
+    pub count: u32,
+    /// The file that the program came from.
+    pub program: String,
+    /// The version before it.
+    pub from: String,
+    /// For how long no heartbeat went out, milliseconds.
+    pub silent_ms: u64,
+    /// Why it became something else than an upgrade, if it did.
+    pub failed: Option<String>,
 }
 
 /// A node as this one sees it.

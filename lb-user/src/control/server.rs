@@ -4,6 +4,7 @@
 use std::fs::{self, Permissions};
 use std::future::Future;
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,6 +57,19 @@ impl Sockets {
             None => None,
         };
         Ok(Self { control, view })
+    }
+
+    /// The sockets in `run_dir` that the program before this one listened on; who asked meanwhile waits in their queues. Within a
+    /// tokio runtime.
+    pub fn take_up(run_dir: &Path, control: OwnedFd, view: Option<OwnedFd>) -> io::Result<Self> {
+        let control = Door::take_up(run_dir.join(CONTROL_SOCKET), control)?;
+        let view = view.map(|view| Door::take_up(run_dir.join(VIEW_SOCKET), view)).transpose()?;
+        Ok(Self { control, view })
+    }
+
+    /// What `take_up` needs: the socket for changes, and the other one if there is one.
+    pub fn descriptors(&self) -> (BorrowedFd<'_>, Option<BorrowedFd<'_>>) {
+        (self.control.listener.as_fd(), self.view.as_ref().map(|view| view.listener.as_fd()))
     }
 }
 
@@ -265,6 +279,10 @@ impl Door {
             fs::set_permissions(&path, Permissions::from_mode(0o660))?;
         }
         rustix::net::listen(&socket, 64)?;
+        Self::take_up(path, socket)
+    }
+
+    fn take_up(path: PathBuf, socket: OwnedFd) -> io::Result<Self> {
         let listener = UnixListener::from_std(socket.into())?;
         Ok(Self { listener, path })
     }

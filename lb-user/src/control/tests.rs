@@ -187,6 +187,7 @@ async fn handle(request: Request) -> Reply {
         Request::Status => Answer::Status(Box::<Status>::default()).into(),
         Request::Capture { count, seconds, .. } => Reply::Many(lines(count, seconds == 2)),
         Request::Operate { .. }
+        | Request::Upgrade { .. }
         | Request::Explain(_)
         | Request::Events { .. }
         | Request::Connections { .. } => repeated(&request).into(),

@@ -65,6 +65,11 @@ impl Captures {
         Ok(Capture { attached, ring, closing: &self.0.closing })
     }
 
+    /// Whether there is one.
+    pub fn is_running(&self) -> bool {
+        matches!(self.0.attached.try_lock(), Err(TryLockError::WouldBlock))
+    }
+
     /// Waits until a running capture has ended, which is soon, and lets none begin any more.
     pub(super) fn close(&self) {
         self.0.closing.store(true, Ordering::Release);

@@ -4,6 +4,8 @@
 //! The folder of pins holds the attachment (`xdp`, and `tc` for the companion) and the maps whose state outlives a program.
 //! They belong together: without a living attachment the pins of before are worth nothing, and are removed.
 
+mod resume;
+
 use std::error::Error as StdError;
 use std::fs;
 use std::io;
@@ -28,6 +30,8 @@ use super::{Counters, Hearing, InForce, Lease, OwnerTables, Plan, btf, maps};
 use crate::arp::format_mac;
 use crate::config::model::XdpChoice;
 use crate::control::api::InterfaceStatus;
+
+pub use self::resume::writers_of;
 
 /// The compiled XDP program and its companion.
 pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rollcall-xdp.o"));
@@ -69,6 +73,12 @@ pub enum Error {
         "the kernel attaches XDP programs to `{0}` only by netlink, not by a BPF link; hint: Rollcall needs Linux 5.18 or later"
     )]
     NoLink(String),
+    /// A map is pinned that another version made.
+    #[error("{} was made by another version of the program, which laid it out otherwise", .0.display())]
+    Layout(PathBuf),
+    /// Nothing is attached any more that could be replaced.
+    #[error("the XDP program of `{0}` is no longer attached as it was")]
+    Gone(String),
     /// The kernel's type information lacks what the program has to know.
     #[error(
         "cannot read what the XDP program has to know of the running kernel; hint: use a kernel with CONFIG_DEBUG_INFO_BTF=y"
@@ -206,9 +216,10 @@ impl Dataplane {
     ) -> Result<Self, Error> {
         let (interface, beneath) = (Interface::inspect(interface)?, Interface::inspect(beneath)?);
         make_folder(pins)?;
-        let old = OldLink::open(&beneath, xdp, pins)?;
+        let place = Place { interface: &interface, beneath: &beneath, choice: xdp, pins };
+        let old = OldLink::open(&place)?;
         let is_new = old.is_none();
-        let attached = attach(plan, &interface, &beneath, xdp, pins, old);
+        let attached = attach(plan, &place, old);
         if attached.is_err() && is_new {
             // The first error says more than one on removing what it left.
             let _ = cleanup(pins);
@@ -276,7 +287,8 @@ pub fn replace_without_lease_check(plan: &Plan, interface: &str, pins: &Path) ->
     let mut plan = plan.clone();
     plan.config.ignore_lease = 1;
     let interface = Interface::inspect(interface)?;
-    let Some(old) = OldLink::open(&interface, XdpChoice::Auto, pins)? else {
+    let place = Place { interface: &interface, beneath: &interface, choice: XdpChoice::Auto, pins };
+    let Some(old) = OldLink::open(&place)? else {
         return Err(Error::NoLink(interface.name));
     };
     let mut ebpf = load(&plan, interface.mac, pins)?;
@@ -314,22 +326,32 @@ fn make_folder(pins: &Path) -> Result<(), Error> {
         .map_err(|source| file_error("make", pins, source))
 }
 
-fn attach(
-    plan: &Plan,
-    interface: &Interface,
-    beneath: &Interface,
+/// Where a program is to be attached.
+struct Place<'a> {
+    /// Whose frames it judges.
+    interface: &'a Interface,
+    /// Where they come in.
+    beneath: &'a Interface,
     choice: XdpChoice,
-    pins: &Path,
-    old: Option<OldLink>,
-) -> Result<Dataplane, Error> {
-    let mut ebpf = load(plan, interface.mac, pins)?;
+    pins: &'a Path,
+}
+
+fn attach(plan: &Plan, place: &Place<'_>, old: Option<OldLink>) -> Result<Dataplane, Error> {
+    let mut ebpf = load(plan, place.interface.mac, place.pins)?;
     let mut writers = Writers {
         tables: OwnerTables::new(take(&mut ebpf, "TABLES")?, take(&mut ebpf, "ACTIVE")?)
             .map_err(|source| refused("use the owner tables", source))?,
-        lease: load_lease(pins)?,
+        lease: load_lease(place.pins)?,
     };
     // The tables of an agent before this may mean something else under this plan: they accept nothing more.
     writers.lease.end().map_err(|source| refused("end the lease", source))?;
+    let attached = put_in(plan, place, old, ebpf)?;
+    Ok(Dataplane { writers: Some(writers), ..attached })
+}
+
+/// Attaches the loaded program, in the place of the old one if there is one. The writers are another matter.
+fn put_in(plan: &Plan, place: &Place<'_>, old: Option<OldLink>, mut ebpf: Ebpf) -> Result<Dataplane, Error> {
+    let Place { interface, beneath, choice, pins } = *place;
     let renumbered = old.as_ref().is_some_and(|old| !old.has_port_lists(&plan.port_lists));
     let (native, why) = match old {
         Some(old) => {
@@ -365,7 +387,7 @@ fn attach(
         counters: Counters::new(counters, &plan.port_lists),
         in_force,
         captures: Captures::new(attached),
-        writers: Some(writers),
+        writers: None,
     })
 }
 
@@ -416,16 +438,16 @@ fn snt_isn_offset() -> Result<u16, Error> {
 
 /// Removes pinned maps that another version of the program laid out otherwise: it would read nonsense from them.
 fn drop_foreign_maps(pins: &Path) -> Result<(), Error> {
-    for (name, value_size, max_entries) in STATE_MAPS {
+    foreign_maps(pins).try_for_each(|path| remove_file(&path))
+}
+
+fn foreign_maps(pins: &Path) -> impl Iterator<Item = PathBuf> {
+    STATE_MAPS.into_iter().filter_map(|(name, value_size, max_entries)| {
         let path = pins.join(name);
-        let Ok(map) = MapInfo::from_pin(&path) else {
-            continue;
-        };
-        if map.value_size() as usize != value_size || map.max_entries() as usize != max_entries {
-            remove_file(&path)?;
-        }
-    }
-    Ok(())
+        let map = MapInfo::from_pin(&path).ok()?;
+        let fits = map.value_size() as usize == value_size && map.max_entries() as usize == max_entries;
+        (!fits).then_some(path)
+    })
 }
 
 /// The program that is attached, and what it takes to put another in its place for a while.
@@ -480,18 +502,21 @@ struct OldLink {
 impl OldLink {
     /// Opens it. If it is dead (its interface is gone) or of another mode than is wanted now, everything that was pinned
     /// is removed.
-    fn open(interface: &Interface, choice: XdpChoice, pins: &Path) -> Result<Option<Self>, Error> {
-        if let Ok(link) = PinnedLink::from_pin(pins.join(XDP_PIN)) {
-            let link = FdLink::from(link);
-            let program = link.info().map(|info| info.program_id()).unwrap_or_default();
-            let attached = interface.xdp.filter(|xdp| xdp.program == program);
-            if let Some(xdp) = attached.filter(|xdp| suits(choice, xdp.native)) {
-                return Ok(Some(Self { link, native: xdp.native }));
-            }
+    fn open(place: &Place<'_>) -> Result<Option<Self>, Error> {
+        let found = Self::find(place);
+        if found.is_none() {
+            cleanup(place.pins)?;
+            make_folder(place.pins)?;
         }
-        cleanup(pins)?;
-        make_folder(pins)?;
-        Ok(None)
+        Ok(found)
+    }
+
+    /// The one that lives, in a mode that is wanted now.
+    fn find(place: &Place<'_>) -> Option<Self> {
+        let link = FdLink::from(PinnedLink::from_pin(place.pins.join(XDP_PIN)).ok()?);
+        let program = link.info().map(|info| info.program_id()).unwrap_or_default();
+        let attached = place.beneath.xdp.filter(|xdp| xdp.program == program)?;
+        suits(place.choice, attached.native).then_some(Self { link, native: attached.native })
     }
 
     /// Whether its program numbers the port rules as these lists do. False also where that cannot be told.

@@ -11,6 +11,7 @@ pub mod activity;
 pub mod balance;
 pub mod body;
 pub mod channel;
+pub mod child;
 pub mod fds;
 pub mod forward;
 pub mod headers;

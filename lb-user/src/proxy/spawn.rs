@@ -3,11 +3,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use thiserror::Error;
-use tokio::process::Command;
+
+use super::child::Child;
+use crate::sys::signals::unblock_in;
 
 /// Whom a child runs as; never root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,14 +76,14 @@ impl Program {
     }
 
     /// Starts `rollcall <subcommand>` as `account`, without environment and groups, in `/`, in a process group of its own (a
-    /// terminal's ctrl-C is for the agent), with `channel` as standard input and `log` as standard output.
+    /// terminal's ctrl-C is for the agent), with `channel` as standard input and `log` as standard output. Within a Tokio runtime.
     pub fn start(
         &self,
         subcommand: &str,
         account: Account,
         channel: OwnedFd,
         log: Option<OwnedFd>,
-    ) -> Result<tokio::process::Child, SpawnError> {
+    ) -> Result<Child, SpawnError> {
         let mut command = Command::new(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
         command
             .arg0("rollcall")
@@ -92,7 +95,8 @@ impl Program {
             .process_group(0)
             .stdin(Stdio::from(channel))
             .stdout(log.map_or_else(Stdio::inherit, Stdio::from));
-        command.spawn().map_err(|source| SpawnError::Start { path: self.path.clone(), source })
+        let started = unblock_in(&mut command).spawn().and_then(|started| Child::of(started.id()));
+        started.map_err(|source| SpawnError::Start { path: self.path.clone(), source })
     }
 }
 

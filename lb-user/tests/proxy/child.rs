@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use lb_user::control::api::ProxyStatus;
-use lb_user::proxy::supervisor::{Spec, Supervisor, end_left, is_left, take_listeners};
+use lb_user::proxy::supervisor::{Left, Spec, Supervisor, end_left, is_left, take_listeners};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
 
@@ -112,6 +112,7 @@ async fn the_child_serves_as_another_user_with_nothing_it_does_not_need() {
         ("CapAmb", "0000000000000000"),
         ("NoNewPrivs", "1"),
         ("Seccomp", "2"),
+        ("SigBlk", "0000000000000000"),
     ] {
         assert_eq!(proc_status(pid, field), wanted, "{field}");
     }
@@ -297,4 +298,71 @@ async fn a_port_that_is_taken_is_named() {
     assert!(error.contains(&address.to_string()) && error.contains("ss -ltnp"), "{error}");
     assert_eq!(place.get().await, 200);
     place.start().await.stop().await;
+}
+
+/// What the next image of the agent's program does with what was left.
+fn take_up(place: &Place, left: &Left) -> Supervisor {
+    let words = serde_json::to_vec(&left.words()).unwrap();
+    let descriptors = left.descriptors().into_iter().map(|it| it.try_clone_to_owned().unwrap()).collect();
+    let left = Left::take_up(serde_json::from_slice(&words).unwrap(), descriptors, &place.run_dir).unwrap();
+    Supervisor::resume_from(left, Path::new(env!("CARGO_BIN_EXE_rollcall")), USER).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_supervisor_goes_on_with_the_child_that_another_left() {
+    let place = Place::new().await;
+    let first = place.start().await;
+    let mut kept = Client::connect(place.address).await;
+    text(kept.get("/who").await).await;
+    let before = first.status().borrow().clone();
+    let second = take_up(&place, &first.leave().await.unwrap());
+    let after = second.status().borrow().clone();
+    assert!(after.ready, "it is ready from the first moment: {after:?}");
+    assert_eq!((after.pid, &after.servers), (before.pid, &before.servers));
+    assert_eq!(kept.get("/who").await.status(), 200);
+    // It is heard: the count of connections comes with its heartbeats.
+    drop(kept);
+    status_becomes(&second, |status| status.connections == 0).await;
+    kill(&second.status().borrow());
+    let status = status_becomes(&second, |status| status.ready && status.restarts == 1).await;
+    assert_ne!(status.pid, before.pid);
+    assert_eq!(place.get().await, 200);
+    second.stop().await;
+    assert!(!Path::new(&format!("/proc/{}", status.pid.unwrap())).exists());
+    assert!(!place.run_dir.join("handover.sock").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_drains_does_so_under_the_next_supervisor_until_it_is_told_otherwise() {
+    let place = Place::new().await;
+    let first = place.start().await;
+    first.drain();
+    first.drained().wait_for(|drained| *drained).await.unwrap();
+    let second = take_up(&place, &first.leave().await.unwrap());
+    assert!(*second.drained().borrow());
+    let response = Client::connect(place.address).await.get("/who").await;
+    assert_eq!(header(&response, "connection"), "close");
+    second.resume();
+    while !header(&Client::connect(place.address).await.get("/who").await, "connection").is_empty() {}
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_dies_between_two_supervisors_is_replaced() {
+    let place = Place::new().await;
+    let first = place.start().await;
+    let left = first.leave().await.unwrap();
+    kill_left(&left);
+    let second = take_up(&place, &left);
+    // Its channel is closed only once the former supervisor's end is: here both are this process's.
+    drop(left);
+    status_becomes(&second, |status| status.ready && status.restarts == 1).await;
+    assert_eq!(place.get().await, 200);
+    second.stop().await;
+}
+
+fn kill_left(left: &Left) {
+    let words = serde_json::to_value(left.words()).unwrap();
+    let pid = words["child"]["pid"].as_i64().unwrap();
+    kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
 }

@@ -43,13 +43,17 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// Writes `target/bench/NAME.json` and prints the rows.
-pub fn publish(name: &str, rows: &[Row]) -> Result<()> {
+/// Writes `target/bench/NAME.json` and prints the rows: as a table, or as that file has them.
+pub fn publish(name: &str, rows: &[Row], json: bool) -> Result<()> {
     let folder = workspace_root().join("target/bench");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let file = folder.join(format!("{name}.json"));
-    fs::write(&file, serde_json::to_string_pretty(rows)? + "\n")
-        .with_context(|| format!("cannot write {}", file.display()))?;
+    let text = serde_json::to_string_pretty(rows)?;
+    fs::write(&file, format!("{text}\n")).with_context(|| format!("cannot write {}", file.display()))?;
+    if json {
+        line(text);
+        return Ok(());
+    }
     let cells: Vec<_> = rows.iter().map(cells).collect();
     line(table(&["case", "subject", "metric", "value", "unit", "runs"], &cells));
     Ok(())

@@ -27,7 +27,7 @@ const CASES: [(&str, &str); 2] =
     [("small page, connections kept", ""), ("small page, a connection each", "Connection: close")];
 
 /// Measures, prints and writes `target/bench/proxy.json`.
-pub fn run(quick: bool) -> Result<()> {
+pub fn run(quick: bool, json: bool) -> Result<()> {
     let (rounds, seconds) = if quick { (1, 2) } else { (3, 5) };
     let progress = Progress::new();
     progress.step("raising the lab");
@@ -52,7 +52,7 @@ pub fn run(quick: bool) -> Result<()> {
     drop((nginx, haproxy));
     let rows: Vec<_> = found.iter().flat_map(|((case, subject), found)| rows(case, subject, found)).collect();
     let left = cluster.tear_down();
-    publish("proxy", &rows)?;
+    publish("proxy", &rows, json)?;
     ensure!(left.is_empty(), "the lab left behind: {}", left.join(", "));
     Ok(())
 }

@@ -38,6 +38,9 @@ enum Command {
         /// Fewer and shorter runs.
         #[arg(long)]
         quick: bool,
+        /// Print the figures as JSON instead of a table.
+        #[arg(long)]
+        json: bool,
     },
     /// Raise the bare network, without servers and agents, until ctrl-C.
     Raise {
@@ -75,9 +78,11 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo { keep, json } => return demo::run(Options { keep, json }),
-        Command::Bench { what: Bench::Packet, .. } => bench::publish("packet", &bench::packet::run()?)?,
-        Command::Bench { what: Bench::Failover, quick } => bench::failover::run(quick)?,
-        Command::Bench { what: Bench::Proxy, quick } => bench::proxy::run(quick)?,
+        Command::Bench { what, quick, json } => match what {
+            Bench::Packet => bench::publish("packet", &bench::packet::run()?, json)?,
+            Bench::Failover => bench::failover::run(quick, json)?,
+            Bench::Proxy => bench::proxy::run(quick, json)?,
+        },
         Command::Raise { nodes, light } => raise(&Plan { load: !light, ..Plan::nodes(nodes) })?,
         Command::Clean => {
             for lab in estate::clean() {

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::Outcome;
 use crate::proxy::spawn::Account;
+use crate::sys::signals::unblock_in;
 
 /// How much of what it prints is kept, bytes; of this its first line is shown.
 const LONGEST_OUTPUT: usize = 4096;
@@ -49,7 +50,7 @@ impl Running {
         let cannot = |error: io::Error| format!("cannot be started: {error}");
         let (reader, writer) = io::pipe().map_err(cannot)?;
         let mut command = Command::new(program);
-        command
+        unblock_in(&mut command)
             .args(arguments)
             .env_clear()
             .env("PATH", PATH)

@@ -16,7 +16,7 @@ const READY_AFTER: Duration = Duration::from_secs(2);
 ///         <----------------------------
 ///          ready for 2 s
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Steady {
     ready: bool,
     /// Since when it has been otherwise.
@@ -26,6 +26,11 @@ pub(super) struct Steady {
 }
 
 impl Steady {
+    /// `ready`: as it was told the cluster thread.
+    pub(super) fn new(ready: bool) -> Self {
+        Self { ready, otherwise: None, proven: ready }
+    }
+
     pub(super) fn handle(&mut self, alive: bool, ready: bool, now: Time) {
         if !alive {
             self.turn(false);
@@ -69,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_flap_moves_nothing_and_what_lasts_does() {
-        let mut proxy = Steady::default();
+        let mut proxy = Steady::new(false);
         let rows = [
             (0, true, false, false),
             (100, true, true, true),
@@ -92,7 +97,7 @@ mod tests {
 
     #[test]
     fn time_alone_makes_it_so() {
-        let mut proxy = Steady::default();
+        let mut proxy = Steady::new(false);
         proxy.handle(true, true, at(0));
         assert_eq!(proxy.poll_timeout(), None);
         proxy.handle(true, false, at(100));

@@ -18,6 +18,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::clock::Time;
 use crate::control::api::EventRecord;
+use crate::sys::signals::unblock_in;
 
 /// How long a command may run.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -127,7 +128,8 @@ impl Commands {
         serde_json::to_writer(&mut input, record)?;
         input.write_all(b"\n")?;
         input.rewind()?;
-        Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        unblock_in(&mut command)
             .env_clear()
             .env("PATH", PATH)
             .env("ROLLCALL_EVENT", &record.kind)

@@ -46,7 +46,7 @@ fn own(facts: &Facts<'_>, lease: bool) -> Option<String> {
     }
     if snapshot.health.cut_off {
         return Some(
-            "this node has stepped down: the gateway answers another ready node, but not this one; look at its port, VLAN and cable"
+            "this node has stepped down: the gateway answers another node, but not this one; look at this host's port, VLAN and cable"
                 .to_owned(),
         );
     }

@@ -54,6 +54,26 @@ fn a_number_counts_once_and_an_old_one_not_at_all() {
 }
 
 #[test]
+fn replayed_sessions_do_not_keep_a_node_out_that_started_anew() {
+    // Recordings of three earlier starts of each node, replayed to both ten times as often as they speak.
+    let recordings: Vec<(Vec<u8>, Vec<u8>)> = (1..4)
+        .map(|start| (link(1, start).seal(node(2), &message(1)), link(2, start).seal(node(1), &message(1))))
+        .collect();
+    let (_, mut b) = introduced();
+    let mut a = link(1, 0xaa);
+    let rounds = (0..100).take_while(|_| {
+        for (from_a, from_b) in recordings.iter().cycle().take(10) {
+            let _ = (a.open(from_b), b.open(from_a));
+        }
+        let (from_a, from_b) = (a.seal(node(2), &message(2)), b.seal(node(1), &message(2)));
+        let believed = [a.open(&from_b).is_ok(), b.open(&from_a).is_ok()];
+        believed != [true, true]
+    });
+    let rounds = rounds.count();
+    assert!(rounds < 30, "not after {rounds} rounds");
+}
+
+#[test]
 fn a_recorded_session_is_not_believed_after_its_sender_started_anew() {
     let (mut a, mut b) = introduced();
     let recorded: Vec<Vec<u8>> = (4..8).map(|version| a.seal(node(2), &message(version))).collect();
@@ -89,7 +109,8 @@ fn another_key_is_refused_and_changes_nothing() {
 fn nodes_that_seal_with_different_keys_believe_each_other_while_both_accept_both() {
     let (old, new) = (SECRET.to_owned(), SECRET.replace('0', "f"));
     let with = |me: u8, lines: [&str; 2]| {
-        let secret = ClusterSecret::parse(&lines.join("\n")).unwrap();
+        let lines = format!("{}\n{}\nseed {old}", lines[0], lines[1]);
+        let secret = ClusterSecret::parse(&lines).unwrap();
         Link::new(node(me), [node(3 - me)], secret, [me; 16])
     };
     let (mut a, mut b) = (with(1, [&old, &new]), with(2, [&new, &old]));
@@ -129,4 +150,21 @@ fn a_datagram_for_another_node_or_from_none_of_ours_is_a_strangers() {
     let mut stranger = link(1, 0xa);
     stranger.me = node(9);
     assert_eq!(b.open(&stranger.seal(node(2), &message(1))), Err(Refused::Stranger));
+}
+
+#[test]
+fn a_link_that_goes_on_in_another_program_is_believed_and_believes_nothing_twice() {
+    let (mut a, mut b) = introduced();
+    let old = b.seal(node(1), &message(4));
+    a.open(&old).unwrap();
+    let before = a.seal(node(2), &message(5));
+    let saved: SavedLink = serde_json::from_slice(&serde_json::to_vec(&a.save()).unwrap()).unwrap();
+    let mut a = Link::resume(saved, node(1), ClusterSecret::parse(SECRET).unwrap()).unwrap();
+    assert_eq!(a.open(&old), Err(Refused::Replay));
+    let after = a.seal(node(2), &message(6));
+    for datagram in [&before, &after] {
+        let heard = b.open(datagram).unwrap();
+        assert!(!heard.new_session, "nobody notices the change");
+    }
+    assert!(!a.open(&b.seal(node(1), &message(7))).unwrap().new_session);
 }

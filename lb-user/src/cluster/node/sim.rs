@@ -198,6 +198,7 @@ impl Sim {
             tables: self.tables.clone(),
             lease_margin: MS * 12,
             facts: 1,
+            gateway: true,
             ready: vec![true; self.tables.len()],
             failback: Failback::Immediate,
             hold_down: Duration::ZERO,

@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub wants: Vec<Want>,
     /// Not every node holds yet what it should.
     pub converging: bool,
+    /// By how much the latest round of heartbeats of the last minute was late.
+    pub late: Duration,
     /// How often a peer was suspected that lived, since this agent started.
     pub wrongly_suspected: u64,
     /// Why it does not serve yet, if that lasts.
@@ -103,6 +105,7 @@ impl Node {
             health: self.health,
             wants: self.wants(now),
             converging: self.converging.is_some(),
+            late: self.lateness.worst(now),
             wrongly_suspected: self.wrongly_suspected,
             waiting: self.waiting.clone(),
             lease: self.lease,

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,7 @@ const LOCKS: &str = "/run/rollcall";
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -25,8 +26,18 @@ impl Lock {
         Self::take_in(Path::new(LOCKS), &interface.key(), &interface.name)
     }
 
+    /// The lock that the program before this one in the same process held: `file` is still open, so it never was free.
+    pub fn take_up(interface: &Interface, file: OwnedFd) -> Self {
+        Self { path: Path::new(LOCKS).join(lock_name(&interface.key())), file: file.into() }
+    }
+
+    /// What holds it.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
     pub(super) fn take_in(folder: &Path, key: &str, interface: &str) -> Result<Self, LinkError> {
-        let path = folder.join(format!("lock-{key}"));
+        let path = folder.join(lock_name(key));
         let failed = |source| LinkError::Lock { path: path.clone(), source };
         loop {
             fs::create_dir_all(folder).map_err(failed)?;
@@ -49,7 +60,7 @@ impl Lock {
                 file.set_len(0).map_err(failed)?;
                 file.rewind().map_err(failed)?;
                 writeln!(file, "{}", std::process::id()).map_err(failed)?;
-                return Ok(Self { path, _file: file });
+                return Ok(Self { path, file });
             }
         }
     }
@@ -68,7 +79,7 @@ impl Drop for Lock {
 pub struct RunDir {
     path: PathBuf,
     made: bool,
-    _folder: File,
+    folder: File,
 }
 
 impl RunDir {
@@ -89,9 +100,21 @@ impl RunDir {
             // The former holder may have removed it between the two calls.
             let current = fs::metadata(path).map(|now| now.ino());
             if current.ok() == Some(folder.metadata().map_err(failed)?.ino()) {
-                return Ok(Self { path: path.to_owned(), made, _folder: folder });
+                return Ok(Self { path: path.to_owned(), made, folder });
             }
         }
+    }
+}
+
+impl RunDir {
+    /// The folder that the program before this one in the same process had; `made`: for it.
+    pub fn take_up(path: &Path, made: bool, folder: OwnedFd) -> Self {
+        Self { path: path.to_owned(), made, folder: folder.into() }
+    }
+
+    /// What holds it, and whether it was made for it.
+    pub fn descriptor(&self) -> (BorrowedFd<'_>, bool) {
+        (self.folder.as_fd(), self.made)
     }
 }
 
@@ -102,6 +125,10 @@ impl Drop for RunDir {
             let _ = fs::remove_dir(&self.path);
         }
     }
+}
+
+fn lock_name(key: &str) -> String {
+    format!("lock-{key}")
 }
 
 fn taken(interface: &str, file: &mut File) -> LinkError {

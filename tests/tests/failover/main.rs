@@ -1,6 +1,13 @@
-//! What befalls nodes, on a real kernel: in every scenario new connections come at 10,000 a second and others stay open, and all
+//! What befalls nodes, on a real kernel: in every scenario new connections come at more than 20,000 a second and others stay open, and all
 //! that is answered is captured. What is asserted is what must always hold (DESIGN); times are printed, not asserted.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what fails panics with its error")]
+
+mod busy;
+mod hostile;
+mod many;
+mod network;
+mod planned;
+mod profile;
 
 use std::thread;
 use std::time::Duration;

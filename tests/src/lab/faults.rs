@@ -1,0 +1,66 @@
+//! What befalls the lab's network: a firewall that drops heartbeats, a segment that falls apart, a router that one node cannot
+//! reach or that restarts. Cables and power are in `lab`.
+
+use anyhow::{Context as _, Result};
+use lb_user::config::model::HEARTBEAT_PORT;
+
+use super::{Lab, Place, mac_text};
+
+/// The table of a packet filter that stands for a fault.
+const FAULT: &str = "fault";
+
+impl Lab {
+    /// A firewall on the node's own host drops the heartbeats that come in; all else passes.
+    pub fn filter_heartbeats(&self, place: &Place) -> Result<()> {
+        place.namespace.nft(&format!(
+            "table inet {FAULT} {{\nchain heartbeats {{\ntype filter hook input priority 0;\nudp dport {HEARTBEAT_PORT} drop\n}}\n}}\n"
+        ))
+    }
+
+    /// Undoes [`Lab::filter_heartbeats`].
+    pub fn pass_heartbeats(&self, place: &Place) -> Result<()> {
+        place.namespace.nft(&format!("delete table inet {FAULT}\n"))
+    }
+
+    /// The segment falls in two: these nodes hear each other, and nobody else, the router neither. No carrier is lost.
+    pub fn split_off(&self, places: &[&Place]) -> Result<()> {
+        if self.dmz.ip("link show br1").is_err() {
+            self.dmz.ip("link add br1 type bridge mcast_snooping 0 stp_state 0\nlink set br1 up")?;
+        }
+        self.move_to_bridge(places, "br1")
+    }
+
+    /// Undoes [`Lab::split_off`].
+    pub fn rejoin(&self, places: &[&Place]) -> Result<()> {
+        self.move_to_bridge(places, "br0")
+    }
+
+    fn move_to_bridge(&self, places: &[&Place], bridge: &str) -> Result<()> {
+        let commands: String =
+            places.iter().map(|place| format!("link set {} master {bridge}\n", place.name)).collect();
+        self.dmz.ip(&commands).map(drop)
+    }
+
+    /// The router no longer answers what this node asks by ARP; the nodes hear each other as before.
+    pub fn hide_gateway(&self, place: &Place) -> Result<()> {
+        self.router.nft(&format!(
+            "table arp {FAULT} {{\nchain questions {{\ntype filter hook input priority 0;\narp saddr ether {} drop\n}}\n}}\n",
+            mac_text(place.mac)
+        ))
+    }
+
+    /// Undoes [`Lab::hide_gateway`].
+    pub fn show_gateway(&self) -> Result<()> {
+        self.router.nft(&format!("delete table arp {FAULT}\n"))
+    }
+
+    /// The router's interface in the DMZ goes down, as while it restarts.
+    pub fn stop_router(&self) -> Result<()> {
+        self.router.ip("link set dmz down").map(drop)
+    }
+
+    /// The router is back. What it knew of the DMZ is gone.
+    pub fn start_router(&self) -> Result<()> {
+        self.router.ip("link set dmz up").context("the router does not come back").map(drop)
+    }
+}

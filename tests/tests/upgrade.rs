@@ -1,0 +1,175 @@
+//! Upgrades in place, on a real kernel: another program goes on in the agent's process while new connections come at 10,000 a
+//! second and others stay open, and nobody outside can tell. And what is refused changes nothing.
+#![expect(clippy::unwrap_used, reason = "helpers of tests: what fails panics with its error")]
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+use lb_user::clock::Time;
+use lb_user::control::api::Status;
+use rollcall_tests::node::{Cluster, Node};
+use rollcall_tests::report::line;
+use rollcall_tests::scenario::Scenario;
+
+#[test]
+fn two_agents_are_upgraded_one_after_the_other_and_nobody_can_tell() {
+    upgrade_all(2);
+}
+
+#[test]
+fn three_agents_are_upgraded_one_after_the_other_and_nobody_can_tell() {
+    upgrade_all(3);
+}
+
+fn upgrade_all(nodes: u8) {
+    let mut scenario = Scenario::start(nodes).unwrap();
+    let names: Vec<_> = scenario.cluster.nodes.iter().map(|node| node.name().to_owned()).collect();
+    let (begin, held) = (Time::now(), scenario.cluster.nodes[0].holds().unwrap());
+    for name in &names {
+        let before = statuses(&scenario.cluster);
+        let copy = copy_of_the_program(scenario.cluster.node(name));
+        let said = scenario.cluster.node(name).control(&["upgrade", "--binary", &copy]).unwrap();
+        line(format!("{name}: {}", said.trim()));
+        for (before, after) in before.iter().zip(statuses(&scenario.cluster)) {
+            assert_unmoved(before, &after);
+            let upgrade = after.upgrade.as_ref().map(|upgrade| (upgrade.count, upgrade.failed.clone()));
+            if before.node == *name {
+                assert_eq!(upgrade, Some((1, None)), "{name}");
+                assert_runs(scenario.cluster.node(name), &copy);
+            }
+        }
+    }
+    let outcome = scenario.finish(&[]).unwrap();
+    outcome.print_outage("upgraded in place", begin, &held);
+    outcome.assert_sound();
+    for name in &names {
+        outcome.assert_unbroken(name);
+    }
+    let failed = outcome.attempts.iter().filter(|attempt| attempt.answered.is_none()).count();
+    assert_eq!(failed, 0, "of {} attempts", outcome.attempts.len());
+}
+
+#[test]
+fn an_upgraded_agent_is_an_agent_like_any_other() {
+    let mut cluster = Cluster::start(2).unwrap();
+    for count in 1..=3 {
+        cluster.node("arr1").control(&["upgrade"]).unwrap();
+        let status = cluster.node("arr1").status().unwrap();
+        assert_eq!(status.upgrade.map(|upgrade| (upgrade.count, upgrade.failed)), Some((count, None)));
+    }
+    let node = cluster.node("arr1");
+    let open = fs::read_dir(format!("/proc/{}/fd", node.status().unwrap().pid)).unwrap().flatten();
+    let open: Vec<_> = open.filter_map(|entry| fs::read_link(entry.path()).ok()).collect();
+    let states = open.iter().filter(|file| file.to_string_lossy().contains("rollcall-state"));
+    assert_eq!(states.count(), 0, "{open:?}");
+    node.kill_proxy().unwrap();
+    node.wait_until("its proxy is started again", |status| {
+        status.proxy.as_ref().is_some_and(|proxy| proxy.ready && proxy.restarts > 0)
+    })
+    .unwrap();
+    cluster.converge().unwrap();
+    let node = cluster.node("arr1");
+    let ended = node.stop().unwrap();
+    assert!(ended.success(), "the agent ended with {ended}\n{}", node.log_tail());
+    assert_eq!(cluster.tear_down(), Vec::<String>::new());
+}
+
+#[test]
+fn a_signal_to_stop_is_obeyed_whenever_in_an_upgrade_it_comes() {
+    let mut cluster = Cluster::start(2).unwrap();
+    for delay in [10, 40, 70, 100, 150, 250] {
+        let node = cluster.node("arr1");
+        let run_dir = node.run_dir.to_string_lossy().into_owned();
+        let mut upgrade = node.place.namespace.command(program());
+        upgrade.args(["upgrade", "--run-dir", &run_dir]).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut upgrade = upgrade.spawn().unwrap();
+        thread::sleep(Duration::from_millis(delay));
+        let ended = node.stop().unwrap();
+        assert!(ended.success(), "after {delay} ms the agent ended with {ended}\n{}", node.log_tail());
+        // It may have been told of the upgrade, or not.
+        upgrade.wait().unwrap();
+        cluster.start_agents().unwrap();
+        cluster.converge().unwrap();
+    }
+    assert_eq!(cluster.tear_down(), Vec::<String>::new());
+}
+
+#[test]
+fn an_agent_that_cannot_take_up_what_was_left_starts_as_after_a_kill() {
+    let mut cluster = Cluster::start(2).unwrap();
+    let node = cluster.node("arr1");
+    node.kill_agent();
+    node.start_with(&[("ROLLCALL_RESUME", "99")]).unwrap();
+    cluster.converge().unwrap();
+    let status = cluster.node("arr1").status().unwrap();
+    let failed = status.upgrade.and_then(|upgrade| upgrade.failed).unwrap();
+    assert!(failed.contains("started as after a kill: its state is not open"), "{failed}");
+    assert_eq!(cluster.tear_down(), Vec::<String>::new());
+}
+
+#[test]
+fn what_cannot_go_on_is_refused_and_changes_nothing() {
+    let mut cluster = Cluster::start(2).unwrap();
+    let before = statuses(&cluster);
+    let node = cluster.node("arr1");
+    let file = fs::read_to_string(&node.config).unwrap();
+    let slower = file.replace("[cluster]\n", "[cluster]\nprofile = \"vm\"\n");
+    for (binary, config, wanted) in [
+        ("/bin/false", file.as_str(), "/bin/false check ended with exit status: 1"),
+        ("/bin/true", &file, "/bin/true takes over the state of format ``"),
+        ("/nonexistent/rollcall", &file, "cannot start /nonexistent/rollcall"),
+        (&program(), &slower, "the cluster facts"),
+        (&program(), &file.replace("gateway", "gatewya"), "gatewya"),
+        (&program(), &file.replace("autodiscover", "autodetect"), "what the cluster file says beside"),
+    ] {
+        fs::write(&node.config, config).unwrap();
+        let error = node.control(&["upgrade", "--binary", binary]).unwrap_err().to_string();
+        assert!(error.contains(wanted), "{error}");
+    }
+    fs::write(&node.config, &file).unwrap();
+    for (before, after) in before.iter().zip(statuses(&cluster)) {
+        assert_unmoved(before, &after);
+        assert_eq!(after.upgrade, None);
+    }
+    assert_eq!(cluster.tear_down(), Vec::<String>::new());
+}
+
+/// Process, owner table, buckets and proxy are what they were, and nobody was suspected.
+fn assert_unmoved(before: &Status, after: &Status) {
+    let node = &before.node;
+    assert_eq!((before.pid, before.epoch), (after.pid, after.epoch), "{node}");
+    assert!(before.tables == after.tables, "{node}: buckets moved");
+    assert!(after.lease, "{node} has no lease");
+    let proxy = |status: &Status| status.proxy.as_ref().map(|proxy| (proxy.pid, proxy.ready, proxy.restarts));
+    assert_eq!(proxy(before), proxy(after), "{node}");
+    let states = |status: &Status| status.nodes.iter().map(|node| node.state.clone()).collect::<Vec<_>>();
+    assert_eq!(states(before), states(after), "{node}");
+    let news = after.events.iter().filter(|event| !before.events.contains(event));
+    let news: Vec<_> = news.filter(|event| !event.starts_with("upgraded in place")).collect();
+    assert!(news.is_empty(), "{node}: {news:?}");
+}
+
+fn statuses(cluster: &Cluster) -> Vec<Status> {
+    cluster.nodes.iter().map(|node| node.status().unwrap()).collect()
+}
+
+/// The agent's process runs this file.
+fn assert_runs(node: &mut Node, file: &str) {
+    let pid = node.status().unwrap().pid;
+    assert_eq!(fs::read_link(format!("/proc/{pid}/exe")).unwrap(), Path::new(file));
+    assert_eq!(fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().trim(), "rollcall");
+}
+
+/// Another file with the same program, as an update brings it.
+fn copy_of_the_program(node: &Node) -> String {
+    let copy = node.config.with_file_name("rollcall-new");
+    fs::copy(program(), &copy).unwrap();
+    copy.to_string_lossy().into_owned()
+}
+
+fn program() -> String {
+    rollcall_tests::node::rollcall().unwrap().to_string_lossy().into_owned()
+}
