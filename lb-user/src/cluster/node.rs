@@ -35,6 +35,7 @@ pub use self::events::Event;
 use self::holding::Scan;
 use self::late::Lateness;
 use self::mandate::Wished;
+pub use self::share::Aside;
 use self::share::Entry;
 pub use self::snapshot::{PeerSnapshot, Snapshot};
 use self::sticky::Waiting;
