@@ -54,6 +54,16 @@ fn a_number_counts_once_and_an_old_one_not_at_all() {
 }
 
 #[test]
+fn a_heartbeat_that_a_newer_one_has_overtaken_says_so_once() {
+    let (mut a, mut b) = introduced();
+    let heartbeat = |link: &mut Link| link.seal(node(2), &super::super::wire::tests::beat());
+    let [older, newer] = [heartbeat(&mut a), heartbeat(&mut a)];
+    assert!(b.open(&newer).is_ok());
+    assert_eq!(b.open(&older), Err(Refused::Overtaken(node(1))));
+    assert_eq!(b.open(&older), Err(Refused::Replay));
+}
+
+#[test]
 fn a_recorded_session_is_not_believed_after_its_sender_started_anew() {
     let (mut a, mut b) = introduced();
     let recorded: Vec<Vec<u8>> = (4..8).map(|version| a.seal(node(2), &message(version))).collect();
