@@ -193,8 +193,14 @@ impl Flows {
     /// for a time-out. What the node's own kernel still sends on such a connection after its return meets a client that has
     /// closed it. `gone` names the nodes that the caller took away.
     pub fn answered_twice(&self, gone: &[Gone]) -> Vec<String> {
+        self.answered_twice_but_for(gone, |_| false)
+    }
+
+    /// As `answered_twice`, without those whose second answer came at a moment that is `parted`.
+    pub fn answered_twice_but_for(&self, gone: &[Gone], parted: impl Fn(Time) -> bool) -> Vec<String> {
+        let counts = |voices: &[Voice]| voices.get(1).is_some_and(|voice| !parted(voice.first));
         self.by_several()
-            .filter(|(_, voices)| !is_orphan_reset(voices, gone))
+            .filter(|(_, voices)| !is_orphan_reset(voices, gone) && counts(voices))
             .map(|(flow, voices)| describe(*flow, voices))
             .collect()
     }

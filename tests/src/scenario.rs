@@ -128,7 +128,13 @@ pub struct Outcome {
 impl Outcome {
     /// No flow was answered by two nodes; the capture, which says so, missed nothing; and the lab is gone without a trace.
     pub fn assert_sound(&self) {
-        let doubles = self.flows.answered_twice(&self.gone);
+        self.assert_sound_but_for(|_| false);
+    }
+
+    /// As `assert_sound`, but for flows that a second node first answered at a moment of which `parted` says that the network
+    /// itself was parted for the nodes.
+    pub fn assert_sound_but_for(&self, parted: impl Fn(Time) -> bool) {
+        let doubles = self.flows.answered_twice_but_for(&self.gone, parted);
         assert!(
             doubles.is_empty(),
             "{} of {} flows were answered by two nodes, the first:\n{}",

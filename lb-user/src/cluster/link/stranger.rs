@@ -26,7 +26,7 @@ impl Link {
         let peer = self.peers.get(&header.sender).filter(|_| header.receiver == self.me);
         let peer = peer.ok_or(Refused::Stranger)?;
         // A copy of what the node itself said.
-        let known = [&peer.proven, &peer.candidate].into_iter().flatten();
+        let known = peer.proven.iter().chain(&peer.candidates);
         if known.into_iter().any(|session| session.id == header.session) {
             return Err(Refused::Replay);
         }

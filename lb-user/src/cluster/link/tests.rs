@@ -64,6 +64,26 @@ fn a_heartbeat_that_a_newer_one_has_overtaken_says_so_once() {
 }
 
 #[test]
+fn replayed_sessions_do_not_keep_a_node_out_that_started_anew() {
+    // Recordings of three earlier starts of each node, replayed to both ten times as often as they speak.
+    let recordings: Vec<(Vec<u8>, Vec<u8>)> = (1..4)
+        .map(|start| (link(1, start).seal(node(2), &message(1)), link(2, start).seal(node(1), &message(1))))
+        .collect();
+    let (_, mut b) = introduced();
+    let mut a = link(1, 0xaa);
+    let rounds = (0..100).take_while(|_| {
+        for (from_a, from_b) in recordings.iter().cycle().take(10) {
+            let _ = (a.open(from_b), b.open(from_a));
+        }
+        let (from_a, from_b) = (a.seal(node(2), &message(2)), b.seal(node(1), &message(2)));
+        let believed = [a.open(&from_b).is_ok(), b.open(&from_a).is_ok()];
+        believed != [true, true]
+    });
+    let rounds = rounds.count();
+    assert!(rounds < 30, "not after {rounds} rounds");
+}
+
+#[test]
 fn a_recorded_session_is_not_believed_after_its_sender_started_anew() {
     let (mut a, mut b) = introduced();
     let recorded: Vec<Vec<u8>> = (4..8).map(|version| a.seal(node(2), &message(version))).collect();

@@ -13,7 +13,7 @@ impl Node {
     /// Brings the owner table, what is held, the data path and what the others are told in line with what is known now.
     pub(super) fn settle(&mut self, now: Time) {
         self.step_down_for_other_facts(now);
-        self.note_merge();
+        self.note_merge(now);
         self.follow_table(now);
         for index in 0..self.holdings.len() {
             self.forget_finished_releases(index);
@@ -56,8 +56,8 @@ impl Node {
         });
     }
 
-    /// Tells the operator once of each living peer that holds what we hold, as after a split.
-    fn note_merge(&mut self) {
+    /// Tells the operator once that living peers hold what we hold, as after a split.
+    fn note_merge(&mut self, now: Time) {
         let peers = &self.peers;
         self.merged.retain(|node| peers.get(node).is_some_and(|peer| peer.standing == Standing::Alive));
         let both = |peer: &Peer| {
@@ -66,8 +66,13 @@ impl Node {
         };
         let new = peers.values().filter(|peer| self.is_counted(peer) && !self.merged.contains(&peer.node));
         let found = new.map(|peer| (peer.node, both(peer))).filter(|(_, buckets)| *buckets > 0);
-        for (node, buckets) in found.collect::<Vec<_>>() {
-            self.merged.insert(node);
+        let found: Vec<(Priority, usize)> = found.collect();
+        self.merged.extend(found.iter().map(|(node, _)| *node));
+        let Some(&(node, _)) = found.first() else { return };
+        // The halves of a split find each other's nodes one by one.
+        if self.told_of_merge.is_none_or(|told| now.since(told) >= MERGE) {
+            self.told_of_merge = Some(now);
+            let buckets = found.iter().map(|(_, buckets)| *buckets).sum::<usize>();
             self.report(Event::Merged { node, buckets: u32::try_from(buckets).unwrap_or(u32::MAX) });
         }
     }
@@ -231,6 +236,9 @@ impl Node {
         self.holdings.iter().any(|holdings| !holdings.departing.is_empty())
     }
 }
+
+/// What is found within this time belongs to one merge.
+const MERGE: Duration = Duration::from_secs(10);
 
 /// What a peer keeps us from taking: what it holds or has released, and everything while it does not agree with us on the
 /// table and on who is silent. What a silent peer held may be taken, because its lease has ended.

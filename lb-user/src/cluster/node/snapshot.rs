@@ -2,6 +2,7 @@
 
 use super::super::operate::Intent;
 use super::super::wire::Want;
+use super::share::Aside;
 use super::*;
 
 /// How a node stands, for `rollcall status`.
@@ -15,6 +16,10 @@ pub struct Snapshot {
     pub mandate: Mandate,
     /// Its rank among the candidates for default host.
     pub rank: Priority,
+    /// Random at the start of its agent; one more whenever it gave everything up.
+    pub incarnation: u32,
+    /// Why it stands by, if it does.
+    pub aside: Option<Aside>,
     /// How it is.
     pub health: Health,
     /// What it wants of each owner table.
@@ -58,6 +63,8 @@ pub struct PeerSnapshot {
     pub intent: Intent,
     /// Its rank among the candidates for default host, by its latest heartbeat.
     pub rank: Priority,
+    /// Which start of its agent that is, by its latest heartbeat.
+    pub incarnation: Option<u32>,
     /// How it is, by its latest heartbeat.
     pub health: Health,
     /// What it wants of each owner table, by its latest heartbeat.
@@ -85,6 +92,7 @@ impl Node {
             phase: peer.phase(),
             intent: peer.heartbeat.as_ref().map_or(Intent::default(), |heartbeat| heartbeat.intent),
             rank: peer.heartbeat.as_ref().map_or(peer.node, |heartbeat| heartbeat.rank),
+            incarnation: peer.heartbeat.as_ref().map(|heartbeat| heartbeat.incarnation),
             health: peer.heartbeat.as_ref().map_or(Health::default(), |heartbeat| heartbeat.health),
             wants: peer.heartbeat.as_ref().map_or(Vec::new(), |heartbeat| heartbeat.wants.clone()),
             traffic: peer.heartbeat.as_ref().map_or(Traffic::default(), |heartbeat| heartbeat.traffic),
@@ -99,6 +107,8 @@ impl Node {
             phase: self.phase,
             mandate: self.mandate.clone(),
             rank: self.rank(),
+            incarnation: self.incarnation,
+            aside: self.entry.aside(),
             health: self.health,
             wants: self.wants(now),
             converging: self.converging.is_some(),
