@@ -120,6 +120,7 @@ fn a_heartbeat_survives_its_bytes() {
 
 #[test]
 fn news_is_what_changes_of_the_sender_or_the_receiver_and_what_it_says_of_others_is_told_apart() {
+    type Row = (&'static str, fn(&mut Heartbeat), News);
     let (us, third) = (Priority::new(2).unwrap(), Priority::new(3).unwrap());
     let last = heartbeat();
     let with_third =
@@ -130,7 +131,7 @@ fn news_is_what_changes_of_the_sender_or_the_receiver_and_what_it_says_of_others
         change(&mut next);
         next.news_since(&last, us)
     };
-    let rows: [(&str, fn(&mut Heartbeat), News); 18] = [
+    let rows: [Row; 18] = [
         ("nothing", |_| {}, News::Nothing),
         ("hearing", |next| next.hears = 0, News::Nothing),
         ("traffic", |next| next.traffic.packets += 1, News::Nothing),
