@@ -515,3 +515,6 @@ impl Peer {
         Duration::from_secs(1).max(self.suspect_time(ours) * 3)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -521,4 +521,4 @@ impl Reader<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::cluster) mod tests;

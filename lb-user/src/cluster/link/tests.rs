@@ -54,6 +54,16 @@ fn a_number_counts_once_and_an_old_one_not_at_all() {
 }
 
 #[test]
+fn a_heartbeat_that_a_newer_one_has_overtaken_says_so_once() {
+    let (mut a, mut b) = introduced();
+    let heartbeat = |link: &mut Link| link.seal(node(2), &super::super::wire::tests::beat());
+    let [older, newer] = [heartbeat(&mut a), heartbeat(&mut a)];
+    assert!(b.open(&newer).is_ok());
+    assert_eq!(b.open(&older), Err(Refused::Overtaken(node(1))));
+    assert_eq!(b.open(&older), Err(Refused::Replay));
+}
+
+#[test]
 fn replayed_sessions_do_not_keep_a_node_out_that_started_anew() {
     // Recordings of three earlier starts of each node, replayed to both ten times as often as they speak.
     let recordings: Vec<(Vec<u8>, Vec<u8>)> = (1..4)

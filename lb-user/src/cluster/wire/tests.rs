@@ -42,6 +42,10 @@ fn heartbeat() -> Heartbeat {
     }
 }
 
+pub(in crate::cluster) fn beat() -> Message {
+    Message::Heartbeat(Box::new(heartbeat()))
+}
+
 /// A state of two owner tables; its sets are as disjoint as a node's are.
 fn state(seed: u16) -> State {
     let node = |number| Priority::new(number).unwrap();
@@ -112,6 +116,44 @@ fn a_heartbeat_survives_its_bytes() {
     }
     bytes.push(0);
     assert_eq!(Message::decode(&bytes), Err(Malformed::Trailing));
+}
+
+#[test]
+fn news_is_what_changes_of_the_sender_or_the_receiver_and_what_it_says_of_others_is_told_apart() {
+    type Row = (&'static str, fn(&mut Heartbeat), News);
+    let (us, third) = (Priority::new(2).unwrap(), Priority::new(3).unwrap());
+    let last = heartbeat();
+    let with_third =
+        |state_version| PeerReport { node: third, state_version, ..last.peers.first().copied().unwrap() };
+    let last = Heartbeat { peers: [last.peers.clone(), vec![with_third(1)]].concat(), ..last.clone() };
+    let change = |change: fn(&mut Heartbeat)| {
+        let mut next = last.clone();
+        change(&mut next);
+        next.news_since(&last, us)
+    };
+    let rows: [Row; 18] = [
+        ("nothing", |_| {}, News::Nothing),
+        ("hearing", |next| next.hears = 0, News::Nothing),
+        ("traffic", |next| next.traffic.packets += 1, News::Nothing),
+        ("what it has of a third node", |next| next.peers[1].state_version += 1, News::OfOthers),
+        ("a third node's standing", |next| next.peers[1].alive = false, News::OfOthers),
+        ("what it has of us", |next| next.peers[0].state_version += 1, News::OfItself),
+        ("what it accepted of us", |next| next.peers[0].accepted += 1, News::OfItself),
+        ("period", |next| next.period *= 2, News::OfItself),
+        ("multiplier", |next| next.multiplier += 1, News::OfItself),
+        ("incarnation", |next| next.incarnation += 1, News::OfItself),
+        ("phase", |next| next.phase = Phase::Stopping, News::OfItself),
+        ("intent", |next| next.intent = Intent::Started, News::OfItself),
+        ("rank", |next| next.rank = Priority::new(9).unwrap(), News::OfItself),
+        ("health", |next| next.health.gateway = true, News::OfItself),
+        ("wants", |next| next.wants[0].ready = true, News::OfItself),
+        ("facts", |next| next.facts += 1, News::OfItself),
+        ("table", |next| next.table.epoch += 1, News::OfItself),
+        ("state", |next| next.state_version += 1, News::OfItself),
+    ];
+    for (what, alter, expected) in rows {
+        assert_eq!(change(alter), expected, "{what}");
+    }
 }
 
 #[test]
