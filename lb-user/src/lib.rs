@@ -14,7 +14,7 @@
 //! # Architecture invariants
 //!
 //! - Cores never read clock, randomness, files or sockets; [`clock::Time`] is an argument.
-//! - Only `agent.rs` spawns; a listener may spawn a task per connection, `dataplane` its grace thread, the events log its threads for
+//! - Only `agent.rs` spawns, and `agent/serving.rs` its tests and counts; a listener may spawn a task per connection, `dataplane` its grace thread, the events log its threads for
 //!   disk and command, and an operator's request what has to wait for the kernel or for events (`agent/operator.rs`).
 //! - Only `dataplane/maps.rs` writes maps, but for what the loader puts into a program's own before it is attached.
 //! - Nothing but `lb_common::verdict` decides a packet's fate.

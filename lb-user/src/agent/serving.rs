@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::checks::{Outcome, Services, is_the_proxys, run};
 use super::events::Note;
@@ -17,6 +17,7 @@ use crate::clock::Time;
 use crate::cluster::driver::Input;
 use crate::cluster::node::{Event, Snapshot};
 use crate::cluster::operate::{Intent, Mandate};
+use crate::cluster::scan;
 use crate::config::{self, model::Config};
 use crate::control::api::{ProxyStatus, ServiceStatus};
 use crate::dataplane::Plan;
@@ -52,6 +53,8 @@ enum Course {
     Serve,
     /// Each is served once more.
     Drain,
+    /// All end, those of other services too.
+    End,
 }
 
 /// What there is to do.
@@ -107,7 +110,11 @@ impl Serving {
         let Some(Self { services, proxy, outcomes, intent, course, .. }) = serving else {
             return std::future::pending().await;
         };
-        let leaves = intent.is_away() && *course == Course::Serve;
+        let leaves = match intent {
+            Intent::Started => false,
+            Intent::Draining => *course == Course::Serve,
+            Intent::Stopped | Intent::Suspended => *course != Course::End,
+        };
         let due = services.poll_timeout().map(|due| due.since(Time::now()));
         tokio::select! {
             Some((test, outcome)) = outcomes.recv() => News::Outcome(test, outcome),
@@ -179,19 +186,31 @@ impl Agent {
 
     /// Has the proxy do with its connections what the operator wants of the node.
     fn steer_proxy(&mut self) {
-        let (Some(serving), Some(proxy), Some(cluster)) = (&mut self.serving, &self.proxy, &self.cluster)
-        else {
-            return;
-        };
+        let (Some(serving), Some(cluster)) = (&mut self.serving, &self.cluster) else { return };
         let course = course(serving.intent, &cluster.handle().snapshot(), &self.config, &self.plan);
         if course == serving.course {
             return;
         }
         serving.course = course;
-        match course {
-            Course::Serve => proxy.resume(),
-            Course::Drain => proxy.drain(),
+        match (course, &self.proxy) {
+            (Course::Serve, Some(proxy)) => proxy.resume(),
+            (Course::Drain, Some(proxy)) => proxy.drain(),
+            (Course::End, _) => self.end_connections(),
+            (Course::Serve | Course::Drain, None) => {}
         }
+    }
+
+    /// Ends all connections to the cluster IPs, off this thread: once this node has left, others answer what belongs to them.
+    fn end_connections(&self) {
+        let plan = Arc::clone(&self.plan);
+        tokio::task::spawn_blocking(move || {
+            match scan::end_connections(|local, remote| plan.locate(local, remote).is_some()) {
+                Ok(ended) => info!(ended, "connections to the cluster IPs were ended"),
+                Err(error) => {
+                    warn!(%error, "cannot end connections: another node will answer them with a reset")
+                }
+            }
+        });
     }
 
     /// The note on a change of a service, in words that name its rules.
@@ -213,6 +232,7 @@ fn course(intent: Intent, snapshot: &Snapshot, config: &Config, plan: &Plan) -> 
     match intent {
         Intent::Started => Course::Serve,
         Intent::Draining if (0..plan.tables.len()).any(stays) => Course::Serve,
+        Intent::Stopped | Intent::Suspended if !(0..plan.tables.len()).any(holds) => Course::End,
         Intent::Draining | Intent::Stopped | Intent::Suspended => Course::Drain,
     }
 }

@@ -228,6 +228,8 @@ pub struct Node {
     /// When idle buckets were last asked for.
     asked_idle: Option<Time>,
     handed_over: bool,
+    /// Since when a node that is stopped has had nothing left but connections.
+    closing: Option<Time>,
     last_beat: Option<Time>,
     /// When anything was last handled.
     last_turn: Time,
@@ -300,6 +302,7 @@ impl Node {
             waiting_moves: settings.tables.iter().map(Waiting::of).collect(),
             asked_idle: None,
             handed_over: false,
+            closing: None,
             last_beat: None,
             last_turn: now,
             urgent: true,
@@ -807,6 +810,7 @@ impl Node {
 
     fn leave(&mut self) {
         self.phase = Phase::Stopped;
+        self.closing = None;
         self.holdings.fill(Holdings::NONE);
         self.table = None;
         self.published = None;

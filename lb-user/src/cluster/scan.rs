@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use lb_common::table::Bucket;
 use lb_common::verdict::LocalSocket;
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
@@ -83,6 +85,53 @@ pub fn for_each_connection(mut see: impl FnMut(SocketAddr, SocketAddr, State)) -
         })?;
     }
     Ok(())
+}
+
+/// Ends every TCP connection of this host that `ends` says, with a reset to the client; gives how many. Takes time in proportion to the
+/// host's connections. Needs CAP_NET_ADMIN, and a kernel that can (CONFIG_INET_DIAG_DESTROY).
+pub fn end_connections(ends: impl Fn(SocketAddr, SocketAddr) -> bool) -> io::Result<usize> {
+    let mut found = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        let any = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
+        ask(family, NLM_F_DUMP, any, |response| {
+            let (local, remote) = self::ends(response);
+            if ends(local, remote) {
+                found.push((family, response.header.socket_id.clone()));
+            }
+        })?;
+    }
+    let mut ended = 0;
+    for (family, id) in found {
+        match destroy(family, id) {
+            Ok(()) => ended += 1,
+            // It has ended by itself.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(ended)
+}
+
+/// Ends one connection.
+fn destroy(family: u8, id: SocketId) -> io::Result<()> {
+    /// include/uapi/linux/sock_diag.h; a request is otherwise as a question.
+    const SOCK_DESTROY: u16 = 21;
+    let mut bytes = request(family, NLM_F_ACK, id);
+    // The type is the third field of a netlink header, after the length.
+    if let Some(place) = bytes.get_mut(4..6) {
+        place.copy_from_slice(&SOCK_DESTROY.to_ne_bytes());
+    }
+    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+    socket.bind_auto()?;
+    socket.connect(&NetlinkAddr::new(0, 0))?;
+    socket.send(&bytes, 0)?;
+    let (bytes, _) = socket.recv_from_full()?;
+    let message = NetlinkMessage::<SockDiagMessage>::deserialize(&bytes).map_err(io::Error::other)?;
+    // An acknowledgement is an error without a code.
+    let NetlinkPayload::Error(error) = message.payload else {
+        return Err(io::Error::other(format!("unknown netlink message {:?}", message.payload)));
+    };
+    if error.code.is_some() { Err(error.to_io()) } else { Ok(()) }
 }
 
 /// What this host's kernel has for the addresses and ports of a TCP packet, as the XDP program would find it. Whether a packet
@@ -212,6 +261,26 @@ mod tests {
             // The server closed first, so its end waits.
             assert_eq!(socket_of(local, remote).unwrap(), LocalSocket::TimeWait);
             assert_eq!(socket_of(local, stranger).unwrap(), LocalSocket::None);
+        }
+    }
+
+    #[test]
+    fn the_connections_that_are_meant_end_with_a_reset_and_no_others() {
+        for address in ["127.0.0.1:0", "[::1]:0", "[::]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let host = if address.starts_with("[::1]") { "::1" } else { "127.0.0.1" };
+            let [mut meant, other] = [(); 2].map(|()| TcpStream::connect((host, port)).unwrap());
+            let _accepted = [(); 2].map(|()| listener.accept().unwrap());
+            let client = meant.local_addr().unwrap();
+            let ends = |local: SocketAddr, remote| local.port() == port && remote == client;
+            assert_eq!(end_connections(ends).unwrap(), 1, "{address}");
+            let read = std::io::Read::read(&mut meant, &mut [0]).unwrap_err();
+            assert_eq!(read.kind(), io::ErrorKind::ConnectionReset);
+            assert_eq!(end_connections(ends).unwrap(), 0);
+            other.set_nonblocking(true).unwrap();
+            let read = std::io::Read::read(&mut &other, &mut [0]).unwrap_err();
+            assert_eq!(read.kind(), io::ErrorKind::WouldBlock);
         }
     }
 

@@ -16,6 +16,10 @@ pub(super) struct Wished {
 /// How long another node is told what the operator wants of it.
 const WISH: Duration = Duration::from_secs(3);
 
+/// How long a node that is stopped has to end its connections, once its share is elsewhere: as soon as it has left, the others
+/// answer what belongs to them with a reset.
+const CLOSING: Duration = Duration::from_millis(500);
+
 /// How many wishes may be under way.
 const WISHES: usize = 256;
 
@@ -128,7 +132,8 @@ impl Node {
         }
         match (intent, self.phase) {
             (Intent::Started | Intent::Draining, Phase::Stopping) if !self.ending => {
-                self.phase = Phase::Serving
+                self.phase = Phase::Serving;
+                self.closing = None;
             }
             (Intent::Started, Phase::Stopped) if !self.ending => {
                 self.phase = Phase::Starting;
@@ -209,7 +214,7 @@ impl Node {
                 self.handed_over = true;
                 self.commands.push_back(Command::HandedOver);
             }
-        } else if self.phase == Phase::Stopping {
+        } else if self.phase == Phase::Stopping && now >= *self.closing.get_or_insert(now) + CLOSING {
             self.leave();
             self.urgent = true;
             self.settle(now);
