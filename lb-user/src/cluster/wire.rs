@@ -143,7 +143,7 @@ pub struct Heartbeat {
     pub hears: u64,
     /// What it has passed.
     pub traffic: Traffic,
-    /// What it thinks of the other nodes.
+    /// What it thinks of the other nodes, in the order of priorities.
     pub peers: Vec<PeerReport>,
 }
 
@@ -333,8 +333,35 @@ impl Heartbeat {
     /// Whether anything is different that ownership depends on.
     pub(crate) fn differs(&self, other: &Self) -> bool {
         // One that says so once a second is not news for that.
-        let told = |of: &Self| Self { hears: 0, traffic: Traffic::default(), ..of.clone() };
-        told(self) != told(other)
+        let Self {
+            hears: _,
+            traffic: _,
+            period,
+            multiplier,
+            incarnation,
+            phase,
+            intent,
+            rank,
+            health,
+            wants,
+            mac,
+            facts,
+            table,
+            state_version,
+            peers,
+        } = self;
+        (period, multiplier, incarnation, phase)
+            != (&other.period, &other.multiplier, &other.incarnation, &other.phase)
+            || (intent, rank, health, wants) != (&other.intent, &other.rank, &other.health, &other.wants)
+            || (mac, facts, table, state_version)
+                != (&other.mac, &other.facts, &other.table, &other.state_version)
+            || *peers != other.peers
+    }
+
+    /// What it says of `node`.
+    pub(crate) fn report_on(&self, node: Priority) -> Option<&PeerReport> {
+        let place = self.peers.binary_search_by_key(&node, |report| report.node).ok()?;
+        self.peers.get(place)
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
@@ -411,7 +438,11 @@ impl Heartbeat {
                 suspect: Duration::from_millis(u64::from(u16::from_le_bytes(reader.array()?))),
             })
         };
-        (0..count).map(peer).collect()
+        let peers: Vec<PeerReport> = (0..count).map(peer).collect::<Result<_, _>>()?;
+        if !peers.is_sorted_by(|a, b| a.node < b.node) {
+            return Err(Malformed::Field("peers"));
+        }
+        Ok(peers)
     }
 }
 
