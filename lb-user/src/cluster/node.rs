@@ -382,7 +382,16 @@ impl Node {
     /// An ARP answer from a peer's host.
     pub fn handle_answer(&mut self, answer: Answer, now: Time) {
         self.notice(now);
-        self.peers.values_mut().for_each(|peer| peer.answered(answer, now));
+        let mut risen = false;
+        for peer in self.peers.values_mut() {
+            let before = peer.standing;
+            peer.answered(answer, now);
+            risen |= peer.standing != before;
+        }
+        // Who is not dead after all may still have connections, and they must not be reset.
+        if risen {
+            self.settle(now);
+        }
     }
 
     /// More arrived than could be read: among it may be what would excuse a silent peer.
@@ -540,9 +549,8 @@ impl Node {
         for peer in self.peers.values_mut() {
             if self.carrier && peer.judge(&timing, slack, reached, now) {
                 changed = true;
-                // Of the rest it may have taken some since we last heard of it.
-                let not_ours = |holdings: &Holdings| BucketSet::FULL.difference(&holdings.holds);
-                peer.may_have = Some(self.holdings.iter().map(not_ours).collect());
+                // It may have taken more since we last heard of it, and in a part of the network of its own even what is ours.
+                peer.may_have = Some(vec![BucketSet::FULL; self.holdings.len()]);
                 events.extend(Event::fallen(peer.node, peer.standing));
             }
             if !peer.told.filtered && peer.is_filtered(&timing, now) {
@@ -650,6 +658,10 @@ impl Node {
         for peer in self.peers.values() {
             match peer.standing {
                 Standing::Unknown => return Some(Event::WaitingFor(peer.node)),
+                // Of two that start the one with the lower priority number goes on.
+                Standing::Alive if self.stays_out_for_us(peer) && self.settings.me < peer.node => {
+                    alone = false
+                }
                 Standing::Alive if self.differs(peer) => return Some(Event::FactsDiffer(peer.node)),
                 Standing::Alive => {
                     let hears_us = peer
@@ -669,6 +681,14 @@ impl Node {
     /// Whether a peer runs with other cluster facts. Then the one that serves goes on, or of two the lower priority number.
     fn differs(&self, peer: &Peer) -> bool {
         peer.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.facts != self.settings.facts)
+    }
+
+    /// Whether a peer with other facts only starts, and knows that we live: it holds nothing, and will not serve beside us.
+    fn stays_out_for_us(&self, peer: &Peer) -> bool {
+        let knows_us = peer
+            .report_on(self.settings.me)
+            .is_some_and(|report| report.alive && report.incarnation == self.incarnation);
+        self.differs(peer) && peer.phase() == Some(Phase::Starting) && knows_us
     }
 
     fn ask(&mut self, now: Time) {
@@ -795,6 +815,7 @@ impl Node {
         self.since = now;
         self.waiting = None;
         self.gateway_answered = None;
+        self.next_gateway = now;
         self.table = None;
         self.published = None;
         self.converging = None;

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use lb_common::table::{Bucket, BucketState};
 
+#[cfg(test)]
+use super::super::bug::{self, Bug};
 use super::super::wire::{MAX_RELEASES, Release};
 use super::*;
 
@@ -127,8 +129,9 @@ impl Node {
         if wanted.is_empty() {
             return;
         }
-        let blocked =
-            union(self.peers.values().map(|peer| blocked_by(peer, agreeing.contains(&peer.node), index)));
+        // Who stays out because of us cannot follow our table, and must not keep it from being filled.
+        let asked = self.peers.values().filter(|peer| !self.stays_out_for_us(peer));
+        let blocked = union(asked.map(|peer| blocked_by(peer, agreeing.contains(&peer.node), index)));
         let ours = union(self.holdings[index].released.iter().map(|release| release.set.clone()));
         self.hold(index, &wanted.difference(&blocked).difference(&ours));
     }
@@ -141,18 +144,16 @@ impl Node {
         let knows_us = peer
             .report_on(self.settings.me)
             .is_some_and(|report| report.alive && report.incarnation == self.incarnation);
-        let silent = |other: &&Peer| matches!(other.standing, Standing::Suspect | Standing::Dead);
-        let vetoes = |other: &Peer| peer.report_on(other.node).is_some_and(|report| report.alive);
-        // What the peer forgot because of what it heard from a third node means nothing to us before we have heard as much.
-        let knows_more = |other: &Peer| {
+        let objects = |other: &Peer| {
             let report = peer.report_on(other.node).filter(|report| report.alive);
-            other.standing == Standing::Alive
-                && report.is_some_and(|report| report.state_version > other.state_version())
+            match other.standing {
+                Standing::Suspect | Standing::Dead => report.is_some(),
+                // What the peer forgot because of what it heard from a third node means nothing to us before we have heard as much.
+                Standing::Alive => report.is_some_and(|report| report.state_version > other.state_version()),
+                Standing::Unknown | Standing::Stopped => false,
+            }
         };
-        heartbeat.table == self.table_id()
-            && knows_us
-            && !self.peers.values().filter(silent).any(vetoes)
-            && !self.peers.values().any(knows_more)
+        heartbeat.table == self.table_id() && knows_us && !self.peers.values().any(objects)
     }
 
     /// Whether what a peer says it holds is to be believed as of now.
@@ -206,6 +207,8 @@ impl Node {
     pub(super) fn apply(&mut self) {
         let table = |(index, holdings): (usize, &Holdings)| {
             let formerly = self.held_formerly(index);
+            #[cfg(test)]
+            let holdings = &broken(holdings);
             let state = |bucket: Bucket| match bucket {
                 _ if holdings.holds.contains(bucket) && formerly.contains(bucket) => BucketState::Arriving,
                 _ if holdings.holds.contains(bucket) => BucketState::Mine,
@@ -237,12 +240,25 @@ impl Node {
     }
 }
 
+/// Released buckets are held as well, if that bug is switched on.
+#[cfg(test)]
+fn broken(holdings: &Holdings) -> Holdings {
+    let mut broken = holdings.clone();
+    if bug::is_on(Bug::SkipRelease) {
+        let released = broken.released.iter().map(|release| release.set.clone());
+        broken.holds = union(released.chain([broken.holds.clone()]));
+    }
+    broken
+}
+
 /// What is found within this time belongs to one merge.
 const MERGE: Duration = Duration::from_secs(10);
 
 /// What a peer keeps us from taking: what it holds or has released, and everything while it does not agree with us on the
 /// table and on who is silent. What a silent peer held may be taken, because its lease has ended.
 fn blocked_by(peer: &Peer, agrees: bool, index: usize) -> BucketSet {
+    #[cfg(test)]
+    let agrees = agrees || bug::is_on(Bug::TakeWithoutAsking);
     match peer.standing {
         Standing::Unknown => BucketSet::FULL,
         Standing::Suspect | Standing::Dead | Standing::Stopped => BucketSet::EMPTY,
