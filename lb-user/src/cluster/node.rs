@@ -28,7 +28,7 @@ use lb_common::table::{BUCKETS, BucketTable};
 
 use self::converge::Converging;
 pub use self::events::Event;
-use self::holding::Scan;
+use self::holding::{Scan, Source};
 use self::late::Lateness;
 use self::mandate::Wished;
 use self::share::Entry;
@@ -212,6 +212,9 @@ pub struct Node {
     next_part: usize,
     #[serde(skip)]
     applied: Vec<BucketTable>,
+    /// What `applied` was made of.
+    #[serde(skip)]
+    applied_from: Vec<Source>,
     scan: Scan,
     /// Per owner table: what waits for its clients, if they are sticky.
     waiting_moves: Vec<Option<Waiting>>,
@@ -285,6 +288,7 @@ impl Node {
             state_version: 1,
             next_part: 0,
             applied: Vec::new(),
+            applied_from: Vec::new(),
             scan: Scan::default(),
             waiting_moves: settings.tables.iter().map(Waiting::of).collect(),
             asked_idle: None,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use lb_common::table::{Bucket, BucketState};
+use lb_common::table::BucketState;
 
 #[cfg(test)]
 use super::super::bug::{self, Bug};
@@ -23,7 +23,7 @@ impl Node {
         }
         self.accept_releases();
         // What is taken and released changes nothing of who agrees.
-        let agreeing = self.peers.values().filter(|peer| self.agrees(peer)).map(|peer| peer.node).collect();
+        let agreeing = if self.has_moves() { self.agreeing() } else { BTreeSet::new() };
         for index in 0..self.holdings.len() {
             self.take(index, &agreeing);
             self.release(index, &agreeing, now);
@@ -136,24 +136,41 @@ impl Node {
         self.hold(index, &wanted.difference(&blocked).difference(&ours));
     }
 
-    /// Whether a peer follows our table, knows what we hold now, and counts nobody as living that we count as silent.
-    pub(super) fn agrees(&self, peer: &Peer) -> bool {
+    /// Whether this node holds something else than it should.
+    fn has_moves(&self) -> bool {
+        let share = |index| self.table.as_ref().map(|table| table.share(index, self.settings.me));
+        (0..self.holdings.len())
+            .any(|index| share(index).is_some_and(|share| *share != self.holdings[index].holds))
+    }
+
+    /// Who follows our table, knows what we hold now, and counts nobody as living that we count as silent.
+    pub(super) fn agreeing(&self) -> BTreeSet<Priority> {
+        let mut known = [Some(u64::MAX); Priority::MAX as usize + 1];
+        for peer in self.peers.values() {
+            known[usize::from(peer.node.number())] = match peer.standing {
+                Standing::Suspect | Standing::Dead => None,
+                Standing::Alive => Some(peer.state_version()),
+                Standing::Unknown | Standing::Stopped => Some(u64::MAX),
+            };
+        }
+        let agrees = |peer: &&Peer| self.agrees(peer, &known);
+        self.peers.values().filter(agrees).map(|peer| peer.node).collect()
+    }
+
+    /// `known`, by priority number: which version of a living node's state we have, and `None` for a node that we count as silent.
+    fn agrees(&self, peer: &Peer, known: &[Option<u64>]) -> bool {
         let Some(heartbeat) = peer.heartbeat.as_ref().filter(|_| peer.is_current()) else {
             return false;
         };
         let knows_us = peer
             .report_on(self.settings.me)
             .is_some_and(|report| report.alive && report.incarnation == self.incarnation);
-        let objects = |other: &Peer| {
-            let report = peer.report_on(other.node).filter(|report| report.alive);
-            match other.standing {
-                Standing::Suspect | Standing::Dead => report.is_some(),
-                // What the peer forgot because of what it heard from a third node means nothing to us before we have heard as much.
-                Standing::Alive => report.is_some_and(|report| report.state_version > other.state_version()),
-                Standing::Unknown | Standing::Stopped => false,
-            }
+        // What the peer forgot because of what it heard from a third node means nothing to us before we have heard as much.
+        let objects = |report: &PeerReport| {
+            let known = known.get(usize::from(report.node.number())).copied().flatten();
+            report.alive && known.is_none_or(|version| report.state_version > version)
         };
-        heartbeat.table == self.table_id() && knows_us && !self.peers.values().any(objects)
+        heartbeat.table == self.table_id() && knows_us && !heartbeat.peers.iter().any(objects)
     }
 
     /// Whether what a peer says it holds is to be believed as of now.
@@ -205,24 +222,18 @@ impl Node {
 
     /// Brings the data path in line with what is held. The command precedes the message that tells of it.
     pub(super) fn apply(&mut self) {
-        let table = |(index, holdings): (usize, &Holdings)| {
-            let formerly = self.held_formerly(index);
-            #[cfg(test)]
-            let holdings = &broken(holdings);
-            let state = |bucket: Bucket| match bucket {
-                _ if holdings.holds.contains(bucket) && formerly.contains(bucket) => BucketState::Arriving,
-                _ if holdings.holds.contains(bucket) => BucketState::Mine,
-                _ if holdings.departing.contains(bucket) => BucketState::Departing,
-                _ => BucketState::Other,
-            };
-            let mut table = BucketTable::filled(BucketState::Other);
-            Bucket::all().for_each(|bucket| table.set(bucket, state(bucket)));
-            table
+        let source = |(index, holdings): (usize, &Holdings)| Source {
+            holds: holdings.holds.clone(),
+            departing: holdings.departing.clone(),
+            formerly: self.held_formerly(index).intersection(&holdings.holds),
         };
-        let tables: Vec<BucketTable> = self.holdings.iter().enumerate().map(table).collect();
-        if tables != self.applied {
-            self.applied.clone_from(&tables);
-            self.commands.push_back(Command::Apply(tables));
+        let sources: Vec<Source> = self.holdings.iter().enumerate().map(source).collect();
+        #[cfg(test)]
+        let sources: Vec<Source> = sources.into_iter().zip(&self.holdings).map(broken).collect();
+        if sources != self.applied_from {
+            self.applied = sources.iter().map(Source::table).collect();
+            self.applied_from = sources;
+            self.commands.push_back(Command::Apply(self.applied.clone()));
         }
     }
 
@@ -240,15 +251,33 @@ impl Node {
     }
 }
 
+/// What a table of the data path is made of.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Source {
+    holds: BucketSet,
+    departing: BucketSet,
+    /// What of `holds` may still have connections elsewhere.
+    formerly: BucketSet,
+}
+
+impl Source {
+    fn table(&self) -> BucketTable {
+        let mut table = BucketTable::filled(BucketState::Other);
+        self.departing.iter().for_each(|bucket| table.set(bucket, BucketState::Departing));
+        self.holds.iter().for_each(|bucket| table.set(bucket, BucketState::Mine));
+        self.formerly.iter().for_each(|bucket| table.set(bucket, BucketState::Arriving));
+        table
+    }
+}
+
 /// Released buckets are held as well, if that bug is switched on.
 #[cfg(test)]
-fn broken(holdings: &Holdings) -> Holdings {
-    let mut broken = holdings.clone();
+fn broken((mut source, holdings): (Source, &Holdings)) -> Source {
     if bug::is_on(Bug::SkipRelease) {
-        let released = broken.released.iter().map(|release| release.set.clone());
-        broken.holds = union(released.chain([broken.holds.clone()]));
+        let released = holdings.released.iter().map(|release| release.set.clone());
+        source.holds = union(released.chain([source.holds]));
     }
-    broken
+    source
 }
 
 /// What is found within this time belongs to one merge.

@@ -9,7 +9,7 @@ pub(super) struct Bounds {
     suspect: Duration,
     /// Until every bucket has an acceptor, and all nodes have converged, after the last fault.
     pub(super) converge: Duration,
-    /// The least time after which a silent host may count as dead.
+    /// The least time away after which a host may count as dead: the last question that it answered may be two periods older.
     pub(super) dead: Duration,
     /// From one look at the whole to the next.
     pub(super) look: Duration,
@@ -23,7 +23,12 @@ impl Bounds {
         let (suspect, period) = (setup.timing.suspect(), setup.timing.period);
         let converge = suspect + period * 2 + most * 4;
         let dead = Duration::from_secs(1).max(suspect * 3);
-        Self { suspect, converge: converge + converge / 100 + SLACK, dead: dead - dead / 50, look: MS * 2 }
+        Self {
+            suspect,
+            converge: converge + converge / 100 + SLACK,
+            dead: dead - dead / 50 - period * 2,
+            look: MS * 2,
+        }
     }
 
     /// How long two halves that hear each other again may both accept: as long as they may take to converge. Where datagrams are
@@ -167,7 +172,9 @@ impl Sim {
 
     /// A host that nobody reached for so long is dead by every sign there is; what it had gets a reset.
     pub(super) fn is_lost(&self, host: &Host) -> bool {
-        host.away_since.is_some_and(|since| self.now.since(since) >= self.bounds.dead)
+        // Where frames are lost the last answers before that may have been, too.
+        let dead = if self.network.is_faulty() { self.bounds.dead / 2 } else { self.bounds.dead };
+        host.away_since.is_some_and(|since| self.now.since(since) >= dead)
     }
 
     /// A host lets its own connections' packets in, whatever its agent does.

@@ -226,7 +226,7 @@ impl Sim {
         let view = |host: &Host| {
             let Some(node) = host.node() else { return format!("arr{}: no agent", host.priority) };
             let names = |set: Vec<Priority>| set.iter().map(|node| node.number()).collect::<Vec<_>>();
-            let agrees = node.peers.values().filter(|peer| node.agrees(peer)).map(|peer| peer.node).collect();
+            let agrees = node.agreeing().into_iter().collect();
             let peers: Vec<_> = node
                 .peers
                 .values()
