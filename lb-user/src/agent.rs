@@ -6,18 +6,23 @@
 //! connections in flight end, then the lease, the address and the program go, in this order.
 
 mod capture;
+mod checks;
 mod connections;
 pub(crate) mod events;
 mod explain;
 mod facts;
 mod holders;
+mod open;
 mod operator;
+mod orders;
+mod restart;
+mod serving;
 mod status;
 pub mod upgrade;
 mod voice;
 
-use std::collections::BTreeMap;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,17 +35,22 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
+use self::checks::Services;
 use self::events::{Destinations, EventLog, Note};
+use self::open::{Open, open_connections};
 use self::operator::Shared;
+use self::restart::Again;
+pub use self::restart::End;
+use self::serving::Serving;
 use self::upgrade::{Arrival, Departure, Files, Preparing, Upgrade};
 use self::voice::Voice;
 use crate::clock::Time;
 use crate::cluster::driver::{Cluster, DataPath, Handle, Input, Output};
 use crate::cluster::node::{Event, Order, Settings};
-use crate::cluster::operate::{Intent, Mandate};
+use crate::cluster::operate::Mandate;
 use crate::cluster::scan;
 use crate::cluster::sets::BucketSet;
-use crate::cluster::transport::Network;
+use crate::cluster::transport::{Network, SecondPath};
 use crate::cluster::wire::{Phase, Traffic};
 use crate::config::model::{Config, Local, Timing};
 use crate::config::secret::ClusterSecret;
@@ -61,9 +71,9 @@ const HAND_OVER: Duration = Duration::from_secs(3);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs the agent until it is told to stop by SIGTERM or SIGINT; a second signal does not wait for connections in flight. Or until
-/// another program is to take its place: then all that this one needs for it is given. `arrival`: what a program before this one
-/// in the same process left. On the main thread, which has started no other.
-pub fn run(config: Config, files: Files, arrival: Option<Result<Arrival>>) -> Result<Option<Departure>> {
+/// another program is to take its place, or this one anew: then all that is needed for it is given. `arrival`: what a program before
+/// this one in the same process left. On the main thread, which has started no other.
+pub fn run(config: Config, files: Files, arrival: Option<Result<Arrival>>) -> Result<End> {
     let signals = StopSignals::block().context("cannot block SIGTERM and SIGINT")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let ended = runtime.block_on(async {
@@ -77,12 +87,13 @@ pub fn run(config: Config, files: Files, arrival: Option<Result<Arrival>>) -> Re
             Err(error) => Err(error),
         };
         if let Ok(Some(departure)) = served {
-            return Ok(Some(departure));
+            return Ok(End::Upgrade(Box::new(departure)));
         }
         let down = agent.take_down().await;
-        served.and(down.map(|()| None))
+        served.and(down)?;
+        Ok(if agent.restart { End::Restart(Again::at(agent.program)) } else { End::Stopped })
     });
-    if let Ok(Some(_)) = &ended {
+    if let Ok(End::Upgrade(_)) = &ended {
         // The others wait for two seconds: whoever still asks the kernel for connections is not waited for.
         runtime.shutdown_timeout(Duration::from_millis(100));
     }
@@ -111,12 +122,15 @@ struct Agent {
     /// None while it only observes.
     voice: Option<Voice>,
     proxy: Option<Supervisor>,
+    serving: Option<Serving>,
     control: Option<JoinHandle<()>>,
     sockets: Option<Arc<Sockets>>,
     wanted_upgrades: (mpsc::Sender<Upgrade>, Option<mpsc::Receiver<Upgrade>>),
     /// Held to the end: one agent a run folder, and one an interface.
     run_dir: Option<RunDir>,
     lock: Option<Lock>,
+    /// It ends to start anew.
+    restart: bool,
 }
 
 impl Agent {
@@ -141,11 +155,13 @@ impl Agent {
             cluster: None,
             voice: None,
             proxy: None,
+            serving: None,
             control: None,
             sockets: None,
             wanted_upgrades: (upgrades, Some(wanted_upgrades)),
             run_dir: None,
             lock: None,
+            restart: false,
         })
     }
 
@@ -174,10 +190,18 @@ impl Agent {
         if !config.cluster.observe {
             self.voice = Some(Voice::open(&config, &nic, mac, dataplane.hearing())?);
         }
-        let cluster = self.start_cluster(&nic, publishes)?;
+        let Local { state_dir, .. } = &config.local;
+        let rules = &config.cluster.rules;
+        // An upgrade that became a restart is none of the operator's stops either.
+        let again = restart::is_again() || self.upgrades > 0;
+        let mandate = orders::keep::begin(state_dir, config.cluster.initial_state, again, rules);
+        let known = Services::known_at_start(&config, &self.plan);
+        let mut serving = Serving::begin(&config, &self.plan, mandate.intent, known);
+        let cluster = self.start_cluster(&nic, mandate)?;
         if let Some(spec) = proxy {
-            self.proxy = Some(Supervisor::start(spec)?);
+            serving.follow(self.proxy.insert(Supervisor::start(spec)?));
         }
+        self.serving = Some(serving);
         let sockets = Arc::new(Sockets::bind(&config.local.run_dir)?);
         self.sockets = Some(Arc::clone(&sockets));
         self.open_control(cluster, sockets)?;
@@ -204,12 +228,12 @@ impl Agent {
         !self.config.cluster.sites.is_empty() && !self.config.cluster.observe
     }
 
-    fn start_cluster(&mut self, nic: &Interface, publishes: bool) -> Result<Handle> {
+    fn start_cluster(&mut self, nic: &Interface, mandate: Mandate) -> Result<Handle> {
         let dataplane = self.dataplane.as_mut().context("the cluster thread needs the data path")?;
         let (tables, lease) = dataplane.writers();
         let (sender, outputs) = unbounded_channel();
         self.outputs = Some(outputs);
-        let (settings, network) = (self.settings(nic, publishes)?, self.network(nic));
+        let (settings, network) = (self.settings(nic, mandate)?, self.network(nic));
         let maps = Maps { tables, lease };
         let cluster = Cluster::start(settings, network, self.secret.clone(), maps, nic.carrier, sender)?;
         if let Some(why) = &cluster.ordinary_priority {
@@ -220,6 +244,7 @@ impl Agent {
 
     fn open_control(&mut self, cluster: Handle, sockets: Arc<Sockets>) -> Result<()> {
         let dataplane = self.dataplane.as_ref().context("the control socket needs the data path")?;
+        let serving = self.serving.as_ref().context("the control socket needs what serves")?;
         let shared = Arc::new(Shared {
             config: Arc::clone(&self.config),
             plan: Arc::clone(&self.plan),
@@ -230,6 +255,9 @@ impl Agent {
             interface: dataplane.status(),
             proxy: self.proxy.as_ref().map(Supervisor::status),
             events: Arc::clone(self.events.as_ref().context("the control socket needs the events log")?),
+            services: serving.service_status.subscribe(),
+            connections: serving.connections.clone(),
+            answers: Arc::clone(&serving.answers),
             listing: Arc::default(),
             followers: Arc::new(Semaphore::new(operator::FOLLOWERS)),
             upgrading: operator::Upgrading {
@@ -270,7 +298,7 @@ impl Agent {
         }))
     }
 
-    fn settings(&self, nic: &Interface, publishes: bool) -> Result<Settings> {
+    fn settings(&self, nic: &Interface, mandate: Mandate) -> Result<Settings> {
         let me = self.config.me();
         let others = self.config.cluster.nodes.iter().filter(|node| node.priority != me.priority);
         let timing = self.config.cluster.timing;
@@ -285,12 +313,13 @@ impl Agent {
             tables: self.plan.tables.iter().map(|table| table.spread.clone()).collect(),
             lease_margin: lease_margin(&timing),
             facts: facts::digest_of(&self.config.cluster, self.plan.config.seed),
-            gateway: self.config.cluster.gateway.or(nic.gateway).is_some(),
-            ready: vec![!publishes; self.plan.tables.len()],
+            gateway: self.gateway(nic).is_some(),
+            second_path: me.second_address.is_some(),
+            ready: Services::known_at_start(&self.config, &self.plan),
             failback: self.config.cluster.failback,
             hold_down: self.config.cluster.hold_down,
             ramp: self.config.cluster.ramp,
-            mandate: Mandate::default(),
+            mandate,
             incarnation: u32::from_le_bytes(incarnation),
         })
     }
@@ -299,27 +328,40 @@ impl Agent {
         let cluster = &self.config.cluster;
         let me = self.config.me();
         let others = cluster.nodes.iter().filter(|node| node.priority != me.priority);
-        let peers: BTreeMap<_, _> = others.map(|node| (node.priority, node.address)).collect();
+        let peers = others.clone().map(|node| (node.priority, node.address)).collect();
+        let second = me.second_address.map(|own| SecondPath {
+            own,
+            peers: others.filter_map(|node| Some((node.priority, node.second_address?))).collect(),
+        });
         Network {
             ifindex: nic.index,
             own: (me.address, nic.mac),
-            cluster_ip: cluster.probed(),
+            cluster_ips: cluster.v4_addresses().collect(),
+            cluster_mac: self.plan.config.cluster_mac,
             peers,
-            gateway: cluster.gateway.or(nic.gateway),
+            gateway: self.gateway(nic),
+            second,
         }
+    }
+
+    fn gateway(&self, nic: &Interface) -> Option<Ipv4Addr> {
+        self.config.cluster.gateway.or(nic.gateway)
     }
 
     /// Goes on until a signal comes, the cluster thread fails, or another program is to go on.
     async fn serve(&mut self) -> Result<Option<Departure>> {
         let mut outputs = self.outputs.take().context("the cluster thread was not started")?;
         let mut upgrades = self.wanted_upgrades.1.take().context("the agent serves once")?;
-        let mut proxy = self.proxy.as_ref().map(Supervisor::status);
         let mut second = tokio::time::interval(hearing::EVERY);
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let served = loop {
             tokio::select! {
                 _ = self.signals.next() => break Ok(()),
                 output = outputs.recv() => match output {
+                    Some(Output::Restart) if self.can_start_anew() => {
+                        self.restart = true;
+                        break Ok(());
+                    }
                     Some(Output::Failed(error)) => break Err(error).context("the cluster thread failed"),
                     Some(Output::Prepared) => if let Some(departure) = self.depart().await {
                         return Ok(Some(departure));
@@ -327,9 +369,7 @@ impl Agent {
                     Some(output) => self.handle_output(output),
                     None => break Err(anyhow::anyhow!("the cluster thread ended unexpectedly")),
                 },
-                ready = operator::next_readiness(&mut proxy) => {
-                    self.tell(Input::Ready(vec![ready; self.plan.tables.len()]));
-                }
+                news = Serving::next(&mut self.serving) => self.handle_news(news),
                 Some(upgrade) = upgrades.recv() => self.prepare(upgrade),
                 () = Preparing::too_late(self.preparing.as_ref()) => {
                     self.call_off("not every node has confirmed that it waits");
@@ -397,18 +437,25 @@ impl Agent {
         let passed = self.dataplane.as_ref().map(|dataplane| dataplane.counters().passed());
         // Where they cannot be read, `rollcall status` says so.
         if let Some(Ok(Count { packets, bytes })) = passed {
-            self.tell(Input::Traffic(Traffic { packets, bytes, connections: 0 }));
+            let connections = self.serving.as_ref().map_or(0, Serving::open);
+            self.tell(Input::Traffic(Traffic { packets, bytes, connections }));
         }
     }
 
-    fn handle_output(&self, output: Output) {
+    fn handle_output(&mut self, output: Output) {
         match output {
             Output::Event(event) => self.note(&event),
             Output::Scan => self.scan(),
             Output::FindIdle => self.find_idle(),
-            // Only a stop asks for the first, and it waits for it; the second ends `serve`.
-            Output::HandedOver | Output::Failed(_) => {}
-            Output::Keep(_) | Output::Wished { .. } | Output::Restart | Output::Prepared => {}
+            Output::Keep(mandate) => self.keep(mandate),
+            Output::Wished { id, denied } => {
+                if let Some(serving) = &self.serving {
+                    serving.answers.wished(id, denied);
+                }
+            }
+            // Only a stop asks for the first, and it waits for it; the others end `serve`.
+            Output::HandedOver | Output::Failed(_) | Output::Restart => {}
+            Output::Prepared => {}
         }
     }
 
@@ -418,8 +465,9 @@ impl Agent {
         }
     }
 
-    fn note(&self, event: &Event) {
+    fn note(&mut self, event: &Event) {
         let note = events::note_of(event, |node| status::name(&self.config, node));
+        let note = self.service_note(event, note);
         if note.warning {
             warn!("{}", note.text);
         } else {
@@ -432,12 +480,8 @@ impl Agent {
         if matches!(event, Event::CarrierFound) {
             self.refresh_link();
         }
-        match (event, &self.proxy) {
-            (Event::Operated(Intent::Draining | Intent::Stopped | Intent::Suspended), Some(proxy)) => {
-                proxy.drain()
-            }
-            (Event::Operated(Intent::Started), Some(proxy)) => proxy.resume(),
-            _ => {}
+        if let Event::Operated(intent) = event {
+            self.operated(*intent);
         }
     }
 
@@ -565,6 +609,9 @@ impl Agent {
             Some(dataplane) => dataplane.detach().context("could not detach the XDP program"),
             None => Ok(()),
         };
+        if let Some(serving) = self.serving.take() {
+            serving.settled().await;
+        }
         self.close_events().await?;
         link.and(dataplane)
     }
@@ -575,26 +622,6 @@ impl Agent {
 fn lease_margin(timing: &Timing) -> Duration {
     let tick = if timing.needs_precise_lease() { Duration::ZERO } else { Time::coarse_tick() };
     tick + timing.suspect() / 50
-}
-
-/// This host's connections to cluster IPs.
-struct Open {
-    established: usize,
-    /// Of which one side or both have ended theirs.
-    closing: usize,
-}
-
-fn open_connections(plan: &Plan) -> io::Result<Open> {
-    let mut open = Open { established: 0, closing: 0 };
-    scan::for_each_connection(|local, remote, state| {
-        let counted = usize::from(plan.locate(local, remote).is_some());
-        match state {
-            scan::State::Established => open.established += counted,
-            scan::State::Closing => open.closing += counted,
-            scan::State::SynSent | scan::State::SynReceived | scan::State::TimeWait => {}
-        }
-    })?;
-    Ok(open)
 }
 
 /// The maps, as the cluster thread writes them.

@@ -1,5 +1,6 @@
 //! The few system calls for which no crate here has a safe wrapper. Nothing is decided in this file.
 
+pub mod datagrams;
 pub mod frames;
 pub mod image;
 pub mod local_time;

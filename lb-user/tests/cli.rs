@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use lb_user::control::api::{
-    Answer, Captured, Connection, Connections, Count, EventRecord, Explanation, InterfaceStatus,
-    NodeExplanation, NodeStatus, ProxyStatus, Request, RuleStatus, Sample, ServerStatus, Status, TableStatus,
+    Action, Answer, Captured, Connection, Connections, Count, EventRecord, Explanation, InterfaceStatus,
+    NodeExplanation, NodeStatus, Nodes, Operated, ProxyStatus, Request, RuleStatus, Sample, ServerStatus,
+    ServiceStatus, Status, TableStatus,
 };
 use lb_user::control::server::{Lines, Reply, Sockets, serve};
 use lb_user::dataplane::link::{Interface, Link, Lock};
@@ -59,6 +60,10 @@ fn status_opens_with_what_is_wrong_and_fits_80_columns() {
         "pass-mine",
         "a-very-long-n…",
         "UDP 7644 heartbeats, TCP 7645",
+        "has stood by for 3 min 7 s",
+        "has the weight 0 instead of 100",
+        "proxy, command",
+        "by far",
     ] {
         assert!(text.contains(shown), "{shown}\n{text}");
     }
@@ -221,14 +226,55 @@ fn the_history_tells_what_each_convergence_took_and_why() {
 }
 
 #[test]
-fn drain_prints_the_agents_sentence_and_a_refusal_ends_with_1() {
-    let folder = Folder::new("drain");
+fn each_nodes_answer_is_a_line_and_one_that_did_not_do_it_ends_with_1() {
+    let folder = Folder::new("operate");
     let _agent = agent(&folder.0);
     let done = rollcall(&["drain", "--run-dir", folder.path()]);
     assert_eq!((done.status.code(), stdout(&done).as_str()), (Some(0), "arr1 drains\n"));
     let refused = rollcall(&["resume", "arr9", "--run-dir", folder.path()]);
     assert_eq!(refused.status.code(), Some(1));
     assert_eq!(stderr(&refused), "error: there is no node arr9\nhint: see rollcall status\n");
+    let half = rollcall(&["stop", "--all", "--rule", "443", "--run-dir", folder.path()]);
+    assert_eq!(half.status.code(), Some(1));
+    assert_eq!(stdout(&half), "arr1 stops, for 443\narr2 did not: it is not heard\n");
+    assert_eq!(stderr(&half), "error: not done by 1 of 2: arr2\n");
+    let json = rollcall(&["stop", "--all", "--rule", "443", "--json", "--run-dir", folder.path()]);
+    let lines: Vec<Operated> =
+        stdout(&json).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines, json.status.code()), (half_done(), Some(1)));
+}
+
+#[test]
+fn a_weight_or_priority_is_set_or_given_back() {
+    let folder = Folder::new("set");
+    let _agent = agent(&folder.0);
+    for (arguments, sentence) in [
+        (&["set", "weight", "0", "arr2"][..], "SetWeight { weight: Some(0) } Named(\"arr2\")"),
+        (&["set", "weight", "default", "--all"], "SetWeight { weight: None } All"),
+        (&["set", "priority", "9"], "SetPriority { priority: Some(9) } This"),
+        (&["forget", "arr2"], "Forget { node: \"arr2\" } All"),
+    ] {
+        let done = rollcall(&[arguments, &["--run-dir", folder.path()]].concat());
+        assert_eq!(stdout(&done), format!("arr1 {sentence}\n"), "{}", stderr(&done));
+    }
+    let wrong = rollcall(&["set", "weight", "many", "--run-dir", folder.path()]);
+    assert_eq!(wrong.status.code(), Some(2));
+    let both = rollcall(&["stop", "arr2", "--all", "--run-dir", folder.path()]);
+    assert_eq!(both.status.code(), Some(2));
+}
+
+#[test]
+fn a_drain_that_is_waited_for_in_vain_says_what_is_left_and_ends_with_1() {
+    let folder = Folder::new("wait");
+    let _agent = agent(&folder.0);
+    let waits = rollcall(&["drain", "arr1", "--wait", "--timeout", "1s", "--run-dir", folder.path()]);
+    assert_eq!(waits.status.code(), Some(1));
+    let expected = "error: arr1 still has 4096 buckets and 3 connections left after 1s; it goes on draining\n\
+                    hint: `rollcall stop arr1` ends them\n";
+    assert_eq!((stdout(&waits).as_str(), stderr(&waits).as_str()), ("arr1 drains\n", expected));
+    let alone = rollcall(&["rolling-restart", "--run-dir", folder.path()]);
+    assert_eq!(alone.status.code(), Some(1));
+    assert!(stderr(&alone).starts_with("error: fewer than two nodes serve"), "{}", stderr(&alone));
 }
 
 #[test]
@@ -290,10 +336,15 @@ fn run(command: &str) -> String {
 async fn answer(request: Request) -> Reply {
     match request {
         Request::Status => Answer::Status(Box::new(status())).into(),
-        Request::Drain { .. } => Answer::Done { text: "arr1 drains".into() }.into(),
-        Request::Resume { node } => {
-            let node = node.unwrap_or_default();
+        Request::Operate { action: Action::Drain, .. } => {
+            Answer::Operated { nodes: vec![operated("arr1", true, "drains")] }.into()
+        }
+        Request::Operate { action: Action::Stop, .. } => Answer::Operated { nodes: half_done() }.into(),
+        Request::Operate { action: Action::Resume, nodes: Nodes::Named(node), .. } => {
             Answer::Error { text: format!("there is no node {node}; hint: see rollcall status") }.into()
+        }
+        Request::Operate { action, nodes, .. } => {
+            Answer::Operated { nodes: vec![operated("arr1", true, &format!("{action:?} {nodes:?}"))] }.into()
         }
         Request::Upgrade { binary } => {
             let binary = binary.unwrap_or_default();
@@ -400,28 +451,15 @@ fn samples() -> Vec<Answer> {
 const MOST: Count = Count { packets: u64::MAX, bytes: u64::MAX };
 
 /// Every field as wide as it may become.
+fn operated(node: &str, done: bool, text: &str) -> Operated {
+    Operated { node: node.into(), done, text: text.into() }
+}
+
+fn half_done() -> Vec<Operated> {
+    vec![operated("arr1", true, "stops, for 443"), operated("arr2", false, "it is not heard")]
+}
+
 fn status() -> Status {
-    let node = NodeStatus {
-        name: "a-very-long-name-of-a-node".into(),
-        priority: 64,
-        address: "192.168.150.107".into(),
-        state: "draining".into(),
-        holds: 4096,
-        silent_ms: Some(123_456),
-        ready: false,
-        deaf: true,
-        passed: Some(MOST),
-    };
-    let table = TableStatus {
-        filtering: "multiple".into(),
-        ports: "tcp 25, tcp 80, tcp 443, tcp+udp 8000-8099 at 192.168.50.8".into(),
-        sticky_seconds: 240 * 60,
-        sticking: 4096,
-        mine: 4096,
-        arriving: 4096,
-        departing: 4096,
-        states: "m".repeat(4096),
-    };
     let server = ServerStatus {
         farm: "exchange".into(),
         name: "sbex1".into(),
@@ -433,8 +471,12 @@ fn status() -> Status {
         problem: Some("arr2 is silent for 12 s: does UDP port 7644 reach it?".into()),
         state: "serving".into(),
         default_host: Some("arr1".into()),
-        nodes: vec![node],
-        tables: vec![table],
+        stands_by: Some("has stood by for 3 min 7 s, because it came back; more of it follows here".into()),
+        adjusted: vec![
+            "a-very-long-name-of-a-node has the weight 0 instead of 100 for tcp+udp 8000-8099".into(),
+        ],
+        nodes: nodes(),
+        tables: vec![table()],
         rules: vec![rule()],
         interface: InterfaceStatus {
             name: "enp0s31f6np1vf3".into(),
@@ -454,6 +496,49 @@ fn status() -> Status {
         peer_port: 7645,
         events: vec!["arr2 joined".into(), "a sentence that does not fit, ".repeat(9)],
         ..Status::default()
+    }
+}
+
+fn nodes() -> Vec<NodeStatus> {
+    let own = NodeStatus {
+        name: "arr1".into(),
+        state: "draining".into(),
+        shares: vec![4096],
+        connections: Some(3),
+        ..NodeStatus::default()
+    };
+    let node = NodeStatus {
+        name: "a-very-long-name-of-a-node".into(),
+        priority: 64,
+        address: "192.168.150.107".into(),
+        state: "draining".into(),
+        holds: 4096,
+        silent_ms: Some(123_456),
+        ready: false,
+        deaf: true,
+        passed: Some(MOST),
+        ..NodeStatus::default()
+    };
+    vec![own, node]
+}
+
+fn table() -> TableStatus {
+    let service = ServiceStatus {
+        tests: vec!["proxy".into(), "command /usr/local/lib/rollcall/checks/exchange".into()],
+        works: Some(false),
+        trouble: Some("a sentence that does not fit into what is left of the line, by far".into()),
+    };
+    TableStatus {
+        filtering: "multiple".into(),
+        ports: "tcp 25, tcp 80, tcp 443, tcp+udp 8000-8099 at 192.168.50.8".into(),
+        sticky_seconds: 240 * 60,
+        sticking: 4096,
+        mine: 4096,
+        arriving: 4096,
+        departing: 4096,
+        intent: "draining".into(),
+        service: Some(service),
+        states: "m".repeat(4096),
     }
 }
 

@@ -1,5 +1,5 @@
-//! What the control socket asks of the agent, answered from snapshots, maps and the kernel's sockets: no request waits for the
-//! cluster thread, and none can delay it.
+//! What the control socket asks of the agent, answered from snapshots, maps and the kernel's sockets: no request but an operator's
+//! wish waits for the cluster thread, and none can delay it.
 
 use std::cell::RefCell;
 use std::io;
@@ -11,18 +11,17 @@ use lb_common::verdict::LocalSocket;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 
 use super::events::EventLog;
-use super::status::{Facts, name, status};
+use super::status::{Facts, status};
 use super::upgrade::{Candidate, Files, Upgrade};
-use super::{capture, connections, explain};
+use super::{capture, connections, explain, orders};
 use crate::clock::Time;
-use crate::cluster::driver::{Handle, Input};
-use crate::cluster::operate::Wish;
-use crate::cluster::peer::Standing;
+use crate::cluster::driver::Handle;
 use crate::cluster::scan;
-use crate::config::model::{Config, Node, Priority};
+use crate::config::model::Config;
 use crate::config::secret::ClusterSecret;
 use crate::control::api::{
-    Answer, InterfaceStatus, Packet, Protocol, ProxyStatus, Request, Status, UpgradeStatus,
+    Action, Answer, InterfaceStatus, Nodes, Packet, Protocol, ProxyStatus, Request, ServiceStatus, Status,
+    UpgradeStatus,
 };
 use crate::control::server::{Lines, Reply};
 use crate::dataplane::capture::Captures;
@@ -39,6 +38,12 @@ pub(super) struct Shared {
     pub(super) interface: InterfaceStatus,
     pub(super) proxy: Option<watch::Receiver<ProxyStatus>>,
     pub(super) events: Arc<EventLog>,
+    /// By owner table, how this node's services are.
+    pub(super) services: watch::Receiver<Vec<Option<ServiceStatus>>>,
+    /// How many connections this host has.
+    pub(super) connections: watch::Receiver<u32>,
+    /// Who waits for what other nodes, or this one, say to an operator's wish.
+    pub(super) answers: Arc<orders::Answers>,
     /// Held while connections are listed: whoever may only look cannot keep the kernel busy more than once at a time.
     pub(super) listing: Arc<Mutex<()>>,
     /// A place for each client that follows the events.
@@ -71,8 +76,9 @@ impl Shared {
     pub(super) async fn answer(self: Arc<Self>, request: Request) -> Reply {
         match request {
             Request::Status => self.status().into(),
-            Request::Drain { node } => self.drain(node.as_deref(), true).into(),
-            Request::Resume { node } => self.drain(node.as_deref(), false).into(),
+            Request::Operate { action, nodes, rule } => {
+                self.operate(&action, &nodes, rule.as_deref()).await.into()
+            }
             Request::Upgrade { binary } => Reply::Many(self.upgrade(binary)),
             Request::Explain(packet) => self.explain(&packet).into(),
             Request::Connections { bucket, node, limit } => {
@@ -110,6 +116,8 @@ impl Shared {
             interface: self.interface.clone(),
             tally,
             proxy: self.proxy.as_ref().map(|proxy| proxy.borrow().clone()),
+            services: &self.services.borrow(),
+            connections: *self.connections.borrow(),
             events: self.events.sentences(),
             now: Time::now(),
             pid: std::process::id(),
@@ -187,8 +195,8 @@ impl Shared {
     }
 
     fn connections(&self, bucket: Option<u16>, node: Option<&str>, limit: usize) -> Answer {
-        let node = match node.map(|node| self.node(node)).transpose() {
-            Ok(node) => node.map(|node| node.priority),
+        let node = match node.map(|node| orders::node(&self.config, node)).transpose() {
+            Ok(node) => node,
             Err(text) => return Answer::Error { text },
         };
         let bucket = match bucket.map(|number| Bucket::new(number).ok_or(number)).transpose() {
@@ -235,51 +243,16 @@ impl Shared {
         Reply::Many(Lines { answers, enough })
     }
 
-    fn node(&self, wanted: &str) -> Result<&Node, String> {
-        let nodes = &self.config.cluster.nodes;
-        nodes.iter().find(|node| node.name == wanted).ok_or_else(|| {
-            let known: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
-            format!("no node is named {wanted}; the nodes are {}", known.join(", "))
-        })
-    }
-
-    fn drain(&self, node: Option<&str>, drain: bool) -> Answer {
-        let what = if drain { "drains: its share goes to the others" } else { "takes a share again" };
-        let me = &self.config.local.name;
-        let wanted = node.unwrap_or(me);
-        let node = match self.node(wanted) {
-            Ok(node) => node,
-            Err(text) => return Answer::Error { text },
-        };
-        if node.name == *me || self.is_heard(node.priority) {
-            self.wish(node.priority, drain);
-        } else {
-            let text = format!("{wanted} is not heard here, so it cannot be told; ask on {wanted} itself");
-            return Answer::Error { text };
+    async fn operate(&self, action: &Action, nodes: &Nodes, rule: Option<&str>) -> Answer {
+        if self.config.cluster.observe {
+            return Answer::Error { text: "this node only observes: it has no share".to_owned() };
         }
-        Answer::Done { text: format!("{} {what}", name(&self.config, node.priority)) }
+        match orders::Order::read(action, nodes, rule, &self.config, &self.cluster.snapshot()) {
+            Ok(order) => {
+                let nodes = order.carry_out(&self.cluster, &self.answers, &self.config).await;
+                Answer::Operated { nodes }
+            }
+            Err(text) => Answer::Error { text },
+        }
     }
-
-    fn wish(&self, to: Priority, drain: bool) {
-        let wish = if drain { Wish::Drain { table: None } } else { Wish::Resume };
-        let mut id = [0; 4];
-        let _ = aws_lc_rs::rand::fill(&mut id);
-        self.cluster.tell(Input::Wish { id: u32::from_le_bytes(id), to, wish });
-    }
-
-    fn is_heard(&self, node: Priority) -> bool {
-        let snapshot = self.cluster.snapshot();
-        snapshot.peers.iter().any(|peer| peer.node == node && peer.standing == Standing::Alive)
-    }
-}
-
-/// The proxy's readiness whenever its status changes; never where there is no proxy.
-pub(super) async fn next_readiness(proxy: &mut Option<watch::Receiver<ProxyStatus>>) -> bool {
-    if let Some(status) = proxy
-        && status.changed().await.is_ok()
-    {
-        return status.borrow_and_update().ready;
-    }
-    // No proxy, or its supervisor has ended with the agent.
-    std::future::pending().await
 }

@@ -1,5 +1,8 @@
 //! How things are, put together for `rollcall status`. Pure: everything it says was read elsewhere.
 
+mod problem;
+mod told;
+
 use std::time::Duration;
 
 use lb_common::table::{Bucket, BucketState, BucketTable};
@@ -8,9 +11,11 @@ use crate::clock::Time;
 use crate::cluster::node::{PeerSnapshot, Snapshot};
 use crate::cluster::operate::Intent;
 use crate::cluster::peer::Standing;
-use crate::cluster::wire::{Phase, Traffic};
+use crate::cluster::wire::{Phase, Traffic, Want};
 use crate::config::model::{Config, Filtering, HEARTBEAT_PORT, Node, PEER_PORT, Priority};
-use crate::control::api::{Count, InterfaceStatus, NodeStatus, ProxyStatus, RuleStatus, Status, TableStatus};
+use crate::control::api::{
+    Count, InterfaceStatus, NodeStatus, ProxyStatus, RuleStatus, ServiceStatus, Status, TableStatus,
+};
 use crate::dataplane::reasons::{Class, class};
 use crate::dataplane::{Plan, TablePlan, Tally};
 
@@ -23,6 +28,9 @@ pub(crate) struct Facts<'a> {
     pub(crate) interface: InterfaceStatus,
     pub(crate) tally: Tally,
     pub(crate) proxy: Option<ProxyStatus>,
+    /// By owner table.
+    pub(crate) services: &'a [Option<ServiceStatus>],
+    pub(crate) connections: u32,
     pub(crate) events: Vec<String>,
     pub(crate) now: Time,
     pub(crate) pid: u32,
@@ -37,12 +45,20 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
     let nodes = config.cluster.nodes.iter().map(|node| node_status(&facts, node, multiple)).collect();
     let sticking = snapshot.sticking.iter().copied().chain(std::iter::repeat(0));
     let tables = plans.iter().zip(&snapshot.tables).zip(sticking);
-    let tables = tables.map(|((plan, table), sticking)| table_status(plan, table, sticking)).collect();
+    let tables = tables.enumerate().map(|(index, ((plan, table), sticking))| TableStatus {
+        intent: intent_word(snapshot.mandate.table(index).intent).to_owned(),
+        service: facts.services.get(index).cloned().flatten(),
+        ..table_status(plan, table, sticking)
+    });
+    let tables = tables.collect();
     let rules = rule_statuses(&facts);
     Status {
         node: config.local.name.clone(),
-        problem: problem(&facts, lease),
+        problem: problem::worst(&facts, lease),
         state: own_state(config, snapshot).to_owned(),
+        stands_by: snapshot.aside.map(|aside| told::stands_by(&aside, now)),
+        adjusted: told::adjusted(&facts),
+        converged: !snapshot.converging,
         epoch: snapshot.table.epoch,
         default_host: snapshot.default_host.map(|node| name(config, node)),
         lease,
@@ -74,74 +90,16 @@ pub(crate) fn name(config: &Config, priority: Priority) -> String {
     node.map_or_else(|| format!("node {priority}"), |node| node.name.clone())
 }
 
-/// One sentence on what is wrong, the worst first.
-fn problem(facts: &Facts<'_>, lease: bool) -> Option<String> {
-    let Facts { config, snapshot, .. } = facts;
-    if config.cluster.observe {
-        return None;
-    }
-    if let Some(waiting) = &snapshot.waiting {
-        return Some(waiting.sentence(|node| name(config, node)));
-    }
-    if !lease && snapshot.phase == Phase::Serving {
-        return Some("the lease has ended: this node accepts no new connections".to_owned());
-    }
-    if snapshot.health.deaf {
-        return Some(
-            "this node is deaf: it hears no frames for the cluster MAC, though others do; look at the switch or hypervisor before its interface"
-                .to_owned(),
-        );
-    }
-    if snapshot.health.cut_off {
-        return Some(
-            "this node has stepped down: the gateway answers another node, but not this one; look at this host's port, VLAN and cable"
-                .to_owned(),
-        );
-    }
-    let proxy = facts.proxy.as_ref();
-    if let Some(proxy) = proxy.filter(|proxy| !proxy.alive) {
-        return Some(format!("the proxy is not running (started again {} times)", proxy.restarts));
-    }
-    let sick = |farm: &str| {
-        proxy.is_some_and(|proxy| !proxy.servers.iter().any(|server| server.farm == farm && server.healthy))
-    };
-    if let Some(farm) = config.cluster.farms.iter().find(|farm| sick(&farm.name)) {
-        return Some(format!("no server of the farm {} passes its health test", farm.name));
-    }
-    let troubled =
-        |peer: &&PeerSnapshot| peer.filtered || matches!(peer.standing, Standing::Suspect | Standing::Dead);
-    let deaf = || snapshot.peers.iter().find(|peer| peer.health.deaf && peer.standing == Standing::Alive);
-    let deaf = || {
-        deaf().map(|peer| {
-            format!("{} is deaf: it hears no frames for the cluster MAC", name(config, peer.node))
-        })
-    };
-    snapshot.peers.iter().find(troubled).map(|peer| trouble(config, peer)).or_else(deaf)
-}
-
-fn trouble(config: &Config, peer: &PeerSnapshot) -> String {
-    let node = name(config, peer.node);
-    if peer.filtered {
-        return format!(
-            "heartbeats from {node} do not arrive though its data path answers: let UDP port {HEARTBEAT_PORT} through"
-        );
-    }
-    match peer.standing {
-        Standing::Dead => format!("{node} is dead: its host answers no ARP"),
-        Standing::Suspect => format!(
-            "{node} is silent though its host answers ARP: is its agent running, and does a firewall let UDP port {HEARTBEAT_PORT} through?"
-        ),
-        Standing::Unknown | Standing::Alive | Standing::Stopped => format!("{node} is in trouble"),
-    }
-}
-
 fn own_state(config: &Config, snapshot: &Snapshot) -> &'static str {
-    match snapshot.phase {
+    match (snapshot.phase, snapshot.mandate.intent) {
         _ if config.cluster.observe => "observing",
-        Phase::Starting => "starting",
-        Phase::Serving if snapshot.mandate.intent == Intent::Draining => "draining",
-        Phase::Serving => "serving",
-        Phase::Stopping | Phase::Stopped => "stopping",
+        (Phase::Starting, _) => "starting",
+        (Phase::Serving, Intent::Draining) => "draining",
+        (Phase::Serving, _) if snapshot.aside.is_some() => "stands by",
+        (Phase::Serving, _) => "serving",
+        (Phase::Stopped, Intent::Stopped) => "stopped",
+        (Phase::Stopped, Intent::Suspended) => "suspended",
+        (Phase::Stopping | Phase::Stopped, _) => "stopping",
     }
 }
 
@@ -151,11 +109,29 @@ pub(crate) fn peer_word(peer: &PeerSnapshot) -> &'static str {
         (Standing::Unknown, _) => "unknown",
         (Standing::Suspect, _) => "suspect",
         (Standing::Dead, _) => "dead",
-        (Standing::Stopped, _) | (Standing::Alive, Some(Phase::Stopped)) => "stopped",
+        (Standing::Stopped, _) | (Standing::Alive, Some(Phase::Stopped)) => match peer.intent {
+            Intent::Suspended => "suspended",
+            Intent::Started | Intent::Draining | Intent::Stopped => "stopped",
+        },
         (Standing::Alive, None | Some(Phase::Starting)) => "starting",
         (Standing::Alive, Some(Phase::Stopping)) => "draining",
         (Standing::Alive, Some(Phase::Serving)) if peer.intent == Intent::Draining => "draining",
+        (Standing::Alive, Some(Phase::Serving)) if is_aside(&peer.wants) => "stands by",
         (Standing::Alive, Some(Phase::Serving)) => "serving",
+    }
+}
+
+fn is_aside(wants: &[Want]) -> bool {
+    wants.iter().any(|want| want.aside)
+}
+
+/// What an operator wants, in one word.
+pub(crate) fn intent_word(intent: Intent) -> &'static str {
+    match intent {
+        Intent::Started => "started",
+        Intent::Draining => "draining",
+        Intent::Stopped => "stopped",
+        Intent::Suspended => "suspended",
     }
 }
 
@@ -167,28 +143,51 @@ fn node_status(facts: &Facts<'_>, node: &Node, table: usize) -> NodeStatus {
         ..NodeStatus::default()
     };
     let Some(peer) = facts.snapshot.peers.iter().find(|peer| peer.node == node.priority) else {
-        let holds = facts
-            .snapshot
-            .tables
-            .get(table)
-            .map_or(0, |table| count(table, BucketState::Mine) + count(table, BucketState::Arriving));
-        let deaf = facts.snapshot.health.deaf;
-        let ready = facts.proxy.as_ref().is_none_or(|proxy| proxy.ready) && !deaf;
-        let state = own_state(facts.config, facts.snapshot).to_owned();
-        let passed = Some(facts.tally.passed());
-        return NodeStatus { state, holds, ready, deaf, passed, silent_ms: None, ..common };
+        return own_status(facts, common, table);
     };
-    let Traffic { packets, bytes, .. } = peer.traffic;
+    let Traffic { packets, bytes, connections } = peer.traffic;
     let silent = peer.last_heard.map(|heard| facts.now.since(heard).as_millis());
     NodeStatus {
         state: peer_word(peer).to_owned(),
+        intent: intent_word(peer.intent).to_owned(),
+        rank: peer.rank.number(),
+        incarnation: peer.incarnation,
+        stands_by: is_aside(&peer.wants),
+        cut_off: peer.health.cut_off,
         holds: peer.holds.get(table).copied().unwrap_or(0),
+        shares: peer.holds.clone(),
         silent_ms: silent.map(|silent| u64::try_from(silent).unwrap_or(u64::MAX)),
         ready: peer.wants.iter().all(|want| want.ready),
         deaf: peer.health.deaf,
         passed: peer.phase.map(|_| Count { packets, bytes }),
+        connections: peer.phase.map(|_| connections),
         ..common
     }
+}
+
+fn own_status(facts: &Facts<'_>, common: NodeStatus, table: usize) -> NodeStatus {
+    let snapshot = facts.snapshot;
+    let proxied = facts.proxy.as_ref().map_or(0, |proxy| proxy.connections);
+    NodeStatus {
+        state: own_state(facts.config, snapshot).to_owned(),
+        intent: intent_word(snapshot.mandate.intent).to_owned(),
+        rank: snapshot.rank.number(),
+        incarnation: Some(snapshot.incarnation),
+        stands_by: snapshot.aside.is_some(),
+        cut_off: snapshot.health.cut_off,
+        holds: snapshot.tables.get(table).map_or(0, held),
+        shares: snapshot.tables.iter().map(held).collect(),
+        ready: snapshot.wants.iter().all(|want| want.ready) && !snapshot.health.deaf,
+        deaf: snapshot.health.deaf,
+        passed: Some(facts.tally.passed()),
+        connections: Some(facts.connections.max(proxied)),
+        ..common
+    }
+}
+
+/// How many buckets of it this node holds.
+pub(crate) fn held(table: &BucketTable) -> u32 {
+    count(table, BucketState::Mine) + count(table, BucketState::Arriving)
 }
 
 /// Each port rule's packets; last what no rule names.
@@ -237,6 +236,8 @@ fn table_status(plan: &TablePlan, table: &BucketTable, sticking: u32) -> TableSt
         mine: count(table, BucketState::Mine),
         arriving: count(table, BucketState::Arriving),
         departing: count(table, BucketState::Departing),
+        intent: String::new(),
+        service: None,
         states: Bucket::all().map(letter).collect(),
     }
 }
@@ -278,6 +279,8 @@ mod tests {
             interface: InterfaceStatus::default(),
             tally: Tally::of(3, &counted),
             proxy: None,
+            services: &[],
+            connections: 0,
             events: Vec::new(),
             now: snapshot.at,
             pid: 1,

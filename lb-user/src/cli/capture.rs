@@ -85,7 +85,7 @@ fn show(answer: Answer) -> anyhow::Result<()> {
         | Answer::Explanation(_)
         | Answer::Connections(_)
         | Answer::Events { .. }
-        | Answer::Done { .. } => return Err(unexpected(answer)),
+        | Answer::Operated { .. } => return Err(unexpected(answer)),
     }
     Ok(())
 }

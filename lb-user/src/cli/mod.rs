@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::agent::upgrade::Arrival;
 use crate::config::secret::SecretError;
 use crate::config::{self, ConfigErrors};
-use crate::control::api::Request;
+use crate::control::api::Action;
 use crate::dataplane::link::InspectError;
 use crate::preflight::{self, PreflightErrors};
 use crate::proxy::spawn::SpawnError;
@@ -24,6 +24,7 @@ mod connections;
 mod events;
 mod explain;
 mod load;
+mod operate;
 mod output;
 mod status;
 mod upgrade;
@@ -100,17 +101,67 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
-    /// Hand a node's share to the others; its open connections end naturally
-    Drain {
-        /// The node [default: this one]
-        node: Option<String>,
+    /// Have a stopped or drained node take a share, or a port rule on it
+    Start {
+        #[command(flatten)]
+        args: operate::OfRule,
         #[command(flatten)]
         place: Place,
     },
-    /// Let a drained node take a share again
+    /// Have a node hand its share over at once and leave the cluster: its connections end
+    ///
+    /// The agent goes on and takes orders, from other nodes too. With --rule the node hands over its share of that rule alone, and
+    /// connections go on as far as its service lets them.
+    Stop {
+        #[command(flatten)]
+        args: operate::OfRule,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Have a node hand its share over: open connections go on, and clients of sticky rules are waited for
+    Drain {
+        #[command(flatten)]
+        args: operate::drain::Args,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Stop a node that is to take no orders from other nodes until `resume` on it
+    Suspend {
+        #[command(flatten)]
+        args: operate::Whole,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Have a suspended, stopped or drained node take a share again
     Resume {
-        /// The node [default: this one]
-        node: Option<String>,
+        #[command(flatten)]
+        args: operate::Whole,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Have a node that stands by take its share now
+    Failback {
+        #[command(flatten)]
+        args: operate::Whole,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Say that a silent node is gone for good, and its connections with it: the others need not wait for it
+    Forget {
+        /// The node
+        node: String,
+        #[command(flatten)]
+        form: operate::Form,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Have a node use another weight or priority than the configuration's
+    #[command(subcommand)]
+    Set(operate::Set),
+    /// Restart the agents of all nodes one after the other, this one last, while the others serve
+    RollingRestart {
+        #[command(flatten)]
+        args: operate::rolling::Args,
         #[command(flatten)]
         place: Place,
     },
@@ -180,8 +231,15 @@ fn run(command: Command, arrival: Option<anyhow::Result<Arrival>>) -> anyhow::Re
         Command::Connections { args, place } => connections::run(&place.run_dir, args),
         Command::Events { args, place } => events::run(&place.run_dir, args),
         Command::History { json, left, place } => events::history::run(&place.run_dir, &left, json),
-        Command::Drain { node, place } => ask::run(&place.run_dir, &Request::Drain { node }),
-        Command::Resume { node, place } => ask::run(&place.run_dir, &Request::Resume { node }),
+        Command::Start { args, place } => operate::of_rule(&place.run_dir, Action::Start, args),
+        Command::Stop { args, place } => operate::of_rule(&place.run_dir, Action::Stop, args),
+        Command::Drain { args, place } => operate::drain::run(&place.run_dir, args),
+        Command::Suspend { args, place } => operate::whole(&place.run_dir, Action::Suspend, args),
+        Command::Resume { args, place } => operate::whole(&place.run_dir, Action::Resume, args),
+        Command::Failback { args, place } => operate::whole(&place.run_dir, Action::Failback, args),
+        Command::Forget { node, form, place } => operate::forget(&place.run_dir, node, form),
+        Command::Set(set) => operate::set(set),
+        Command::RollingRestart { args, place } => operate::rolling::run(&place.run_dir, &args),
         Command::Upgrade { binary, place } => upgrade::run(&place.run_dir, binary),
         Command::UpgradeCheck => {
             output::line(&agent::upgrade::FORMAT.to_string());
@@ -202,8 +260,9 @@ fn run_agent(files: Files, arrival: Option<anyhow::Result<Arrival>>) -> anyhow::
     }
     let files = agent::upgrade::Files { cluster: files.config, node: files.node_file };
     match agent::run(config, files, arrival)? {
-        Some(departure) => Err(departure.depart()),
-        None => Ok(()),
+        agent::End::Stopped => Ok(()),
+        agent::End::Restart(again) => Err(again.start()),
+        agent::End::Upgrade(departure) => Err(departure.depart()),
     }
 }
 

@@ -35,6 +35,9 @@ fn show(status: &Status) {
     let lease = if status.lease { "alive" } else { "lapsed: no new connection is accepted" };
     let default_host = status.default_host.as_deref().unwrap_or("unknown");
     output::line(&format!("  lease {lease}; default host {default_host}; epoch {}", status.epoch));
+    if let Some(stands_by) = &status.stands_by {
+        folded(&format!("{} {stands_by}", status.node));
+    }
     let interface = &status.interface;
     let (name, xdp, mac) = (&interface.name, &interface.xdp, &interface.cluster_mac);
     let on = interface.xdp_interface.as_ref().map(|beneath| format!(" on {beneath}")).unwrap_or_default();
@@ -52,8 +55,13 @@ fn show(status: &Status) {
     ));
     output::heading("nodes");
     nodes(status).print();
+    if !status.adjusted.is_empty() {
+        output::heading("what operators changed");
+        status.adjusted.iter().for_each(|sentence| folded(sentence));
+    }
     output::heading("what this node holds, in buckets");
     tables(status).print();
+    show_services(status);
     output::heading("port rules: what became of their packets on this node");
     rules(status).print();
     if let Some(proxy) = &status.proxy {
@@ -111,6 +119,39 @@ fn tables(status: &Status) -> Table {
         table.row(texts.into_iter().chain(counts).collect());
     }
     table
+}
+
+/// How the services behind this node's rules are.
+fn show_services(status: &Status) {
+    let services = status.tables.iter().filter_map(|table| Some((table, table.service.as_ref()?)));
+    let services: Vec<_> = services.collect();
+    if services.is_empty() {
+        return;
+    }
+    output::heading("services on this node");
+    let mut table =
+        Table::new(&[Column::text("rules", 24), Column::text("works", 7), Column::text("tests", 43)]);
+    for (rules, service) in &services {
+        let works = match service.works {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "unknown",
+        };
+        table.row(vec![named(&rules.ports), works.to_owned(), service.tests.join(", ")]);
+    }
+    table.print();
+    for (rules, service) in services {
+        if let Some(trouble) = &service.trouble {
+            folded(&format!("{}: {trouble}", named(&rules.ports)));
+        }
+    }
+}
+
+/// Prints a sentence that may be longer than a line.
+fn folded(sentence: &str) {
+    for part in wrapped(sentence, WIDTH - 2) {
+        output::line(&format!("  {part}"));
+    }
 }
 
 /// The rules, or what stands for them where there is none.

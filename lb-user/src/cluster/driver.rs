@@ -1,6 +1,7 @@
 //! The cluster thread: a short loop that hands what arrives to the core (`node.rs`) and carries its commands out. Neither
 //! TLS nor HTTP nor disk can delay it, because nothing of them runs here.
 
+mod arrivals;
 mod passage;
 
 use std::collections::BTreeMap;
@@ -19,13 +20,15 @@ use rustix::mm::{MlockAllFlags, mlockall};
 use thiserror::Error;
 use tokio::sync::mpsc::UnboundedSender;
 
+use self::arrivals::{Clocks, Rate};
 use self::passage::Suspension;
-use super::link::{Link, Refused};
+use super::link::Link;
 use super::node::{Command, Event, Node, Order, Settings, Snapshot, Unsent};
 use super::operate::{Denied, Mandate, Wish};
+use super::peer::Path;
 use super::sets::BucketSet;
-use super::transport::{Arrival, Network, Transport};
-use super::wire::{Malformed, Message, Traffic};
+use super::transport::{Network, Transport};
+use super::wire::{Message, Traffic};
 use crate::clock::Time;
 use crate::config::model::Priority;
 use crate::config::secret::ClusterSecret;
@@ -142,8 +145,12 @@ struct Driver<D> {
     wake: Arc<OwnedFd>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     published: Time,
-    /// When the operator was last told of a refused datagram.
-    refused: BTreeMap<u8, Time>,
+    /// When every queue was last read empty.
+    drained: Time,
+    /// How many datagrams of strangers may be looked at.
+    strangers: Rate,
+    /// How many strangers may be answered.
+    refusals: Rate,
     /// The first heartbeat of this round that was not sent.
     unsent: Option<Unsent>,
     /// When to end, once the node has left.
@@ -195,7 +202,9 @@ impl Cluster {
             wake: Arc::clone(&wake),
             snapshot: Arc::clone(&snapshot),
             published: now,
-            refused: BTreeMap::new(),
+            drained: now,
+            strangers: Rate::per_second(32, now),
+            refusals: Rate::per_second(1, now),
             unsent: None,
             end: None,
             suspension: None,
@@ -242,9 +251,6 @@ impl Handle {
     }
 }
 
-/// How much is read before the heartbeats have their turn again.
-const TURN: usize = 512;
-
 /// No ordinary load, and no page fault, delays a heartbeat.
 fn take_precedence() -> io::Result<()> {
     mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)?;
@@ -269,11 +275,18 @@ impl<D: DataPath> Driver<D> {
     /// One turn: wait, read everything, act. The whole queue is read before anyone is judged, so that an agent that was itself
     /// paused does not take its own pause for the others' death.
     fn turn(&mut self) -> io::Result<bool> {
-        let timeout = self.node.poll_timeout().since(Time::now());
-        self.transport.wait(self.wake.as_fd(), timeout)?;
-        let now = Time::now();
-        self.receive(now)?;
-        self.take_inputs(now)?;
+        let began = Time::now();
+        let (timeout, strangers) = (self.node.poll_timeout().since(began), self.strangers.is_left(began));
+        self.transport.wait(self.wake.as_fd(), timeout, strangers)?;
+        let clocks = Clocks::read();
+        let now = clocks.now;
+        // Asked once more after the clock was read: whatever had arrived by then is read before anyone is judged by it, and
+        // nothing is read in vain.
+        let woken = self.transport.wait(self.wake.as_fd(), Duration::ZERO, strangers)?;
+        self.receive(clocks)?;
+        if woken {
+            self.take_inputs(now)?;
+        }
         if self.node.poll_timeout() <= now {
             self.node.handle_timeout(now);
             self.carry_out()?;
@@ -284,48 +297,8 @@ impl<D: DataPath> Driver<D> {
         Ok(!self.suspend() && self.end.is_none_or(|end| now < end))
     }
 
-    fn receive(&mut self, now: Time) -> io::Result<()> {
-        let mut buffer = [0; 2048];
-        // Bounded, so that a flood cannot keep the heartbeats from being sent; what is left comes with the next turn.
-        for _ in 0..TURN {
-            let Some(arrival) = self.transport.receive(&mut buffer)? else { return Ok(()) };
-            match arrival {
-                Arrival::Datagram(length) => self.open(&buffer[..length], now),
-                Arrival::Answer(answer) => self.node.handle_answer(answer, now),
-                Arrival::Gateway => self.node.handle_gateway(now),
-                Arrival::Carrier(up) => self.node.handle_carrier(up, now),
-                Arrival::Nothing => {}
-            }
-            self.carry_out()?;
-        }
-        self.node.handle_overload(now);
-        Ok(())
-    }
-
-    fn open(&mut self, datagram: &[u8], now: Time) {
-        match self.link.open(datagram) {
-            Ok(heard) => self.node.handle_message(heard.from, heard.new_session, heard.message, now),
-            Err(Refused::Unproven(from)) => self.node.handle_unproven(from),
-            Err(Refused::OwnPriority) => self.tell_of_refusal(0, Event::OwnPriority, now),
-            Err(Refused::Forged(from)) => self.tell_of_refusal(from.number(), Event::OtherSecret(from), now),
-            Err(Refused::Malformed(Malformed::Version(version))) => {
-                self.tell_of_refusal(u8::MAX, Event::OtherVersion(version), now);
-            }
-            Err(Refused::Malformed(_) | Refused::Stranger | Refused::Replay) => {}
-        }
-    }
-
-    /// Once a minute for each kind: whoever can send us datagrams must not fill the log.
-    fn tell_of_refusal(&mut self, kind: u8, event: Event, now: Time) {
-        let told = self.refused.get(&kind).is_some_and(|told| now.since(*told) < Duration::from_secs(60));
-        if !told {
-            self.refused.insert(kind, now);
-            let _ = self.outputs.send(Output::Event(event));
-        }
-    }
-
     fn take_inputs(&mut self, now: Time) -> io::Result<()> {
-        // Nothing to read is the ordinary case.
+        // The counter only wakes; what there is to do is in the channel.
         let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
         while let Ok(input) = self.inputs.try_recv() {
             match input {
@@ -356,19 +329,13 @@ impl<D: DataPath> Driver<D> {
                     self.data_path.apply(&tables)?;
                     self.publish(Time::now());
                 }
-                Command::Send { to, message } => {
-                    let datagram = self.link.seal(to, &message);
-                    let sent = self.transport.send(to, &datagram);
-                    // What else is lost is repeated; the lease hangs on heartbeats alone.
-                    if let (Err(error), Message::Heartbeat(_)) = (sent, &message) {
-                        self.unsent.get_or_insert(Unsent { node: to, reason: error.to_string() });
-                    }
-                }
+                Command::Send { to, message } => self.send(to, &message),
                 Command::EndRound { lease } => self.end_round(lease)?,
                 Command::EndLease => self.data_path.end_lease()?,
                 // An unanswered probe and one that could not be sent mean the same: we cannot tell.
                 Command::Ask { node, probe } => drop(self.transport.ask(node, probe)),
                 Command::AskGateway => drop(self.transport.ask_gateway()),
+                Command::AskAddresses => drop(self.transport.ask_addresses()),
                 Command::Scan => drop(self.outputs.send(Output::Scan)),
                 Command::FindIdle => drop(self.outputs.send(Output::FindIdle)),
                 Command::Report(event) => drop(self.outputs.send(Output::Event(event))),
@@ -380,6 +347,19 @@ impl<D: DataPath> Driver<D> {
             }
         }
         Ok(())
+    }
+
+    /// On every path, sealed for each.
+    fn send(&mut self, to: Priority, message: &Message) {
+        let sent = self.transport.send(to, Path::First, &self.link.seal(to, message));
+        if self.transport.has_second() {
+            // The lease hangs on the cluster NIC alone; that this path is lost shows at the others.
+            let _ = self.transport.send(to, Path::Second, &self.link.seal(to, message));
+        }
+        // What else is lost is repeated; the lease hangs on heartbeats alone.
+        if let (Err(error), Message::Heartbeat(_)) = (sent, message) {
+            self.unsent.get_or_insert(Unsent { node: to, reason: error.to_string() });
+        }
     }
 
     fn end_round(&mut self, lease: Option<Time>) -> io::Result<()> {

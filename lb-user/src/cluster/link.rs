@@ -10,6 +10,7 @@
 //!   peer echoed before. A recording cannot, because the number did not exist when it was made.
 
 mod passage;
+mod stranger;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -97,6 +98,9 @@ pub(crate) enum Refused {
     /// Heard before, or older than what was heard.
     #[error("a replay")]
     Replay,
+    /// A heartbeat that a newer one has overtaken. Its seal is right, and it was not heard before.
+    #[error("overtaken by a newer one")]
+    Overtaken(Priority),
     /// A new session that has not echoed ours yet. A heartbeat back lets it.
     #[error("a new session that is yet to prove itself")]
     Unproven(Priority),
@@ -117,18 +121,24 @@ impl Link {
 
     /// The datagram that carries `message` to `receiver`.
     pub(crate) fn seal(&mut self, receiver: Priority, message: &Message) -> Vec<u8> {
+        let echo = self.peers.get_mut(&receiver).and_then(Peer::echo);
+        self.seal_with(receiver, echo.unwrap_or(([0; 16], 0)), message)
+    }
+
+    fn seal_with(&mut self, receiver: Priority, echo: ([u8; 16], u64), message: &Message) -> Vec<u8> {
         self.seq += 1;
         let header = Header { sender: self.me, receiver, session: self.session, seq: self.seq }.encode();
-        let echo = self.peers.get_mut(&receiver).and_then(Peer::echo);
-        let (session, seq) = echo.unwrap_or(([0; 16], 0));
-        let mut sealed = Vec::with_capacity(1400);
-        sealed.extend(session);
-        sealed.extend(seq.to_le_bytes());
-        message.encode(&mut sealed);
-        self.key
-            .seal_in_place_append_tag(nonce(self.seq), Aad::from(header), &mut sealed)
+        let mut datagram = Vec::with_capacity(1500);
+        datagram.extend(header);
+        datagram.extend(echo.0);
+        datagram.extend(echo.1.to_le_bytes());
+        message.encode(&mut datagram);
+        let tag = self
+            .key
+            .seal_in_place_separate_tag(nonce(self.seq), Aad::from(header), &mut datagram[HEADER..])
             .expect("invariant: a datagram is far below AES-GCM's limit");
-        [&header[..], &sealed].concat()
+        datagram.extend(tag.as_ref());
+        datagram
     }
 
     /// Opens a datagram, or says why not.
@@ -143,7 +153,11 @@ impl Link {
         }
         if let Some(session) = peer.proven.as_mut().filter(|session| session.id == header.session) {
             let Opened { echo, message } = open(&session.key.aead, &header, datagram)?;
-            session.admit(header.seq, &message)?;
+            session.admit(&header, &message)?;
+            // A refusal is for the session that it answers, or a recorded datagram could bring one about.
+            if matches!(message, Message::Refusal(_)) && echo.0 != self.session {
+                return Err(Refused::Replay);
+            }
             if echo.0 == self.session && echo.1 <= self.seq {
                 peer.echoed = peer.echoed.max(echo.1);
             }
@@ -194,7 +208,7 @@ impl Peer {
             window: 0,
             heartbeat: 0,
         };
-        session.admit(header.seq, &message)?;
+        session.admit(header, &message)?;
         if echo.0 == ours.0 && echo.1 <= ours.1 && echo.1 > self.echoed {
             self.echoed = echo.1;
             self.proven = Some(session);
@@ -209,7 +223,8 @@ impl Peer {
 
 impl Session {
     /// Notes a number as heard, unless it was heard before.
-    fn admit(&mut self, seq: u64, message: &Message) -> Result<(), Refused> {
+    fn admit(&mut self, header: &Header, message: &Message) -> Result<(), Refused> {
+        let seq = header.seq;
         if seq > self.seq {
             let shift = u32::try_from(seq - self.seq).unwrap_or(u32::MAX);
             self.window = self.window.checked_shl(shift).unwrap_or(0) | 1;
@@ -220,7 +235,7 @@ impl Session {
             self.window |= bit;
         }
         match message {
-            Message::Heartbeat(_) if seq < self.heartbeat => Err(Refused::Replay),
+            Message::Heartbeat(_) if seq < self.heartbeat => Err(Refused::Overtaken(header.sender)),
             Message::Heartbeat(_) => {
                 self.heartbeat = seq;
                 Ok(())

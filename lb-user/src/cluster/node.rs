@@ -5,6 +5,7 @@
 //! *holds* says who accepts its new connections, and safety rests on that alone: a node comes to hold a bucket only because
 //! its holder released it to this node by name, or because every configured node is known not to hold it.
 
+mod conflict;
 mod converge;
 mod events;
 mod holding;
@@ -12,6 +13,7 @@ mod late;
 mod mandate;
 mod share;
 mod snapshot;
+mod start;
 mod sticky;
 mod table;
 
@@ -26,22 +28,25 @@ use serde::{Deserialize, Serialize};
 
 use lb_common::table::{BUCKETS, BucketTable};
 
+use self::conflict::Conflicts;
+pub use self::conflict::{Conflict, RefusedCounts};
 use self::converge::Converging;
 pub use self::events::Event;
 use self::holding::{Scan, Source};
 use self::late::Lateness;
 use self::mandate::Wished;
+pub use self::share::Aside;
 use self::share::Entry;
 pub use self::snapshot::{PeerSnapshot, Snapshot};
 use self::sticky::Waiting;
 use self::table::{Member, Table};
-use super::gateway::{Gateway, News};
+use super::gateway::{Gateway, News as GatewayNews};
 use super::hearing::{Hearing, Neighbour};
 use super::operate::{Denied, Mandate, Wish};
-use super::peer::{Answer, Peer, Probe, Standing};
+use super::peer::{Answer, Arrived, Path, PathChange, Peer, Probe, Standing};
 use super::sets::BucketSet;
 use super::wire::{
-    Health, Heartbeat, Holdings, Message, Owners, PeerReport, Phase, Published, State, TableId, Traffic,
+    Health, Heartbeat, Holdings, Message, News, Owners, PeerReport, Phase, Published, State, TableId, Traffic,
 };
 use crate::clock::Time;
 use crate::config::model::{Failback, Priority, Spread, Timing};
@@ -68,6 +73,8 @@ pub struct Settings {
     pub facts: u64,
     /// Whether there is a gateway that could be asked.
     pub gateway: bool,
+    /// Whether there is a second path to every peer.
+    pub second_path: bool,
     /// By owner table, whether the service behind its rules works on this node already.
     pub ready: Vec<bool>,
     /// When a node that comes back takes its share.
@@ -111,6 +118,8 @@ pub enum Command {
     },
     /// Ask the gateway, or the neighbours, by ARP whether this node reaches anyone.
     AskGateway,
+    /// Ask by ARP who has this node's own address, and who has the cluster IPs.
+    AskAddresses,
     /// Find the buckets in which this host has connections, and answer by `handle_scan`.
     Scan,
     /// Find the buckets of sticky tables that are idle, and answer by `handle_idle`. At most once a second.
@@ -178,6 +187,7 @@ pub struct Node {
     hearing: Hearing,
     gateway: Gateway,
     lateness: Lateness,
+    conflicts: Conflicts,
     traffic: Traffic,
     carrier: bool,
     /// When the gateway, or a neighbour, last answered.
@@ -268,6 +278,7 @@ impl Node {
             hearing: Hearing::default(),
             gateway: Gateway::new(settings.gateway),
             lateness: Lateness::default(),
+            conflicts: Conflicts::default(),
             traffic: Traffic::default(),
             carrier: true,
             gateway_answered: None,
@@ -310,7 +321,14 @@ impl Node {
     }
 
     /// A message of a peer that the link believes; `new_session`: the first since its agent started.
-    pub fn handle_message(&mut self, from: Priority, new_session: bool, message: Message, now: Time) {
+    pub fn handle_message(
+        &mut self,
+        from: Priority,
+        new_session: bool,
+        message: Message,
+        arrived: Arrived,
+        now: Time,
+    ) {
         self.notice(now);
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
@@ -323,7 +341,7 @@ impl Node {
             peer.forget_session();
         }
         match message {
-            Message::Heartbeat(heartbeat) => self.handle_heartbeat(from, *heartbeat, now),
+            Message::Heartbeat(heartbeat) => self.handle_heartbeat(from, *heartbeat, arrived, now),
             Message::Part(part) => {
                 if peer.assemble(part, self.settings.tables.len()) {
                     self.urgent = true;
@@ -332,24 +350,31 @@ impl Node {
             }
             Message::Wish { id, wish } => self.handle_foreign_wish(from, id, wish, now),
             Message::Answer { id, denied } => self.handle_wish_answer(from, id, denied),
-            Message::Refusal(refusal) => self.handle_refusal(from, refusal),
+            Message::Refusal(refusal) => self.handle_refusal(from, refusal, now),
         }
     }
 
-    fn handle_heartbeat(&mut self, from: Priority, heartbeat: Heartbeat, now: Time) {
+    fn handle_heartbeat(&mut self, from: Priority, heartbeat: Heartbeat, arrived: Arrived, now: Time) {
+        let Some(peer) = self.peers.get(&from) else {
+            return;
+        };
+        let news = peer
+            .heartbeat
+            .as_ref()
+            .map_or(News::OfItself, |last| heartbeat.news_since(last, self.settings.me));
+        let agreed = news == News::OfOthers && self.agrees(peer);
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
         self.newest_epoch = self.newest_epoch.max(heartbeat.table.epoch);
-        let (was, changed) =
-            (peer.standing, peer.heartbeat.as_ref().is_none_or(|last| last.differs(&heartbeat)));
+        let was = peer.standing;
         let same_run = peer.heartbeat.as_ref().is_some_and(|last| last.incarnation == heartbeat.incarnation);
         let stale = peer.state_version() != heartbeat.state_version;
         let behind = heartbeat
             .peers
             .iter()
             .any(|report| report.node == self.settings.me && report.state_version != self.state_version);
-        peer.hear(heartbeat, now);
+        peer.hear(heartbeat, arrived);
         let standing = peer.standing;
         if matches!(was, Standing::Suspect | Standing::Dead) && standing == Standing::Alive {
             self.note_return(from, same_run, now);
@@ -357,6 +382,12 @@ impl Node {
         if was != standing {
             self.report(Event::heard(from, standing));
         }
+        let changed = match news {
+            News::OfItself => true,
+            // What it says of others matters where it makes this node believe more of it, or less.
+            News::OfOthers => self.peers.get(&from).is_some_and(|peer| self.agrees(peer)) != agreed,
+            News::Nothing => false,
+        };
         if was != standing || changed {
             // Who changed wants to know soon that we know; a new peer wants to be heard.
             self.urgent |= was != standing || stale || behind;
@@ -378,9 +409,11 @@ impl Node {
         }
     }
 
-    /// A rightly sealed datagram of a session that has not proved itself: our next heartbeat lets it.
-    pub fn handle_unproven(&mut self, from: Priority) {
-        self.urgent |= self.peers.contains_key(&from);
+    /// A rightly sealed datagram that a newer one has overtaken: it says only that its path works.
+    pub fn handle_overtaken(&mut self, from: Priority, arrived: Arrived) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.hear_on(arrived);
+        }
     }
 
     /// An ARP answer from a peer's host.
@@ -404,7 +437,7 @@ impl Node {
         self.peers.values_mut().for_each(|peer| peer.excuse(now));
     }
 
-    /// The gateway, or a neighbour that is no node, has answered ARP.
+    /// The gateway has answered ARP; where none is known, a neighbour that is no node has spoken.
     pub fn handle_gateway(&mut self, now: Time) {
         self.notice(now);
         self.gateway_answered = Some(now);
@@ -531,7 +564,7 @@ impl Node {
         let judgements = peers().filter_map(|peer| peer.next_judgement(timing, slack, reached));
         let probes =
             peers().filter(|peer| peer.standing != Standing::Stopped).map(|peer| peer.next_probe(timing));
-        judgements.chain(probes).chain(self.lease).fold(self.next_beat(), Time::min)
+        judgements.chain(probes).chain(self.lease).chain(self.next_start()).fold(self.next_beat(), Time::min)
     }
 
     /// The next thing to be done.
@@ -565,6 +598,10 @@ impl Node {
             if !peer.told.missing && missing {
                 peer.told.missing = true;
                 events.push(Event::NoHeartbeat { node: peer.node, host_answers: peer.kernel_answered() });
+            }
+            if self.settings.second_path {
+                let change = peer.judge_paths(&timing, now);
+                events.extend(change.map(|change| path_event(peer.node, change)));
             }
         }
         self.urgent |= changed;
@@ -607,9 +644,9 @@ impl Node {
         self.health.cut_off = self.gateway.is_cut_off();
         for new in news {
             self.report(match new {
-                News::Lost => Event::GatewayLost,
-                News::Found => Event::GatewayFound,
-                News::CutOff(cut_off) => Event::CutOff(cut_off),
+                GatewayNews::Lost => Event::GatewayLost,
+                GatewayNews::Found => Event::GatewayFound,
+                GatewayNews::CutOff(cut_off) => Event::CutOff(cut_off),
             });
         }
         self.urgent |= changed;
@@ -621,65 +658,12 @@ impl Node {
         !self.health.deaf && !self.health.cut_off
     }
 
-    /// When another host last answered this node.
+    /// When this node last reached the network beyond itself. Where there is a gateway, that is who counts: in a part of a network
+    /// that was split off with some nodes in it, each of them reaches the others, and those that seem dead live beyond the split.
     fn reached(&self) -> Option<Time> {
-        let alive = self.peers.values().filter(|peer| peer.standing == Standing::Alive);
+        let alive =
+            self.peers.values().filter(|peer| peer.standing == Standing::Alive && !self.settings.gateway);
         alive.filter_map(Peer::last_heard).chain(self.gateway_answered).max()
-    }
-
-    /// From `Starting` to `Serving`, once it is known of every configured node whether it lives.
-    fn advance(&mut self, now: Time) {
-        if self.phase != Phase::Starting || !self.carrier || self.ending {
-            return;
-        }
-        match self.obstacle() {
-            None => {
-                self.phase = Phase::Serving;
-                self.waiting = None;
-                // Until the first heartbeat is out; past it this node begins again.
-                self.lease = Some(now + self.settings.timing.suspect());
-                self.urgent = true;
-                self.report(Event::Serving);
-                self.begin_to_serve(now);
-                self.settle(now);
-            }
-            Some(obstacle) => {
-                let patience = self.settings.timing.suspect() * 3;
-                if self.waiting.as_ref() != Some(&obstacle) && now.since(self.since) >= patience {
-                    self.waiting = Some(obstacle.clone());
-                    self.report(obstacle);
-                }
-            }
-        }
-    }
-
-    /// Why this node may not serve yet.
-    fn obstacle(&self) -> Option<Event> {
-        if let Some(unsent) = &self.unsent {
-            return Some(Event::CannotSend(unsent.clone()));
-        }
-        let mut alone = true;
-        for peer in self.peers.values() {
-            match peer.standing {
-                Standing::Unknown => return Some(Event::WaitingFor(peer.node)),
-                // Of two that start the one with the lower priority number goes on.
-                Standing::Alive if self.stays_out_for_us(peer) && self.settings.me < peer.node => {
-                    alone = false
-                }
-                Standing::Alive if self.differs(peer) => return Some(Event::FactsDiffer(peer.node)),
-                Standing::Alive => {
-                    let hears_us = peer
-                        .report_on(self.settings.me)
-                        .is_some_and(|report| report.alive && report.incarnation == self.incarnation);
-                    if !hears_us || !peer.is_current() {
-                        return Some(Event::WaitingFor(peer.node));
-                    }
-                    alone = false;
-                }
-                Standing::Suspect | Standing::Dead | Standing::Stopped => {}
-            }
-        }
-        (alone && self.gateway_answered.is_none()).then_some(Event::Alone)
     }
 
     /// Whether a peer runs with other cluster facts. Then the one that serves goes on, or of two the lower priority number.
@@ -713,6 +697,10 @@ impl Node {
             self.commands.push_back(Command::AskGateway);
         } else if self.gateway.asks(now) {
             self.commands.push_back(Command::AskGateway);
+        }
+        let is_default_host = self.phase == Phase::Serving && self.default_host() == Some(self.settings.me);
+        if self.conflicts.asks(self.is_starting(), is_default_host, &self.settings.timing, now) {
+            self.commands.push_back(Command::AskAddresses);
         }
     }
 
@@ -820,6 +808,7 @@ impl Node {
         self.waiting = None;
         self.gateway_answered = None;
         self.next_gateway = now;
+        self.conflicts.begin_again();
         self.table = None;
         self.published = None;
         self.converging = None;
@@ -848,6 +837,14 @@ impl Node {
         if self.lease.take().is_some() {
             self.commands.push_back(Command::EndLease);
         }
+    }
+}
+
+fn path_event(node: Priority, change: PathChange) -> Event {
+    let second = |path| path == Path::Second;
+    match change {
+        PathChange::Lost(path) => Event::PathLost { node, second: second(path) },
+        PathChange::Found(path) => Event::PathFound { node, second: second(path) },
     }
 }
 

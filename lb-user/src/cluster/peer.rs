@@ -1,11 +1,15 @@
 //! What this node knows of another: whether it lives, and what it holds. Not what follows from that (`node.rs`).
 
+mod paths;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::paths::PathChange;
+pub use self::paths::{Arrived, Path};
 use super::operate::Denied;
 use super::sets::BucketSet;
 use super::wire::{Heartbeat, MAX_PARTS, PART, Part, PeerReport, Phase, State};
@@ -89,6 +93,10 @@ pub(crate) struct Peer {
     /// When silence began to count.
     since: Time,
     last_heard: Option<Time>,
+    /// When it was last heard on each path.
+    paths: [Option<Time>; 2],
+    /// On which path it is not heard while it is on the other, as the operator was told.
+    lost_path: Option<Path>,
     last_lease_answer: Option<Time>,
     last_kernel_answer: Option<Time>,
     suspect_since: Time,
@@ -106,6 +114,9 @@ const ROUNDS: u32 = 16;
 
 /// How many rounds go out in a period.
 const PACE: u32 = 8;
+
+/// So long after its fall a dead peer is asked for as often as a suspect one.
+const FRESH: Duration = Duration::from_secs(60);
 
 /// So many falls within the hold-down time are too many.
 const FALLS: usize = 3;
@@ -150,6 +161,8 @@ impl Peer {
             falls: VecDeque::new(),
             since: now,
             last_heard: None,
+            paths: [None; 2],
+            lost_path: None,
             last_lease_answer: None,
             last_kernel_answer: None,
             suspect_since: now,
@@ -166,6 +179,7 @@ impl Peer {
         self.standing = Standing::Unknown;
         self.since = now;
         self.last_heard = None;
+        self.paths = [None; 2];
         self.last_lease_answer = None;
         self.probes = Probes::default();
         self.told = Told::default();
@@ -214,8 +228,9 @@ impl Peer {
     }
 
     /// Takes its heartbeat in.
-    pub(crate) fn hear(&mut self, heartbeat: Heartbeat, now: Time) {
-        self.last_heard = Some(now);
+    pub(crate) fn hear(&mut self, heartbeat: Heartbeat, arrived: Arrived) {
+        self.last_heard = self.last_heard.max(Some(arrived.at));
+        self.hear_on(arrived);
         self.probes = Probes::default();
         self.told = Told::default();
         self.mac = Some(heartbeat.mac);
@@ -271,7 +286,12 @@ impl Peer {
         match answer {
             Answer::Kernel { node, mac } if node == self.node => {
                 self.last_kernel_answer = Some(now);
-                self.mac.get_or_insert(mac);
+                if self.mac.is_none() {
+                    // From here on its lease can be asked for; rounds before this one did not.
+                    self.mac = Some(mac);
+                    self.probes.unanswered = 0;
+                    self.probes.enough = None;
+                }
                 if self.standing == Standing::Dead {
                     // Its host lives after all; what it has is unknown.
                     self.standing = Standing::Suspect;
@@ -354,7 +374,7 @@ impl Peer {
     }
 
     /// The probes to send now: from two missed periods on eight rounds a period, so that it takes many lost frames to miss a
-    /// living lease, and a lease that ends is noticed at once; one a period once suspect, one a second after death. The host is
+    /// living lease, and a lease that ends is noticed at once; one a period once suspect, and for a minute after death. The host is
     /// asked once a period.
     pub(crate) fn probes_due(&mut self, ours: &Timing, now: Time) -> Vec<Probe> {
         if self.standing == Standing::Stopped || self.next_probe(ours) > now {
@@ -365,7 +385,9 @@ impl Peer {
         if self.probes.unanswered == ROUNDS {
             self.probes.enough = Some(now);
         }
-        let asks_host = self.probes.kernel.is_none_or(|last| now.since(last) >= self.period(ours));
+        // Without its MAC address there is nothing else to ask.
+        let asks_host =
+            self.mac.is_none() || self.probes.kernel.is_none_or(|last| now.since(last) >= self.period(ours));
         if asks_host {
             self.probes.kernel = Some(now);
         }
@@ -379,7 +401,13 @@ impl Peer {
         let pace = match self.standing {
             Standing::Unknown | Standing::Alive => period / PACE,
             Standing::Suspect => period,
-            Standing::Dead | Standing::Stopped => Duration::from_secs(1),
+            // Its answer is also what gives the kernel its MAC address again, which by itself would ask once a second only. So two
+            // parts of a network that meet after a while hear each other at once.
+            Standing::Dead if self.probes.last.is_none_or(|last| last.since(self.suspect_since) < FRESH) => {
+                period
+            }
+            Standing::Dead => period.max(Duration::from_millis(100)),
+            Standing::Stopped => Duration::from_secs(1),
         };
         match (self.probes.last, self.last_heard) {
             (Some(last), _) => last + pace,
@@ -456,6 +484,11 @@ impl Peer {
     /// Where it is between start and stop.
     pub(crate) fn phase(&self) -> Option<Phase> {
         self.heartbeat.as_ref().map(|heartbeat| heartbeat.phase)
+    }
+
+    /// Whether this is the MAC address of its cluster NIC.
+    pub(crate) fn has_mac(&self, mac: [u8; 6]) -> bool {
+        self.mac == Some(mac)
     }
 
     /// What it says of `node`.

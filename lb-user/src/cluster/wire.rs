@@ -35,7 +35,7 @@ pub(crate) const PART: usize = 1200;
 /// How many parts a state may have; bounds what a peer can make us keep. The largest state there may be has fewer.
 pub(crate) const MAX_PARTS: usize = 255;
 
-const MAGIC: [u8; 4] = *b"RLCL";
+pub(crate) const MAGIC: [u8; 4] = *b"RLCL";
 
 /// The clear beginning of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +145,17 @@ pub struct Heartbeat {
     pub traffic: Traffic,
     /// What it thinks of the other nodes, in the order of priorities.
     pub peers: Vec<PeerReport>,
+}
+
+/// What is new in a heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// Something of its sender, or of its receiver.
+    OfItself,
+    /// Only something of third nodes.
+    OfOthers,
+    /// Nothing that ownership depends on.
+    Nothing,
 }
 
 /// How a node is, as far as it is not a matter of one owner table.
@@ -330,38 +341,27 @@ impl Message {
 }
 
 impl Heartbeat {
-    /// Whether anything is different that ownership depends on.
-    pub(crate) fn differs(&self, other: &Self) -> bool {
-        // One that says so once a second is not news for that.
-        let Self {
-            hears: _,
-            traffic: _,
-            period,
-            multiplier,
-            incarnation,
-            phase,
-            intent,
-            rank,
-            health,
-            wants,
-            mac,
-            facts,
-            table,
-            state_version,
-            peers,
-        } = self;
-        (period, multiplier, incarnation, phase)
-            != (&other.period, &other.multiplier, &other.incarnation, &other.phase)
-            || (intent, rank, health, wants) != (&other.intent, &other.rank, &other.health, &other.wants)
-            || (mac, facts, table, state_version)
-                != (&other.mac, &other.facts, &other.table, &other.state_version)
-            || *peers != other.peers
-    }
-
     /// What it says of `node`.
     pub(crate) fn report_on(&self, node: Priority) -> Option<&PeerReport> {
         let place = self.peers.binary_search_by_key(&node, |report| report.node).ok()?;
         self.peers.get(place)
+    }
+
+    /// What is new in it for node `me`, after `last` of the same sender.
+    pub(crate) fn news_since(&self, last: &Self, me: Priority) -> News {
+        let of_itself = |of: &Self| {
+            let times = (of.period, of.multiplier, of.incarnation, of.state_version);
+            // One that tells its hearing and its traffic once a second is not news for that.
+            (times, of.phase, of.intent, of.rank, of.health, of.mac, of.facts, of.table)
+        };
+        let of_us = |of: &Self| of.report_on(me).copied();
+        if of_itself(self) != of_itself(last) || self.wants != last.wants || of_us(self) != of_us(last) {
+            News::OfItself
+        } else if self.peers != last.peers {
+            News::OfOthers
+        } else {
+            News::Nothing
+        }
     }
 
     fn encode(&self, out: &mut Vec<u8>) {

@@ -99,9 +99,15 @@ pub struct Cluster {
 impl Cluster {
     /// The cluster IP that lease probes ask for, by ARP.
     pub fn probed(&self) -> Ipv4Addr {
-        let v4 = |ip: &ClusterIp| if let IpAddr::V4(address) = ip.address { Some(address) } else { None };
-        let found = self.cluster_ips.iter().find_map(v4);
-        found.expect("check.rs refuses a cluster without an IPv4 cluster IP")
+        self.v4_addresses().next().expect("check.rs refuses a cluster without an IPv4 cluster IP")
+    }
+
+    /// The cluster IPs that can be asked for by ARP, the one that lease probes ask for first.
+    pub fn v4_addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.cluster_ips.iter().filter_map(|ip| match ip.address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        })
     }
 }
 

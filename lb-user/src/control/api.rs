@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use self::event::EventRecord;
+pub use self::operate::{Action, Nodes, Operated};
 
 mod event;
+mod operate;
 
 /// What a client may ask of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,15 +18,16 @@ mod event;
 pub enum Request {
     /// How things are. Also for the group `rollcall-view`.
     Status,
-    /// Hand this node's share (`None`), or the named node's, to the others; open connections end naturally.
-    Drain {
-        /// A node's name.
-        node: Option<String>,
-    },
-    /// Take a share again.
-    Resume {
-        /// A node's name.
-        node: Option<String>,
+    /// What an operator wants of nodes. Answered by `Operated`.
+    Operate {
+        /// What.
+        action: Action,
+        /// Of which.
+        #[serde(default)]
+        nodes: Nodes,
+        /// For which port rule alone: `443`, `tcp/443`, `192.168.50.8:443`; `None`: as a whole.
+        #[serde(default)]
+        rule: Option<String>,
     },
     /// Put another program in the agent's place, in the same process, while the node keeps all that it holds. Answered by `Error` if
     /// it is refused; else the connection ends, and the next program answers the next request.
@@ -116,9 +119,7 @@ impl Request {
                 Permission::View
             }
             // A capture loads another program.
-            Self::Drain { .. } | Self::Resume { .. } | Self::Upgrade { .. } | Self::Capture { .. } => {
-                Permission::Change
-            }
+            Self::Operate { .. } | Self::Upgrade { .. } | Self::Capture { .. } => Permission::Change,
         }
     }
 }
@@ -157,10 +158,10 @@ pub enum Answer {
         /// slowly for those between.
         records: Vec<EventRecord>,
     },
-    /// Done, or under way; `text` says which.
-    Done {
-        /// One sentence for the operator.
-        text: String,
+    /// To `Operate`, by node.
+    Operated {
+        /// In the order of priorities.
+        nodes: Vec<Operated>,
     },
     /// Refused or failed.
     Error {
@@ -176,8 +177,17 @@ pub struct Status {
     pub node: String,
     /// One sentence on what is wrong, if anything is.
     pub problem: Option<String>,
-    /// `starting`, `serving`, `draining`, `stopping` or `observing`.
+    /// `starting`, `serving`, `stands by`, `draining`, `stopping`, `stopped`, `suspended` or `observing`.
     pub state: String,
+    /// Since how many seconds, and why, it stands by, in words, if it does.
+    #[serde(default)]
+    pub stands_by: Option<String>,
+    /// What operators changed of what the configuration says, a sentence each.
+    #[serde(default)]
+    pub adjusted: Vec<String>,
+    /// Every node holds what it should, as far as this one knows.
+    #[serde(default)]
+    pub converged: bool,
     /// Epoch of the owner table in force.
     pub epoch: u64,
     /// The default host's name, if one is known.
@@ -233,8 +243,30 @@ pub struct NodeStatus {
     pub priority: u8,
     /// Its own address.
     pub address: String,
-    /// `serving`, `starting`, `draining`, `stopped`, `suspect`, `dead`, `unknown` (never heard).
+    /// `serving`, `starting`, `stands by`, `draining`, `stopped`, `suspended`, `suspect`, `dead`, `unknown` (never heard); of this node
+    /// as in `Status::state`.
     pub state: String,
+    /// What its operator wants of it: `started`, `draining`, `stopped` or `suspended`.
+    #[serde(default)]
+    pub intent: String,
+    /// Its host priority in force: `priority`, unless its operator set another.
+    #[serde(default)]
+    pub rank: u8,
+    /// Another number whenever its agent starts anew; `None`: never heard.
+    #[serde(default)]
+    pub incarnation: Option<u32>,
+    /// It has no share although it serves, because it came back and its time has not come.
+    #[serde(default)]
+    pub stands_by: bool,
+    /// The gateway does not answer it while it answers others.
+    #[serde(default)]
+    pub cut_off: bool,
+    /// How many buckets of each table of `Status::tables` it holds.
+    #[serde(default)]
+    pub shares: Vec<u32>,
+    /// Established TCP connections to the cluster IPs on it, as far as it says.
+    #[serde(default)]
+    pub connections: Option<u32>,
     /// How many buckets of the first `multiple` table it holds.
     pub holds: u32,
     /// Milliseconds since its last heartbeat; `None` for this node and for one never heard.
@@ -258,6 +290,12 @@ pub struct TableStatus {
     pub sticky_seconds: u64,
     /// How many buckets stay for now because of that, though another node should own them.
     pub sticking: u32,
+    /// What the operator wants of this node for these rules: `started`, `draining` or `stopped`.
+    #[serde(default)]
+    pub intent: String,
+    /// How the service behind its rules is on this node; `None` where nothing is tested.
+    #[serde(default)]
+    pub service: Option<ServiceStatus>,
     /// How many buckets are this node's alone, arriving, departing.
     pub mine: u32,
     /// See `mine`.
@@ -266,6 +304,17 @@ pub struct TableStatus {
     pub departing: u32,
     /// One character a bucket: `.` other, `m` mine, `a` arriving, `d` departing.
     pub states: String,
+}
+
+/// The service behind the rules of an owner table, on this node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// What is looked at: `proxy`, `tcp 192.168.50.8:25` and the like.
+    pub tests: Vec<String>,
+    /// Whether it works; `None`: not known yet.
+    pub works: Option<bool>,
+    /// What the latest test says is wrong. A single failure need not count.
+    pub trouble: Option<String>,
 }
 
 /// What became of the packets under a port rule.

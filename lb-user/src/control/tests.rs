@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use super::api::{Answer, Captured, Permission, Request, Status};
+use super::api::{Action, Answer, Captured, Nodes, Operated, Permission, Request, Status};
 use super::client::{AskError, ask, follow};
 use super::server::{ControlError, Lines, Reply, Sockets, serve};
 use super::*;
@@ -17,8 +17,12 @@ use super::*;
 #[test]
 fn a_request_reaches_the_handler_and_its_answer_the_client() {
     with_server(|run_dir| {
-        let drained = ask(run_dir, &Request::Drain { node: Some("arr2".into()) }).unwrap();
-        assert_eq!(drained, Answer::Done { text: "Drain { node: Some(\"arr2\") }".into() });
+        let request = Request::Operate {
+            action: Action::SetWeight { weight: Some(7) },
+            nodes: Nodes::Named("arr2".into()),
+            rule: Some("tcp/443".into()),
+        };
+        assert_eq!(ask(run_dir, &request).unwrap(), repeated(&request));
         let status = ask(run_dir, &Request::Status).unwrap();
         assert_eq!(status, Answer::Status(Box::default()));
     });
@@ -33,7 +37,12 @@ fn hostile_lines_are_answered_and_harm_nobody() {
             ("\n", "not a request of this version"),
             ("{}\n", "not a request of this version"),
             ("{\"request\":\"reboot\"}\n", "unknown variant"),
-            ("{\"request\":\"drain\",\"force\":true}\n", "unknown field"),
+            ("{\"request\":\"operate\",\"action\":{\"do\":\"drain\"},\"force\":true}\n", "unknown field"),
+            ("{\"request\":\"operate\",\"action\":{\"do\":\"reboot\"}}\n", "unknown variant"),
+            (
+                "{\"request\":\"operate\",\"action\":{\"do\":\"set-weight\",\"weight\":256}}\n",
+                "invalid value",
+            ),
             (&deep, "not a request of this version"),
             (&long, "longer than 4096 bytes"),
             ("\0\u{1}\u{7f}\n", "not a request of this version"),
@@ -100,6 +109,8 @@ fn only_who_may_change_something_may_capture() {
     let connections = Request::Connections { bucket: None, node: None, limit: 1 };
     assert_eq!(connections.needs(), Permission::View);
     assert_eq!(Request::Events { follow: true }.needs(), Permission::View);
+    let operate = Request::Operate { action: Action::Failback, nodes: Nodes::This, rule: None };
+    assert_eq!(operate.needs(), Permission::Change);
 }
 
 /// `count` of it: how many lines; `None`: one every 10 ms until the client has had enough; `u64::MAX`: as many as it can.
@@ -175,13 +186,18 @@ async fn handle(request: Request) -> Reply {
     match request {
         Request::Status => Answer::Status(Box::<Status>::default()).into(),
         Request::Capture { count, seconds, .. } => Reply::Many(lines(count, seconds == 2)),
-        Request::Drain { .. }
-        | Request::Resume { .. }
+        Request::Operate { .. }
         | Request::Upgrade { .. }
         | Request::Explain(_)
         | Request::Events { .. }
-        | Request::Connections { .. } => Answer::Done { text: format!("{request:?}") }.into(),
+        | Request::Connections { .. } => repeated(&request).into(),
     }
+}
+
+/// An answer that says what was asked.
+fn repeated(request: &Request) -> Answer {
+    let node = Operated { node: "arr2".into(), done: false, text: format!("{request:?}") };
+    Answer::Operated { nodes: vec![node] }
 }
 
 /// How many streams of the test that looks at them are under way; it asks for two seconds.

@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use super::{Arrival, CONFIRM, Departure, LET_GO, Legacy, Upgrade};
 use crate::agent::events::Note;
+use crate::agent::serving::Serving;
 use crate::agent::voice::Voice;
 use crate::agent::{Agent, Maps};
 use crate::clock::Time;
@@ -86,6 +87,10 @@ impl Agent {
                 return None;
             }
         };
+        if let Some(serving) = &self.serving {
+            // What a disk that hangs does not keep, the next program's cluster thread still knows.
+            let _ = timeout(LET_GO, serving.settled()).await;
+        }
         let left = match self.proxy.take() {
             Some(proxy) => timeout(LET_GO, proxy.leave()).await.ok().flatten(),
             None => None,
@@ -149,6 +154,7 @@ impl Agent {
         let handle = self.resume_cluster(&cluster, &nic, &pins)?;
         let silent_ms = u64::try_from(Time::now().since(suspended_at).as_millis()).unwrap_or(u64::MAX);
         self.open_events()?;
+        self.take_up_serving(&handle);
         self.replace_program(&nic, &pins)?;
         self.take_up_proxy(proxy)?;
         self.upgrade = Some(UpgradeStatus { silent_ms, ..upgrade });
@@ -192,10 +198,19 @@ impl Agent {
                 None => return Ok(()),
             },
         };
-        let ready = supervisor.status().borrow().ready;
+        if let Some(serving) = &mut self.serving {
+            serving.follow(&supervisor);
+        }
         self.proxy = Some(supervisor);
-        self.tell(Input::Ready(vec![ready; self.plan.tables.len()]));
         Ok(())
+    }
+
+    /// The cluster thread goes on with what it was told: what is not found out anew yet moves nothing.
+    fn take_up_serving(&mut self, cluster: &Handle) {
+        let snapshot = cluster.snapshot();
+        let told = snapshot.wants.iter().map(|want| want.ready).collect();
+        let intent = snapshot.mandate.intent;
+        self.serving = Some(Serving::begin(&self.config, &self.plan, intent, told));
     }
 
     fn tell_of_upgrade(&self) {
@@ -232,6 +247,7 @@ impl Agent {
         // Its threads end before the next log is opened; after an error they are left to themselves.
         let _ = self.close_events().await;
         (self.proxy, self.voice, self.dataplane, self.outputs) = (None, None, None, None);
+        self.serving = None;
         (self.sockets, self.run_dir, self.lock) = (None, None, None);
     }
 }

@@ -5,21 +5,21 @@ use super::*;
 
 const SECRET: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
-fn node(number: u8) -> Priority {
+pub(super) fn node(number: u8) -> Priority {
     Priority::new(number).unwrap()
 }
 
-fn link(me: u8, session: u8) -> Link {
+pub(super) fn link(me: u8, session: u8) -> Link {
     let peers = [1, 2].into_iter().filter(|peer| *peer != me).map(node);
     Link::new(node(me), peers, ClusterSecret::parse(SECRET).unwrap(), [session; 16])
 }
 
-fn message(version: u64) -> Message {
+pub(super) fn message(version: u64) -> Message {
     Message::Part(Part { version, index: 0, total: 1, bytes: vec![1, 2, 3] })
 }
 
 /// Both sides believe each other.
-fn introduced() -> (Link, Link) {
+pub(super) fn introduced() -> (Link, Link) {
     let (mut a, mut b) = (link(1, 0xa), link(2, 0xb));
     introduce(&mut a, &mut b);
     (a, b)

@@ -145,6 +145,18 @@ impl Node {
 
     /// Who follows our table, knows what we hold now, and counts nobody as living that we count as silent.
     pub(super) fn agreeing(&self) -> BTreeSet<Priority> {
+        let known = self.known();
+        let agrees = |peer: &&Peer| self.agrees_by(peer, &known);
+        self.peers.values().filter(agrees).map(|peer| peer.node).collect()
+    }
+
+    /// Whether a peer is among `agreeing`.
+    pub(super) fn agrees(&self, peer: &Peer) -> bool {
+        self.agrees_by(peer, &self.known())
+    }
+
+    /// By priority number: which version of a living node's state we have, and `None` for a node that we count as silent.
+    fn known(&self) -> [Option<u64>; Priority::MAX as usize + 1] {
         let mut known = [Some(u64::MAX); Priority::MAX as usize + 1];
         for peer in self.peers.values() {
             known[usize::from(peer.node.number())] = match peer.standing {
@@ -153,12 +165,10 @@ impl Node {
                 Standing::Unknown | Standing::Stopped => Some(u64::MAX),
             };
         }
-        let agrees = |peer: &&Peer| self.agrees(peer, &known);
-        self.peers.values().filter(agrees).map(|peer| peer.node).collect()
+        known
     }
 
-    /// `known`, by priority number: which version of a living node's state we have, and `None` for a node that we count as silent.
-    fn agrees(&self, peer: &Peer, known: &[Option<u64>]) -> bool {
+    fn agrees_by(&self, peer: &Peer, known: &[Option<u64>]) -> bool {
         let Some(heartbeat) = peer.heartbeat.as_ref().filter(|_| peer.is_current()) else {
             return false;
         };

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::operate::Intent;
-use super::super::wire::Refusal;
 use super::*;
 
 /// What another node is to be told, until it answers or the time is over.
@@ -56,21 +55,6 @@ impl Node {
         if self.wishes.get(&id).is_some_and(|wished| wished.to == from) {
             self.wishes.remove(&id);
             self.commands.push_back(Command::Wished { id, denied });
-        }
-    }
-
-    /// Another node knows an older one with this node's priority.
-    pub(super) fn handle_refusal(&mut self, from: Priority, refusal: Refusal) {
-        match refusal {
-            // One that serves was there before; only a newcomer stays out.
-            Refusal::PriorityTaken if self.phase == Phase::Starting => {
-                let event = Event::PriorityTaken { by: from };
-                if self.waiting.as_ref() != Some(&event) {
-                    self.waiting = Some(event.clone());
-                    self.report(event);
-                }
-            }
-            Refusal::PriorityTaken => {}
         }
     }
 

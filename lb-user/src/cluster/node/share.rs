@@ -40,6 +40,17 @@ enum Stage {
     Full,
 }
 
+/// Why a node stands by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aside {
+    /// Since when.
+    pub since: Time,
+    /// The others have seen it fall too often.
+    pub held_down: bool,
+    /// When it no longer will; `None`: that hangs on the operator or on the others.
+    pub until: Option<Time>,
+}
+
 /// In how many steps a weight grows: each is a convergence of its own.
 const STEPS: u32 = 8;
 
@@ -97,6 +108,16 @@ impl Entry {
         };
         self.counted = self.step(now);
         before != (self.stage, self.counted)
+    }
+
+    /// Why this node stands by, if it does.
+    pub(super) fn aside(&self) -> Option<Aside> {
+        let Stage::Waiting { since, held_down } = self.stage else { return None };
+        let until = match self.failback {
+            Failback::After(time) if !held_down => Some(since + time),
+            Failback::After(_) | Failback::Immediate | Failback::Manual => None,
+        };
+        Some(Aside { since, held_down, until })
     }
 
     fn is_aside(&self) -> bool {

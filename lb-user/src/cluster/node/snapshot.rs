@@ -2,6 +2,7 @@
 
 use super::super::operate::Intent;
 use super::super::wire::Want;
+use super::share::Aside;
 use super::*;
 
 /// How a node stands, for `rollcall status`.
@@ -15,6 +16,10 @@ pub struct Snapshot {
     pub mandate: Mandate,
     /// Its rank among the candidates for default host.
     pub rank: Priority,
+    /// Random at the start of its agent; one more whenever it gave everything up.
+    pub incarnation: u32,
+    /// Why it stands by, if it does.
+    pub aside: Option<Aside>,
     /// How it is.
     pub health: Health,
     /// What it wants of each owner table.
@@ -25,6 +30,10 @@ pub struct Snapshot {
     pub late: Duration,
     /// How often a peer was suspected that lived, since this agent started.
     pub wrongly_suspected: u64,
+    /// Datagrams that were not believed.
+    pub refused: RefusedCounts,
+    /// What is wrong while it serves: a priority or an address that another uses.
+    pub problem: Option<Event>,
     /// Why it does not serve yet, if that lasts.
     pub waiting: Option<Event>,
     /// When its lease ends.
@@ -54,6 +63,8 @@ pub struct PeerSnapshot {
     pub intent: Intent,
     /// Its rank among the candidates for default host, by its latest heartbeat.
     pub rank: Priority,
+    /// Which start of its agent that is, by its latest heartbeat.
+    pub incarnation: Option<u32>,
     /// How it is, by its latest heartbeat.
     pub health: Health,
     /// What it wants of each owner table, by its latest heartbeat.
@@ -66,6 +77,8 @@ pub struct PeerSnapshot {
     pub state: Option<Arc<State>>,
     /// When it was last heard.
     pub last_heard: Option<Time>,
+    /// On which of two paths it is not heard while it is on the other.
+    pub lost_path: Option<Path>,
     /// Its heartbeats are missing while its data path answers.
     pub filtered: bool,
 }
@@ -79,12 +92,14 @@ impl Node {
             phase: peer.phase(),
             intent: peer.heartbeat.as_ref().map_or(Intent::default(), |heartbeat| heartbeat.intent),
             rank: peer.heartbeat.as_ref().map_or(peer.node, |heartbeat| heartbeat.rank),
+            incarnation: peer.heartbeat.as_ref().map(|heartbeat| heartbeat.incarnation),
             health: peer.heartbeat.as_ref().map_or(Health::default(), |heartbeat| heartbeat.health),
             wants: peer.heartbeat.as_ref().map_or(Vec::new(), |heartbeat| heartbeat.wants.clone()),
             traffic: peer.heartbeat.as_ref().map_or(Traffic::default(), |heartbeat| heartbeat.traffic),
             holds: self.counts_of(peer),
             state: peer.state.as_ref().map(|(_, state)| Arc::clone(state)),
             last_heard: peer.last_heard(),
+            lost_path: peer.lost_path(),
             filtered: peer.is_filtered(&self.settings.timing, now),
         };
         Snapshot {
@@ -92,11 +107,15 @@ impl Node {
             phase: self.phase,
             mandate: self.mandate.clone(),
             rank: self.rank(),
+            incarnation: self.incarnation,
+            aside: self.entry.aside(),
             health: self.health,
             wants: self.wants(now),
             converging: self.converging.is_some(),
             late: self.lateness.worst(now),
             wrongly_suspected: self.wrongly_suspected,
+            refused: self.conflicts.refused,
+            problem: self.conflicts.problem(now).filter(|_| self.serves()),
             waiting: self.waiting.clone(),
             lease: self.lease,
             table: self.table_id(),

@@ -117,7 +117,10 @@ impl Sim {
             return;
         }
         match frame {
-            Frame::Datagram(bytes) => self.input(to, Input::Datagram(bytes)),
+            Frame::Datagram(bytes) => {
+                let at = host.clock.at(self.now);
+                self.input(to, Input::Datagram(bytes, at));
+            }
             Frame::Answer(answer) => self.input(to, Input::Answer(answer)),
             Frame::Question(probe) => {
                 let mac = [2, 0, 0, 0, 0, host.priority.number()];
@@ -149,23 +152,25 @@ impl Sim {
 
     fn take_in(&mut self, to: usize, input: Input) {
         match input {
-            Input::Datagram(bytes) => self.take_in_datagram(to, &bytes),
+            Input::Datagram(bytes, at) => self.take_in_datagram(to, &bytes, at),
             Input::Answer(answer) => self.tell(to, |node, now| node.handle_answer(answer, now)),
             Input::Gateway => self.tell(to, Node::handle_gateway),
             Input::Carrier(up) => self.tell(to, |node, now| node.handle_carrier(up, now)),
         }
     }
 
-    fn take_in_datagram(&mut self, to: usize, bytes: &[u8]) {
+    fn take_in_datagram(&mut self, to: usize, bytes: &[u8], at: Time) {
         let Some(agent) = &mut self.hosts[to].agent else { return };
         match agent.link.open(bytes) {
             Ok(heard) => {
                 self.tell(to, |node, now| {
-                    node.handle_message(heard.from, heard.new_session, heard.message, now);
+                    let arrived = Arrived { at, path: Path::First };
+                    node.handle_message(heard.from, heard.new_session, heard.message, arrived, now);
                 });
             }
-            Err(Refused::Unproven(from)) => self.tell(to, |node, _| node.handle_unproven(from)),
-            Err(Refused::Replay) => {}
+            Err(refused @ (Refused::Unproven(_) | Refused::Overtaken(_) | Refused::Replay)) => {
+                self.tell(to, |node, now| node.handle_refused(refused, None, now));
+            }
             Err(Refused::Malformed(_) | Refused::Stranger | Refused::OwnPriority | Refused::Forged(_)) => {
                 self.fail("the simulation sends nothing of that kind")
             }
@@ -239,6 +244,8 @@ impl Sim {
                     self.schedule(self.now + MS, Happening::Gateway(host));
                 }
             }
+            // No other machine has an address of theirs.
+            Command::AskAddresses => {}
             Command::Scan => {
                 let (run, live) = (self.hosts[host].run, self.hosts[host].connections.clone());
                 self.schedule(self.now + MS * 5, Happening::Scan { to: host, run, live });

@@ -11,6 +11,10 @@ fn fair(nodes: usize) -> std::ops::RangeInclusive<usize> {
     BUCKETS / nodes..=BUCKETS.div_ceil(nodes)
 }
 
+fn arrived_at(now: Time) -> Arrived {
+    Arrived { at: now, path: Path::First }
+}
+
 impl Sim {
     fn usual(count: u8, seed: u64) -> Self {
         let mut sim = Self::new(count, seed, Setup::usual());
@@ -411,17 +415,17 @@ fn what_settling_costs_with_32_tables_and_8_nodes() {
         let peer = Priority::new(2).unwrap();
         measure("a heartbeat that says nothing new", 200, &mut |node, now| {
             let heartbeat = node.peers[&peer].heartbeat.clone().unwrap();
-            node.handle_message(peer, false, Message::Heartbeat(Box::new(heartbeat)), now);
+            node.handle_message(peer, false, Message::Heartbeat(Box::new(heartbeat)), arrived_at(now), now);
         });
         measure("a heartbeat that says something new", 200, &mut |node, now| {
             let mut heartbeat = node.peers[&peer].heartbeat.clone().unwrap();
             heartbeat.peers[1].accepted ^= 1;
-            node.handle_message(peer, false, Message::Heartbeat(Box::new(heartbeat)), now);
+            node.handle_message(peer, false, Message::Heartbeat(Box::new(heartbeat)), arrived_at(now), now);
         });
         measure("a member that changes", 50, &mut |node, now| {
             let mut heartbeat = node.peers[&peer].heartbeat.clone().unwrap();
             heartbeat.wants[0].ready ^= true;
-            node.handle_message(peer, false, Message::Heartbeat(Box::new(heartbeat)), now);
+            node.handle_message(peer, false, Message::Heartbeat(Box::new(heartbeat)), arrived_at(now), now);
         });
         measure("a round of heartbeats", 50, &mut |node, now| node.beat(now));
         measure("a state as parts", 50, &mut |node, _| drop(node.announced.parts(1)));

@@ -65,7 +65,8 @@ pub(super) enum Asleep {
 
 /// What reaches an agent.
 pub(super) enum Input {
-    Datagram(Vec<u8>),
+    /// And when the kernel received it.
+    Datagram(Vec<u8>, Time),
     Answer(Answer),
     Gateway,
     Carrier(bool),

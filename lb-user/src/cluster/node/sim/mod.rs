@@ -191,6 +191,7 @@ impl Sim {
             lease_margin: self.setup.lease_margin,
             facts: of.facts,
             gateway: true,
+            second_path: false,
             ready: of.ready.clone(),
             failback: self.setup.failback,
             hold_down: self.setup.hold_down,

@@ -1,0 +1,229 @@
+//! What follows for the agent from what operators want and from how the services are: the proxy's connections, what is kept for the
+//! next start, and what the cluster thread is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::warn;
+
+use super::checks::{Outcome, Services, is_the_proxys, run};
+use super::events::Note;
+use super::orders::Answers;
+use super::orders::keep::Keeper;
+use super::{Agent, open, status};
+use crate::clock::Time;
+use crate::cluster::driver::Input;
+use crate::cluster::node::{Event, Snapshot};
+use crate::cluster::operate::{Intent, Mandate};
+use crate::config::{self, model::Config};
+use crate::control::api::{ProxyStatus, ServiceStatus};
+use crate::dataplane::Plan;
+use crate::proxy::supervisor::Supervisor;
+
+/// How many outcomes of tests may wait for the agent; a test does not begin again before its outcome is taken.
+const OUTCOMES: usize = 64;
+
+/// How soon the proxy is looked after again while a node leaves.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// What the agent keeps of all that.
+pub(super) struct Serving {
+    pub(super) answers: Arc<Answers>,
+    pub(super) services: Services,
+    pub(super) service_status: watch::Sender<Vec<Option<ServiceStatus>>>,
+    pub(super) connections: watch::Receiver<u32>,
+    /// The proxy's status, where there is one.
+    proxy: Option<watch::Receiver<ProxyStatus>>,
+    outcomes: mpsc::Receiver<(usize, Outcome)>,
+    keeper: Keeper,
+    /// What the operator wants of this node.
+    intent: Intent,
+    /// What the proxy was told of it.
+    course: Course,
+    /// Ends with the agent.
+    _tasks: JoinSet<()>,
+}
+
+/// What the proxy is to do with its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    Serve,
+    /// Each is served once more.
+    Drain,
+}
+
+/// What there is to do.
+pub(super) enum News {
+    /// A test has ended.
+    Outcome(usize, Outcome),
+    /// The proxy's status is another.
+    Proxy(Box<ProxyStatus>),
+    /// Time went by.
+    Time,
+}
+
+impl Serving {
+    /// Begins to test and to count; `intent`: what the operator wants of the node, `told`: by owner table, what the cluster thread
+    /// was told of the services.
+    pub(super) fn begin(config: &Config, plan: &Arc<Plan>, intent: Intent, told: Vec<bool>) -> Self {
+        let mut tasks = JoinSet::new();
+        let (sender, outcomes) = mpsc::channel(OUTCOMES);
+        let services = Services::new(config, plan, told);
+        if !config.cluster.observe {
+            for (number, check) in services.checks().enumerate() {
+                let user = config.local.proxy_user.clone();
+                tasks.spawn(run::watch(number, check.clone(), user, sender.clone()));
+            }
+        }
+        let (keeper, writer) = Keeper::new(config.local.state_dir.clone(), config.cluster.rules.clone());
+        tasks.spawn(writer.run());
+        let (counted, connections) = watch::channel(0);
+        tasks.spawn(open::count(Arc::clone(plan), counted));
+        Self {
+            answers: Arc::default(),
+            service_status: watch::Sender::new(services.status()),
+            services,
+            connections,
+            proxy: None,
+            outcomes,
+            keeper,
+            intent,
+            course: Course::Serve,
+            _tasks: tasks,
+        }
+    }
+
+    /// Judges this proxy from now on.
+    pub(super) fn follow(&mut self, proxy: &Supervisor) {
+        let mut status = proxy.status();
+        status.mark_changed();
+        self.proxy = Some(status);
+    }
+
+    /// What there is to do next. Cancel safe.
+    pub(super) async fn next(serving: &mut Option<Self>) -> News {
+        let Some(Self { services, proxy, outcomes, intent, course, .. }) = serving else {
+            return std::future::pending().await;
+        };
+        let leaves = intent.is_away() && *course == Course::Serve;
+        let due = services.poll_timeout().map(|due| due.since(Time::now()));
+        tokio::select! {
+            Some((test, outcome)) = outcomes.recv() => News::Outcome(test, outcome),
+            status = next_status(proxy) => News::Proxy(Box::new(status)),
+            () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => News::Time,
+            () = tokio::time::sleep(GLANCE), if leaves => News::Time,
+        }
+    }
+
+    /// How many connections this host has.
+    pub(super) fn open(&self) -> u32 {
+        *self.connections.borrow()
+    }
+
+    /// Waits until what operators told this node is on disk.
+    pub(super) async fn settled(&self) {
+        self.keeper.settled().await;
+    }
+}
+
+impl Agent {
+    /// Does what follows from news.
+    pub(super) fn handle_news(&mut self, news: News) {
+        let Some(Serving { services, .. }) = &mut self.serving else { return };
+        match news {
+            News::Outcome(test, outcome) => services.handle_outcome(test, outcome),
+            News::Proxy(status) => services.handle_proxy(&status, Time::now()),
+            News::Time => services.handle_timeout(Time::now()),
+        }
+        self.tell_services();
+        self.steer_proxy();
+    }
+
+    /// Tells the cluster thread, and whoever asks for the status, how the services are.
+    fn tell_services(&mut self) {
+        let Some(Serving { services, service_status, .. }) = &mut self.serving else { return };
+        let status = services.status();
+        service_status.send_if_modified(|known| std::mem::replace(known, status) != *known);
+        if let Some(ready) = services.news() {
+            self.tell(Input::Ready(ready));
+        }
+    }
+
+    /// What operators want of this node is to be kept.
+    pub(super) fn keep(&self, mandate: Mandate) {
+        if let Some(serving) = &self.serving {
+            serving.keeper.keep(mandate);
+        }
+    }
+
+    /// Whether there is a configuration with which the agent would come up; else it goes on as it is, and says so.
+    pub(super) fn can_start_anew(&self) -> bool {
+        let loaded = config::load(&self.files.cluster, self.files.node.as_deref());
+        if let Err(errors) = &loaded {
+            let text = format!("not restarted: the configuration has errors: {errors}");
+            warn!("{text}");
+            self.log(Note::new("restart-refused", true, text));
+        }
+        loaded.is_ok()
+    }
+
+    /// The operator wants something else of this node.
+    pub(super) fn operated(&mut self, intent: Intent) {
+        if let Some(serving) = &mut self.serving {
+            serving.intent = intent;
+        }
+        self.steer_proxy();
+    }
+
+    /// Has the proxy do with its connections what the operator wants of the node.
+    fn steer_proxy(&mut self) {
+        let (Some(serving), Some(proxy), Some(cluster)) = (&mut self.serving, &self.proxy, &self.cluster)
+        else {
+            return;
+        };
+        let course = course(serving.intent, &cluster.handle().snapshot(), &self.config, &self.plan);
+        if course == serving.course {
+            return;
+        }
+        serving.course = course;
+        match course {
+            Course::Serve => proxy.resume(),
+            Course::Drain => proxy.drain(),
+        }
+    }
+
+    /// The note on a change of a service, in words that name its rules.
+    pub(super) fn service_note(&self, event: &Event, note: Note) -> Note {
+        match (event, &self.serving) {
+            (Event::Service { table, works }, Some(serving)) => {
+                Note { text: serving.services.sentence(usize::from(*table), *works), ..note }
+            }
+            _ => note,
+        }
+    }
+}
+
+/// The clients of sticky rules stay as long as their buckets do: until then the proxy serves them as ever.
+fn course(intent: Intent, snapshot: &Snapshot, config: &Config, plan: &Plan) -> Course {
+    let holds = |index: usize| snapshot.tables.get(index).is_some_and(|table| status::held(table) > 0);
+    let sticky = |index: usize| plan.tables.get(index).is_some_and(|table| table.spread.stickiness.is_some());
+    let stays = |index: usize| is_the_proxys(config, index) && sticky(index) && holds(index);
+    match intent {
+        Intent::Started => Course::Serve,
+        Intent::Draining if (0..plan.tables.len()).any(stays) => Course::Serve,
+        Intent::Draining | Intent::Stopped | Intent::Suspended => Course::Drain,
+    }
+}
+
+/// The proxy's status whenever it changes; never where there is no proxy.
+async fn next_status(proxy: &mut Option<watch::Receiver<ProxyStatus>>) -> ProxyStatus {
+    if let Some(status) = proxy
+        && status.changed().await.is_ok()
+    {
+        return status.borrow_and_update().clone();
+    }
+    // No proxy, or its supervisor has ended with the agent.
+    std::future::pending().await
+}

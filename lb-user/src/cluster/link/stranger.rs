@@ -1,0 +1,87 @@
+//! Who has the cluster's key, and speaks from an address that is not that of the node it says it is: a second node with one priority.
+//! Nothing it says is taken in. It is answered once it may be believed to have the key, so that it can name why it stays out.
+
+use super::{Link, Refused, open_anew};
+use crate::cluster::wire::{Header, Message, Refusal};
+use crate::config::model::Priority;
+
+/// A stranger with the cluster's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stranger {
+    /// Who it says it is.
+    pub(crate) node: Priority,
+    session: [u8; 16],
+    seq: u64,
+}
+
+impl Link {
+    /// Opens a datagram from an address that is not that of the node that it names as its sender, or says why it cannot be
+    /// somebody with the key. Changes nothing.
+    pub(crate) fn open_stranger(&self, datagram: &[u8]) -> Result<Stranger, Refused> {
+        let header = Header::decode(datagram)?;
+        if header.sender == self.me && header.session != self.session {
+            open_anew(&self.secret, &header, datagram)?;
+            return Err(Refused::OwnPriority);
+        }
+        let peer = self.peers.get(&header.sender).filter(|_| header.receiver == self.me);
+        let peer = peer.ok_or(Refused::Stranger)?;
+        // A copy of what the node itself said.
+        let known = peer.proven.iter().chain(&peer.candidates);
+        if known.into_iter().any(|session| session.id == header.session) {
+            return Err(Refused::Replay);
+        }
+        open_anew(&self.secret, &header, datagram)?;
+        Ok(Stranger { node: header.sender, session: header.session, seq: header.seq })
+    }
+
+    /// The datagram that tells a stranger that it stays out. It believes us because we echo its session, which is no recording.
+    pub(crate) fn refuse(&mut self, stranger: &Stranger) -> Vec<u8> {
+        let refusal = Message::Refusal(Refusal::PriorityTaken);
+        self.seal_with(stranger.node, (stranger.session, stranger.seq), &refusal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{introduced, link, message, node};
+    use super::super::{Heard, Refused};
+    use super::*;
+
+    #[test]
+    fn a_second_node_with_a_peers_priority_is_told_so_and_believes_it() {
+        let (_, mut b) = introduced();
+        let mut newcomer = link(1, 0xcc);
+        let stranger = b.open_stranger(&newcomer.seal(node(2), &message(1))).unwrap();
+        assert_eq!(stranger.node, node(1));
+        let refused = Message::Refusal(Refusal::PriorityTaken);
+        let heard = newcomer.open(&b.refuse(&stranger));
+        assert_eq!(heard, Ok(Heard { from: node(2), new_session: true, message: refused.clone() }));
+        let again = b.open_stranger(&newcomer.seal(node(2), &message(2))).unwrap();
+        let heard = newcomer.open(&b.refuse(&again));
+        assert_eq!(heard, Ok(Heard { from: node(2), new_session: false, message: refused }));
+    }
+
+    #[test]
+    fn a_refusal_of_another_session_is_not_believed() {
+        let (mut a, mut b) = introduced();
+        let mut before = link(1, 0xaa);
+        let recorded = before.seal(node(2), &message(1));
+        let stranger = b.open_stranger(&recorded).unwrap();
+        assert_eq!(a.open(&b.refuse(&stranger)), Err(Refused::Replay));
+    }
+
+    #[test]
+    fn a_copy_of_what_a_node_says_makes_no_second_node() {
+        let (mut a, b) = introduced();
+        assert_eq!(b.open_stranger(&a.seal(node(2), &message(4))), Err(Refused::Replay));
+    }
+
+    #[test]
+    fn without_the_key_nobody_is_answered() {
+        let (_, b) = introduced();
+        let other = crate::config::secret::ClusterSecret::parse(&"ff".repeat(32)).unwrap();
+        let mut forger = Link::new(node(1), [node(2)], other, [7; 16]);
+        assert_eq!(b.open_stranger(&forger.seal(node(2), &message(1))), Err(Refused::Forged(node(1))));
+        assert_eq!(b.open_stranger(b"RLCL"), Err(Refused::Malformed(super::super::Malformed::Truncated)));
+    }
+}
