@@ -5,8 +5,8 @@
 
 use crate::address::Address;
 
-/// How many buckets the flows of a table are spread over.
-pub const BUCKETS: usize = 4096;
+/// How many buckets the flows of a table are spread over. Few of them only in simulations, which look at every one at every step.
+pub const BUCKETS: usize = if cfg!(feature = "few-buckets") { 64 } else { 4096 };
 
 /// How many owner tables there may be at once: rules with equal mode, weights and states share one.
 pub const TABLES: usize = 32;

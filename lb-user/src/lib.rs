@@ -39,3 +39,7 @@ pub mod sandbox;
 pub mod sys;
 pub mod telemetry;
 pub mod wall;
+
+// A program that spread flows over 64 buckets would disagree with every other node, and with its own XDP program.
+const _: () =
+    assert!(lb_common::table::BUCKETS == 4096 || cfg!(test), "few buckets are for simulations only");

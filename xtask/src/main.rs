@@ -5,6 +5,7 @@ mod fuzz;
 mod old_kernel;
 mod run;
 mod setup;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Simulate clusters with faults from many seeds, and check what must hold at every step.
+    Simulate(simulate::Options),
     /// Fuzz the data path's code on the host, and fail on a crash.
     Fuzz {
         /// For how long.
@@ -82,6 +85,10 @@ fn run_task(task: Task) -> Result<ExitCode> {
         Task::Test { args } => {
             setup::run(setup::For::Tests)?;
             return run::test(&args);
+        }
+        Task::Simulate(options) => {
+            setup::run(setup::For::Build)?;
+            return simulate::run(&options);
         }
         Task::Fuzz { seconds } => {
             setup::run(setup::For::Fuzz)?;

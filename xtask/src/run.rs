@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
+use crate::simulate;
 use anyhow::{Context as _, Result};
 use xtask::{capture, exec, find_program, workspace_root};
 
@@ -35,12 +36,18 @@ pub(crate) fn build_guest() -> Result<PathBuf> {
     Ok(release(guest))
 }
 
+/// How many simulations belong to a run of all tests; `cargo xtask simulate` runs as many as wanted.
+const SIMULATIONS: u64 = 300;
+
 /// Runs every test of the workspace.
 ///
 /// The release build of the agent comes first: the scenarios run it, as an operator would.
 pub(crate) fn test(args: &[String]) -> Result<ExitCode> {
     exec(cargo().args(["build", "--release", "--package", "lb-user", "--package", "rollcall-tests"]))?;
     exec(cargo().args(["test", "--workspace", "--no-run"]))?;
+    if args.is_empty() && simulate::run(&simulate::Options::first(SIMULATIONS))? != ExitCode::SUCCESS {
+        return Ok(ExitCode::FAILURE);
+    }
     let cargo = find_program("cargo").context("cargo is not on PATH")?;
     status(
         as_root(cargo)?

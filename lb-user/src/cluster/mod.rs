@@ -1,5 +1,7 @@
 //! heartbeat -> peers -> view -> owner table -> maps.
 
+#[cfg(test)]
+pub(crate) mod bug;
 pub mod driver;
 mod gateway;
 mod hearing;

@@ -32,7 +32,7 @@ use self::conflict::Conflicts;
 pub use self::conflict::{Conflict, RefusedCounts};
 use self::converge::Converging;
 pub use self::events::Event;
-use self::holding::Scan;
+use self::holding::{Scan, Source};
 use self::late::Lateness;
 use self::mandate::Wished;
 pub use self::share::Aside;
@@ -222,6 +222,9 @@ pub struct Node {
     next_part: usize,
     #[serde(skip)]
     applied: Vec<BucketTable>,
+    /// What `applied` was made of.
+    #[serde(skip)]
+    applied_from: Vec<Source>,
     scan: Scan,
     /// Per owner table: what waits for its clients, if they are sticky.
     waiting_moves: Vec<Option<Waiting>>,
@@ -298,6 +301,7 @@ impl Node {
             state_version: 1,
             next_part: 0,
             applied: Vec::new(),
+            applied_from: Vec::new(),
             scan: Scan::default(),
             waiting_moves: settings.tables.iter().map(Waiting::of).collect(),
             asked_idle: None,
@@ -418,7 +422,16 @@ impl Node {
     /// An ARP answer from a peer's host.
     pub fn handle_answer(&mut self, answer: Answer, now: Time) {
         self.notice(now);
-        self.peers.values_mut().for_each(|peer| peer.answered(answer, now));
+        let mut risen = false;
+        for peer in self.peers.values_mut() {
+            let before = peer.standing;
+            peer.answered(answer, now);
+            risen |= peer.standing != before;
+        }
+        // Who is not dead after all may still have connections, and they must not be reset.
+        if risen {
+            self.settle(now);
+        }
     }
 
     /// More arrived than could be read: among it may be what would excuse a silent peer.
@@ -576,9 +589,8 @@ impl Node {
         for peer in self.peers.values_mut() {
             if self.carrier && peer.judge(&timing, slack, reached, now) {
                 changed = true;
-                // Of the rest it may have taken some since we last heard of it.
-                let not_ours = |holdings: &Holdings| BucketSet::FULL.difference(&holdings.holds);
-                peer.may_have = Some(self.holdings.iter().map(not_ours).collect());
+                // It may have taken more since we last heard of it, and in a part of the network of its own even what is ours.
+                peer.may_have = Some(vec![BucketSet::FULL; self.holdings.len()]);
                 events.extend(Event::fallen(peer.node, peer.standing));
             }
             if !peer.told.filtered && peer.is_filtered(&timing, now) {
@@ -660,6 +672,14 @@ impl Node {
     /// Whether a peer runs with other cluster facts. Then the one that serves goes on, or of two the lower priority number.
     fn differs(&self, peer: &Peer) -> bool {
         peer.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.facts != self.settings.facts)
+    }
+
+    /// Whether a peer with other facts only starts, and knows that we live: it holds nothing, and will not serve beside us.
+    fn stays_out_for_us(&self, peer: &Peer) -> bool {
+        let knows_us = peer
+            .report_on(self.settings.me)
+            .is_some_and(|report| report.alive && report.incarnation == self.incarnation);
+        self.differs(peer) && peer.phase() == Some(Phase::Starting) && knows_us
     }
 
     fn ask(&mut self, now: Time) {
@@ -790,6 +810,7 @@ impl Node {
         self.since = now;
         self.waiting = None;
         self.gateway_answered = None;
+        self.next_gateway = now;
         self.conflicts.begin_again();
         self.table = None;
         self.published = None;

@@ -51,8 +51,8 @@ pub(crate) fn assign(claims: &[Claim]) -> Vec<Option<Priority>> {
     owners
 }
 
-/// How many buckets each claim gets: in proportion to the weights, what remains by largest remainder, ties to who holds more
-/// (its surplus then need not move), then to the lower priority number.
+/// How many buckets each claim gets: in proportion to the weights, and of what remains one more first who holds it already, so that
+/// it need not move; then by largest remainder, and ties to the lower priority number.
 fn quotas(claims: &[Claim]) -> Vec<usize> {
     let total: u64 = claims.iter().map(|claim| u64::from(claim.weight)).sum();
     if total == 0 {
@@ -63,7 +63,9 @@ fn quotas(claims: &[Claim]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..claims.len()).collect();
     order.sort_by_key(|&index| {
         let claim = &claims[index];
-        (std::cmp::Reverse(exact(claim) % total), std::cmp::Reverse(claim.holds.len()), claim.node)
+        let remainder = exact(claim) % total;
+        let keeps_one_more = remainder > 0 && claim.holds.len() > quotas[index];
+        (std::cmp::Reverse(keeps_one_more), std::cmp::Reverse(remainder), claim.node)
     });
     let left = BUCKETS - quotas.iter().sum::<usize>();
     for index in order.into_iter().take(left) {

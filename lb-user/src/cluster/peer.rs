@@ -432,6 +432,10 @@ impl Peer {
 
     /// Whether what we know of its holdings is what it holds as of its latest heartbeat.
     pub(crate) fn is_current(&self) -> bool {
+        #[cfg(test)]
+        if super::bug::is_on(super::bug::Bug::BelieveStale) {
+            return self.heartbeat.is_some() && self.state.is_some();
+        }
         match (&self.heartbeat, &self.state) {
             (Some(heartbeat), Some((version, _))) => *version == heartbeat.state_version,
             (None, _) | (_, None) => false,
@@ -440,6 +444,10 @@ impl Peer {
 
     /// What it may have connections in of owner table `index`.
     pub(crate) fn may_have(&self, index: usize) -> BucketSet {
+        #[cfg(test)]
+        if self.standing == Standing::Suspect && super::bug::is_on(super::bug::Bug::ResetOrphansAtOnce) {
+            return BucketSet::EMPTY;
+        }
         match (self.standing, &self.state) {
             (Standing::Dead | Standing::Stopped, _) => BucketSet::EMPTY,
             (Standing::Unknown | Standing::Alive | Standing::Suspect, None) => BucketSet::FULL,
@@ -485,7 +493,7 @@ impl Peer {
 
     /// What it says of `node`.
     pub(crate) fn report_on(&self, node: Priority) -> Option<&PeerReport> {
-        self.heartbeat.as_ref()?.peers.iter().find(|report| report.node == node)
+        self.heartbeat.as_ref()?.report_on(node)
     }
 
     /// Since when it is silent. An answer of its lease so late that the lease must have been renewed since it was last heard shows

@@ -143,7 +143,7 @@ pub struct Heartbeat {
     pub hears: u64,
     /// What it has passed.
     pub traffic: Traffic,
-    /// What it thinks of the other nodes.
+    /// What it thinks of the other nodes, in the order of priorities.
     pub peers: Vec<PeerReport>,
 }
 
@@ -341,6 +341,12 @@ impl Message {
 }
 
 impl Heartbeat {
+    /// What it says of `node`.
+    pub(crate) fn report_on(&self, node: Priority) -> Option<&PeerReport> {
+        let place = self.peers.binary_search_by_key(&node, |report| report.node).ok()?;
+        self.peers.get(place)
+    }
+
     /// What is new in it for node `me`, after `last` of the same sender.
     pub(crate) fn news_since(&self, last: &Self, me: Priority) -> News {
         let of_itself = |of: &Self| {
@@ -348,7 +354,7 @@ impl Heartbeat {
             // One that tells its hearing and its traffic once a second is not news for that.
             (times, of.phase, of.intent, of.rank, of.health, of.mac, of.facts, of.table)
         };
-        let of_us = |of: &Self| of.peers.iter().find(|report| report.node == me).copied();
+        let of_us = |of: &Self| of.report_on(me).copied();
         if of_itself(self) != of_itself(last) || self.wants != last.wants || of_us(self) != of_us(last) {
             News::OfItself
         } else if self.peers != last.peers {
@@ -432,7 +438,11 @@ impl Heartbeat {
                 suspect: Duration::from_millis(u64::from(u16::from_le_bytes(reader.array()?))),
             })
         };
-        (0..count).map(peer).collect()
+        let peers: Vec<PeerReport> = (0..count).map(peer).collect::<Result<_, _>>()?;
+        if !peers.is_sorted_by(|a, b| a.node < b.node) {
+            return Err(Malformed::Field("peers"));
+        }
+        Ok(peers)
     }
 }
 

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use lb_common::table::{Bucket, BucketState};
+use lb_common::table::BucketState;
 
+#[cfg(test)]
+use super::super::bug::{self, Bug};
 use super::super::wire::{MAX_RELEASES, Release};
 use super::*;
 
@@ -21,7 +23,7 @@ impl Node {
         }
         self.accept_releases();
         // What is taken and released changes nothing of who agrees.
-        let agreeing = self.peers.values().filter(|peer| self.agrees(peer)).map(|peer| peer.node).collect();
+        let agreeing = if self.has_moves() { self.agreeing() } else { BTreeSet::new() };
         for index in 0..self.holdings.len() {
             self.take(index, &agreeing);
             self.release(index, &agreeing, now);
@@ -127,32 +129,58 @@ impl Node {
         if wanted.is_empty() {
             return;
         }
-        let blocked =
-            union(self.peers.values().map(|peer| blocked_by(peer, agreeing.contains(&peer.node), index)));
+        // Who stays out because of us cannot follow our table, and must not keep it from being filled.
+        let asked = self.peers.values().filter(|peer| !self.stays_out_for_us(peer));
+        let blocked = union(asked.map(|peer| blocked_by(peer, agreeing.contains(&peer.node), index)));
         let ours = union(self.holdings[index].released.iter().map(|release| release.set.clone()));
         self.hold(index, &wanted.difference(&blocked).difference(&ours));
     }
 
-    /// Whether a peer follows our table, knows what we hold now, and counts nobody as living that we count as silent.
+    /// Whether this node holds something else than it should.
+    fn has_moves(&self) -> bool {
+        let share = |index| self.table.as_ref().map(|table| table.share(index, self.settings.me));
+        (0..self.holdings.len())
+            .any(|index| share(index).is_some_and(|share| *share != self.holdings[index].holds))
+    }
+
+    /// Who follows our table, knows what we hold now, and counts nobody as living that we count as silent.
+    pub(super) fn agreeing(&self) -> BTreeSet<Priority> {
+        let known = self.known();
+        let agrees = |peer: &&Peer| self.agrees_by(peer, &known);
+        self.peers.values().filter(agrees).map(|peer| peer.node).collect()
+    }
+
+    /// Whether a peer is among `agreeing`.
     pub(super) fn agrees(&self, peer: &Peer) -> bool {
+        self.agrees_by(peer, &self.known())
+    }
+
+    /// By priority number: which version of a living node's state we have, and `None` for a node that we count as silent.
+    fn known(&self) -> [Option<u64>; Priority::MAX as usize + 1] {
+        let mut known = [Some(u64::MAX); Priority::MAX as usize + 1];
+        for peer in self.peers.values() {
+            known[usize::from(peer.node.number())] = match peer.standing {
+                Standing::Suspect | Standing::Dead => None,
+                Standing::Alive => Some(peer.state_version()),
+                Standing::Unknown | Standing::Stopped => Some(u64::MAX),
+            };
+        }
+        known
+    }
+
+    fn agrees_by(&self, peer: &Peer, known: &[Option<u64>]) -> bool {
         let Some(heartbeat) = peer.heartbeat.as_ref().filter(|_| peer.is_current()) else {
             return false;
         };
         let knows_us = peer
             .report_on(self.settings.me)
             .is_some_and(|report| report.alive && report.incarnation == self.incarnation);
-        let silent = |other: &&Peer| matches!(other.standing, Standing::Suspect | Standing::Dead);
-        let vetoes = |other: &Peer| peer.report_on(other.node).is_some_and(|report| report.alive);
         // What the peer forgot because of what it heard from a third node means nothing to us before we have heard as much.
-        let knows_more = |other: &Peer| {
-            let report = peer.report_on(other.node).filter(|report| report.alive);
-            other.standing == Standing::Alive
-                && report.is_some_and(|report| report.state_version > other.state_version())
+        let objects = |report: &PeerReport| {
+            let known = known.get(usize::from(report.node.number())).copied().flatten();
+            report.alive && known.is_none_or(|version| report.state_version > version)
         };
-        heartbeat.table == self.table_id()
-            && knows_us
-            && !self.peers.values().filter(silent).any(vetoes)
-            && !self.peers.values().any(knows_more)
+        heartbeat.table == self.table_id() && knows_us && !heartbeat.peers.iter().any(objects)
     }
 
     /// Whether what a peer says it holds is to be believed as of now.
@@ -204,22 +232,18 @@ impl Node {
 
     /// Brings the data path in line with what is held. The command precedes the message that tells of it.
     pub(super) fn apply(&mut self) {
-        let table = |(index, holdings): (usize, &Holdings)| {
-            let formerly = self.held_formerly(index);
-            let state = |bucket: Bucket| match bucket {
-                _ if holdings.holds.contains(bucket) && formerly.contains(bucket) => BucketState::Arriving,
-                _ if holdings.holds.contains(bucket) => BucketState::Mine,
-                _ if holdings.departing.contains(bucket) => BucketState::Departing,
-                _ => BucketState::Other,
-            };
-            let mut table = BucketTable::filled(BucketState::Other);
-            Bucket::all().for_each(|bucket| table.set(bucket, state(bucket)));
-            table
+        let source = |(index, holdings): (usize, &Holdings)| Source {
+            holds: holdings.holds.clone(),
+            departing: holdings.departing.clone(),
+            formerly: self.held_formerly(index).intersection(&holdings.holds),
         };
-        let tables: Vec<BucketTable> = self.holdings.iter().enumerate().map(table).collect();
-        if tables != self.applied {
-            self.applied.clone_from(&tables);
-            self.commands.push_back(Command::Apply(tables));
+        let sources: Vec<Source> = self.holdings.iter().enumerate().map(source).collect();
+        #[cfg(test)]
+        let sources: Vec<Source> = sources.into_iter().zip(&self.holdings).map(broken).collect();
+        if sources != self.applied_from {
+            self.applied = sources.iter().map(Source::table).collect();
+            self.applied_from = sources;
+            self.commands.push_back(Command::Apply(self.applied.clone()));
         }
     }
 
@@ -237,12 +261,43 @@ impl Node {
     }
 }
 
+/// What a table of the data path is made of.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Source {
+    holds: BucketSet,
+    departing: BucketSet,
+    /// What of `holds` may still have connections elsewhere.
+    formerly: BucketSet,
+}
+
+impl Source {
+    fn table(&self) -> BucketTable {
+        let mut table = BucketTable::filled(BucketState::Other);
+        self.departing.iter().for_each(|bucket| table.set(bucket, BucketState::Departing));
+        self.holds.iter().for_each(|bucket| table.set(bucket, BucketState::Mine));
+        self.formerly.iter().for_each(|bucket| table.set(bucket, BucketState::Arriving));
+        table
+    }
+}
+
+/// Released buckets are held as well, if that bug is switched on.
+#[cfg(test)]
+fn broken((mut source, holdings): (Source, &Holdings)) -> Source {
+    if bug::is_on(Bug::SkipRelease) {
+        let released = holdings.released.iter().map(|release| release.set.clone());
+        source.holds = union(released.chain([source.holds]));
+    }
+    source
+}
+
 /// What is found within this time belongs to one merge.
 const MERGE: Duration = Duration::from_secs(10);
 
 /// What a peer keeps us from taking: what it holds or has released, and everything while it does not agree with us on the
 /// table and on who is silent. What a silent peer held may be taken, because its lease has ended.
 fn blocked_by(peer: &Peer, agrees: bool, index: usize) -> BucketSet {
+    #[cfg(test)]
+    let agrees = agrees || bug::is_on(Bug::TakeWithoutAsking);
     match peer.standing {
         Standing::Unknown => BucketSet::FULL,
         Standing::Suspect | Standing::Dead | Standing::Stopped => BucketSet::EMPTY,

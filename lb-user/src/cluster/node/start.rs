@@ -56,6 +56,10 @@ impl Node {
         for peer in self.peers.values() {
             match peer.standing {
                 Standing::Unknown => return waits(peer),
+                // Of two that start the one with the lower priority number goes on.
+                Standing::Alive if self.stays_out_for_us(peer) && self.settings.me < peer.node => {
+                    alone = false;
+                }
                 Standing::Alive if self.differs(peer) => return Some(Event::FactsDiffer(peer.node)),
                 Standing::Alive => {
                     let hears_us = peer

@@ -214,7 +214,7 @@ impl Node {
 
 /// The weights that count. Nodes whose service fails, or that are leaving, own nothing while others can; if nobody else can,
 /// they keep their shares. So do nodes that stand by. A load weight of 0 owns nothing of a `multiple` table while others can.
-fn weights(spread: &Spread, index: usize, members: &[Member]) -> Vec<u32> {
+pub(super) fn weights(spread: &Spread, index: usize, members: &[Member]) -> Vec<u32> {
     let none = Want { weight: 0, ready: false, leaving: true, aside: true };
     let want = |member: &Member| member.wants.get(index).copied().unwrap_or(none);
     let wanted = |want: &Want| spread.filtering != Filtering::Multiple || want.weight > 0;
