@@ -137,7 +137,7 @@ pub enum Command {
     },
     /// An operator wants the agent to end in good order and to start anew.
     Restart,
-    /// `Order::Prepare` is done: every living peer will wait, and the lease lasts, for `PATIENCE` from now on.
+    /// `Order::Prepare` is done: every living peer will wait for `PATIENCE` from now on, and leases last for four fifths of it.
     Prepared,
     /// `Order::Stop` is done as far as it can be: nobody needs this node for new connections.
     HandedOver,
@@ -500,6 +500,8 @@ impl Node {
             Order::Unprepare => {
                 self.patience = None;
                 self.prepared = false;
+                // The next round is late because this node asked for that time, not because its host kept it waiting.
+                self.last_beat = None;
             }
             Order::Stop => {
                 self.ending = true;
