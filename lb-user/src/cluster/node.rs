@@ -193,6 +193,8 @@ pub struct Node {
     /// When the gateway, or a neighbour, last answered.
     gateway_answered: Option<Time>,
     next_gateway: Time,
+    /// Until when it serves but takes nothing yet, because a silent node may be starting just now as well.
+    claims_until: Option<Time>,
     /// When the lease ends. Past it this node owns nothing, whatever it thinks.
     lease: Option<Time>,
     peers: BTreeMap<Priority, Peer>,
@@ -285,6 +287,7 @@ impl Node {
             carrier: true,
             gateway_answered: None,
             next_gateway: now,
+            claims_until: None,
             lease: None,
             peers,
             announced: State { holdings: holdings.clone(), published: None },
@@ -428,6 +431,7 @@ impl Node {
             peer.answered(answer, now);
             risen |= peer.standing != before;
         }
+        self.give_up_claim(now);
         // Who is not dead after all may still have connections, and they must not be reset.
         if risen {
             self.settle(now);
@@ -539,8 +543,14 @@ impl Node {
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Time) {
         self.notice(now);
-        let changed =
-            [self.judge(now), self.listen(now), self.look_out(now), self.find_idle(now), self.enter(now)];
+        let changed = [
+            self.judge(now),
+            self.listen(now),
+            self.look_out(now),
+            self.find_idle(now),
+            self.enter(now),
+            self.end_claim(now),
+        ];
         if changed.contains(&true) {
             self.settle(now);
         }
@@ -814,6 +824,7 @@ impl Node {
         self.gateway_answered = None;
         self.next_gateway = now;
         self.conflicts.begin_again();
+        self.claims_until = None;
         self.table = None;
         self.published = None;
         self.converging = None;

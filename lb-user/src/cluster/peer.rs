@@ -100,6 +100,8 @@ pub(crate) struct Peer {
     last_lease_answer: Option<Time>,
     last_kernel_answer: Option<Time>,
     suspect_since: Time,
+    /// It is asked for its lease as often as before it was suspect.
+    pub(crate) asks_eagerly: bool,
     mac: Option<[u8; 6]>,
     probes: Probes,
     assembly: Option<Assembly>,
@@ -166,6 +168,7 @@ impl Peer {
             last_lease_answer: None,
             last_kernel_answer: None,
             suspect_since: now,
+            asks_eagerly: false,
             mac: None,
             probes: Probes::default(),
             assembly: None,
@@ -181,6 +184,7 @@ impl Peer {
         self.last_heard = None;
         self.paths = [None; 2];
         self.last_lease_answer = None;
+        self.asks_eagerly = false;
         self.probes = Probes::default();
         self.told = Told::default();
     }
@@ -312,6 +316,11 @@ impl Peer {
         self.last_kernel_answer.is_some_and(|answer| answer >= self.since)
     }
 
+    /// Whether its lease has answered since it is suspect.
+    pub(crate) fn is_back(&self) -> bool {
+        self.last_lease_answer.is_some_and(|answer| answer > self.suspect_since)
+    }
+
     /// When it was last heard.
     pub(crate) fn last_heard(&self) -> Option<Time> {
         self.last_heard
@@ -400,6 +409,7 @@ impl Peer {
         let period = self.period(ours);
         let pace = match self.standing {
             Standing::Unknown | Standing::Alive => period / PACE,
+            Standing::Suspect if self.asks_eagerly => period / PACE,
             Standing::Suspect => period,
             // Its answer is also what gives the kernel its MAC address again, which by itself would ask once a second only. So two
             // parts of a network that meet after a while hear each other at once.

@@ -115,14 +115,17 @@ impl Node {
             peer.accepted = newest;
         }
         for (index, offered) in offered.iter().enumerate() {
-            self.hold(index, offered);
+            // One whose clock stood still repeats a release that others have passed over since.
+            let living = self.peers.values().filter(|peer| peer.is_member());
+            let taken = union(living.map(|peer| held(peer, index)));
+            self.hold(index, &offered.difference(&taken));
         }
     }
 
     /// Takes what we should own and nobody holds: after a peer fell silent, at a cold start, when an heir was lost. `agreeing`:
     /// who `agrees`.
     fn take(&mut self, index: usize, agreeing: &BTreeSet<Priority>) {
-        let Some(table) = self.table.as_ref().filter(|_| self.serves()) else {
+        let Some(table) = self.table.as_ref().filter(|_| self.serves() && self.claims_until.is_none()) else {
             return;
         };
         let wanted = table.share(index, self.settings.me).difference(&self.holdings[index].holds);

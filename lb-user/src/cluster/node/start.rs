@@ -10,7 +10,8 @@ impl Node {
 
     /// When the start goes on, if nothing is heard.
     pub(super) fn next_start(&self) -> Option<Time> {
-        self.conflicts.next_question(&self.settings.timing).filter(|_| self.is_starting())
+        let question = self.conflicts.next_question(&self.settings.timing).filter(|_| self.is_starting());
+        question.or(self.claims_until)
     }
 
     /// From `Starting` to `Serving`, once it is known of every configured node whether it lives.
@@ -27,6 +28,7 @@ impl Node {
                 self.urgent = true;
                 self.report(Event::Serving);
                 self.begin_to_serve(now);
+                self.begin_claim(now);
                 self.settle(now);
             }
             None => {}
@@ -75,4 +77,38 @@ impl Node {
         }
         (alone && self.gateway_answered.is_none()).then_some(Event::Alone)
     }
+
+    /// Two that start at once and do not hear each other, because heartbeats are filtered, find each other without a lease. So who
+    /// serves beside a silent node shows its lease first, asks once more, and takes nothing yet.
+    fn begin_claim(&mut self, now: Time) {
+        let timing = self.settings.timing;
+        let mut silent = false;
+        for peer in self.peers.values_mut().filter(|peer| peer.standing == Standing::Suspect) {
+            peer.asks_eagerly = true;
+            silent = true;
+        }
+        self.claims_until = silent.then(|| now + timing.period * CLAIM_QUARTERS / 4);
+    }
+
+    /// The lease of a silent node with a lower priority number answers after all: it goes on, and this one waits for it.
+    pub(super) fn give_up_claim(&mut self, now: Time) {
+        let me = self.settings.me;
+        let claims = |peer: &Peer| peer.node < me && peer.standing == Standing::Suspect && peer.is_back();
+        if self.claims_until.is_some() && self.peers.values().any(claims) {
+            self.begin_again(now);
+        }
+    }
+
+    /// True if from now on it takes what nobody holds.
+    pub(super) fn end_claim(&mut self, now: Time) -> bool {
+        let ends = self.claims_until.is_some_and(|until| until <= now);
+        if ends {
+            self.claims_until = None;
+            self.peers.values_mut().for_each(|peer| peer.asks_eagerly = false);
+        }
+        ends
+    }
 }
+
+/// How many quarters of a period a claim lasts: twelve rounds of probes, and time for an answer.
+const CLAIM_QUARTERS: u32 = 7;

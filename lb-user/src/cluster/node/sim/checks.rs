@@ -92,7 +92,7 @@ impl Watch {
 impl Sim {
     /// Something happened from which the bounds count.
     pub(super) fn disturb(&mut self) {
-        self.watch.disturbed = self.now;
+        self.watch.disturbed = self.watch.disturbed.max(self.now);
         self.watch.converged = None;
     }
 

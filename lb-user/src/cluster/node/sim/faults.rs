@@ -57,6 +57,7 @@ impl Sim {
         self.hosts[host].sleeps += 1;
         let sleep = self.hosts[host].sleeps;
         self.disturb_host(host);
+        self.network_changed();
         self.schedule(self.now + time, Happening::Wake { host, sleep });
     }
 
@@ -156,7 +157,7 @@ impl Sim {
         of.run += 1;
         let patience = node.longest_patience();
         self.note(host, || "its agent is replaced".to_owned());
-        self.disturb();
+        self.network_changed();
         let away = self.random.between(MS * 20, patience * 3 / 4);
         self.schedule(self.now + away, Happening::Replaced(host));
     }

@@ -115,6 +115,9 @@ impl Sim {
                 Bond::Apart if !hears(a) || !hears(b) => Bond::Apart,
                 _ if stopped || !both(Network::passes) => Bond::Apart,
                 Bond::Apart if both(Network::passes_heartbeats) => Bond::Merging(merged),
+                Bond::Merging(_) if !both(Network::passes_heartbeats) || !hears(a) || !hears(b) => {
+                    Bond::Apart
+                }
                 // What is lost may be what they had to hear of each other.
                 Bond::Merging(_) if self.network.loss > 0 => Bond::Merging(merged),
                 bond @ (Bond::Joined | Bond::Apart | Bond::Merging(_)) => bond,

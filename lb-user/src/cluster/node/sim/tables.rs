@@ -107,7 +107,9 @@ impl Sim {
 
     fn check_same_table(&self, node: &Node) {
         let Some(table) = &node.table else { return };
-        for other in self.hosts.iter().filter_map(Host::node).filter_map(|node| node.table.as_ref()) {
+        // Whose lease has ended forgets its table before it does anything more.
+        let living = self.hosts.iter().filter(|host| host.lease_lives(self.now));
+        for other in living.filter_map(Host::node).filter_map(|node| node.table.as_ref()) {
             if other.id == table.id && other != table {
                 self.fail(&format!("two tables have the id {:?}", table.id));
             }
