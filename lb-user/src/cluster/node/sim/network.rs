@@ -23,6 +23,9 @@ pub(super) enum Bond {
     Merging(Time),
 }
 
+/// Of a thousand frames: the greatest loss beside which no two nodes may accept.
+const WORST_LOSS: u64 = 300;
+
 pub(super) struct Network {
     pub(super) ways: Vec<Vec<Way>>,
     pub(super) bonds: Vec<Vec<Bond>>,
@@ -84,7 +87,8 @@ impl Sim {
         if !passes || !self.hosts[from].cable {
             return;
         }
-        let loss = self.network.loss + self.network.ways[from][to].loss;
+        // Beyond it a way is as good as cut, and what holds for a cut would have to be exempt.
+        let loss = (self.network.loss + self.network.ways[from][to].loss).min(WORST_LOSS);
         if loss > 0 && self.random.chance(loss) {
             return;
         }
