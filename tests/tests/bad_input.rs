@@ -60,7 +60,7 @@ const CASES: &[Case] = &[
         provoke: |cluster| edit(cluster, "cluster.toml", "priority = 1", "priority = \"one\""),
         around: &[],
         status: 2,
-        causes: &["cluster.toml:9:12: wrong type: string \"one\""],
+        causes: &["cluster.toml:11:12: wrong type: string \"one\""],
         hints: &["expected here: a whole number"],
     },
     Case {
@@ -160,7 +160,7 @@ const CASES: &[Case] = &[
         provoke: |cluster| edit(cluster, "cluster.toml", "priority = 2", "priority = 1"),
         around: &[],
         status: 2,
-        causes: &["cluster.toml:14:12: host priority 1 belongs to arr1 already"],
+        causes: &["cluster.toml:16:12: host priority 1 belongs to arr1 already"],
         hints: &["each must have its own"],
     },
     Case {
