@@ -43,7 +43,7 @@ use self::table::{Member, Table};
 use super::gateway::{Gateway, News as GatewayNews};
 use super::hearing::{Hearing, Neighbour};
 use super::operate::{Denied, Mandate, Wish};
-use super::peer::{Answer, Arrived, Path, PathChange, Peer, Probe, Standing};
+use super::peer::{Answer, Arrived, Path, PathChange, Peer, Probe, Standing, lease_time};
 use super::sets::BucketSet;
 use super::wire::{
     Health, Heartbeat, Holdings, Message, News, Owners, PeerReport, Phase, Published, State, TableId, Traffic,
@@ -741,7 +741,7 @@ impl Node {
         self.commands.extend(self.peers.keys().map(send));
         self.send_parts();
         self.send_wishes(now);
-        let until = now + self.lease_time() - self.settings.lease_margin;
+        let until = now + lease_time(self.suspect_time()) - self.settings.lease_margin;
         let lease = self.lease.filter(|_| self.carrier).map(|_| until);
         self.commands.push_back(Command::EndRound { lease });
     }

@@ -117,6 +117,16 @@ const ROUNDS: u32 = 16;
 /// How many rounds go out in a period.
 const PACE: u32 = 8;
 
+/// How often its kernel must have answered while its lease did not, to show that the host is well and the lease has ended. One would do
+/// if no frame were lost.
+const CONFIRMATIONS: u32 = 8;
+
+/// How long a lease lasts after the round of heartbeats with which it was renewed, if the others suspect its holder after
+/// `suspect_time`: four fifths of that, so that they, who ask for it all the while, have found it ended when that time is over.
+pub(crate) fn lease_time(suspect_time: Duration) -> Duration {
+    suspect_time * 4 / 5
+}
+
 /// So long after its fall a dead peer is asked for as often as a suspect one.
 const FRESH: Duration = Duration::from_secs(60);
 
@@ -128,12 +138,21 @@ const FALLS: usize = 3;
 struct Probes {
     /// The latest round.
     last: Option<Time>,
-    /// The latest round that asked for the host, too.
-    kernel: Option<Time>,
     /// How many rounds were sent since the latest answer of the lease.
     unanswered: u32,
     /// When the `ROUNDS`th of them was.
     enough: Option<Time>,
+    /// The first round since the latest sign of life of any kind. The host renewed no lease after it, or it would have answered.
+    first: Option<Time>,
+    /// How often its kernel has answered since the latest answer of the lease.
+    confirmed: u32,
+}
+
+impl Probes {
+    /// What stayed unanswered so far says nothing any more.
+    fn ask_anew(&mut self) {
+        *self = Self { last: self.last, ..Self::default() };
+    }
 }
 
 /// What the operator was told in the present silence.
@@ -290,11 +309,12 @@ impl Peer {
         match answer {
             Answer::Kernel { node, mac } if node == self.node => {
                 self.last_kernel_answer = Some(now);
+                self.probes.first = None;
+                self.probes.confirmed = self.probes.confirmed.saturating_add(1);
                 if self.mac.is_none() {
                     // From here on its lease can be asked for; rounds before this one did not.
                     self.mac = Some(mac);
-                    self.probes.unanswered = 0;
-                    self.probes.enough = None;
+                    self.probes.ask_anew();
                 }
                 if self.standing == Standing::Dead {
                     // Its host lives after all; what it has is unknown.
@@ -304,8 +324,7 @@ impl Peer {
             }
             Answer::Lease { mac } if Some(mac) == self.mac => {
                 self.last_lease_answer = Some(now);
-                self.probes.unanswered = 0;
-                self.probes.enough = None;
+                self.probes.ask_anew();
             }
             Answer::Kernel { .. } | Answer::Lease { .. } => {}
         }
@@ -318,7 +337,12 @@ impl Peer {
 
     /// Whether its lease has answered since it is suspect.
     pub(crate) fn is_back(&self) -> bool {
-        self.last_lease_answer.is_some_and(|answer| answer > self.suspect_since)
+        self.had_lease_since(self.suspect_since)
+    }
+
+    /// Whether its lease has answered since `then`.
+    pub(crate) fn had_lease_since(&self, then: Time) -> bool {
+        self.last_lease_answer.is_some_and(|answer| answer >= then)
     }
 
     /// When it was last heard.
@@ -333,7 +357,7 @@ impl Peer {
         match self.standing {
             Standing::Unknown | Standing::Alive => {
                 let silent = now.since(self.silent_since(ours)) >= self.suspect_time(ours) + slack;
-                if silent && self.has_asked(ours, now) {
+                if silent && self.has_asked(ours, now) && self.lease_over(ours) <= now {
                     self.standing = Standing::Suspect;
                     self.suspect_since = now;
                 }
@@ -359,7 +383,7 @@ impl Peer {
         match self.standing {
             Standing::Unknown | Standing::Alive => {
                 let silent = self.silent_since(ours) + self.suspect_time(ours) + slack;
-                Some(silent.max(self.asked_enough(ours)))
+                Some(silent.max(self.asked_enough(ours)).max(self.lease_over(ours)))
             }
             Standing::Suspect if !self.in_touch(reached) => None,
             Standing::Suspect => Some((self.last_sign() + self.dead_time(ours)).max(self.asked_enough(ours))),
@@ -382,26 +406,31 @@ impl Peer {
         self.probes.enough.map_or_else(|| self.next_probe(ours), |enough| enough + self.period(ours) / 4)
     }
 
-    /// The probes to send now: from two missed periods on eight rounds a period, so that it takes many lost frames to miss a
-    /// living lease, and a lease that ends is noticed at once; one a period once suspect, and for a minute after death. The host is
-    /// asked once a period.
+    /// When its lease has ended, given that nothing more is heard. Silence of the lease alone does not show that: a host that stands
+    /// still answers nothing either, and wakes with what remains of the lease that it had renewed just before.
+    fn lease_over(&self, ours: &Timing) -> Time {
+        let last_renewed = self.probes.first.unwrap_or_else(|| self.next_probe(ours));
+        if self.probes.confirmed >= CONFIRMATIONS {
+            return Time::default();
+        }
+        last_renewed + lease_time(self.suspect_time(ours))
+    }
+
+    /// The probes to send now: from a quarter of a period after a missed heartbeat on eight rounds a period, so that it takes many lost frames to miss a
+    /// living lease, and a lease that ends is noticed at once; one a period once suspect, and for a minute after death. With each
+    /// the host is asked whether it is there to answer.
     pub(crate) fn probes_due(&mut self, ours: &Timing, now: Time) -> Vec<Probe> {
         if self.standing == Standing::Stopped || self.next_probe(ours) > now {
             return Vec::new();
         }
         self.probes.last = Some(now);
+        self.probes.first.get_or_insert(now);
         self.probes.unanswered = self.probes.unanswered.saturating_add(1);
         if self.probes.unanswered == ROUNDS {
             self.probes.enough = Some(now);
         }
-        // Without its MAC address there is nothing else to ask.
-        let asks_host =
-            self.mac.is_none() || self.probes.kernel.is_none_or(|last| now.since(last) >= self.period(ours));
-        if asks_host {
-            self.probes.kernel = Some(now);
-        }
         let lease = self.mac.map(|mac| Probe::Lease { mac });
-        [asks_host.then_some(Probe::Kernel), lease].into_iter().flatten().collect()
+        [Some(Probe::Kernel), lease].into_iter().flatten().collect()
     }
 
     /// When `probes_due` will next have some.
@@ -421,7 +450,7 @@ impl Peer {
         };
         match (self.probes.last, self.last_heard) {
             (Some(last), _) => last + pace,
-            (None, Some(heard)) => heard + period * 2,
+            (None, Some(heard)) => heard + period * 5 / 4,
             (None, None) => self.since,
         }
     }
@@ -510,8 +539,13 @@ impl Peer {
     /// that only its heartbeats are lost; then the answers have to be missing for as long as heartbeats otherwise.
     fn silent_since(&self, ours: &Timing) -> Time {
         let heard = self.last_heard.map_or(self.since, |heard| heard.max(self.since));
-        let renewed = self.last_lease_answer.filter(|answer| *answer >= heard + self.suspect_time(ours));
-        renewed.unwrap_or(heard)
+        self.renewed_unheard(ours).unwrap_or(heard)
+    }
+
+    /// When its lease last answered, if it must have been renewed since this node last heard of it.
+    pub(crate) fn renewed_unheard(&self, ours: &Timing) -> Option<Time> {
+        let heard = self.last_heard.map_or(self.since, |heard| heard.max(self.since));
+        self.last_lease_answer.filter(|answer| *answer >= heard + self.suspect_time(ours))
     }
 
     /// Enough rounds were asked since the lease last answered, and had time for an answer.

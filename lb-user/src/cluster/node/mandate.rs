@@ -238,12 +238,6 @@ impl Node {
         if self.prepared { timing.suspect() } else { self.settings.timing.suspect() }
     }
 
-    /// How long a lease lasts after a round of heartbeats: four fifths of the time to suspicion, so that the others, who ask for it
-    /// all the while, have found it ended when that time is over.
-    pub(super) fn lease_time(&self) -> Duration {
-        self.suspect_time() * 4 / 5
-    }
-
     /// Says once that every living peer will wait.
     pub(super) fn check_prepared(&mut self) {
         let Some(patience) = self.patience.filter(|_| !self.prepared) else { return };

@@ -9,6 +9,7 @@
 //! checks.rs  what must hold: two acceptors, connections, gaps       tables.rs    convergence, balance, moves
 //! seeds.rs   the seeds of a run, on all processors                  bugs.rs      that deliberate bugs are caught
 //! directed.rs  single rules, without chance                         report.rs    figures for operators
+//! regression.rs  holes that seeds found
 //! ```
 
 mod bugs;
@@ -20,6 +21,7 @@ mod host;
 mod network;
 mod plans;
 mod random;
+mod regression;
 
 mod report;
 mod seeds;
