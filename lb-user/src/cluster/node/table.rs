@@ -43,6 +43,8 @@ pub(super) struct Member {
     pub(super) node: Priority,
     incarnation: u32,
     rank: Priority,
+    /// It is about to leave the cluster, and accepts nothing more.
+    stops: bool,
     /// Per owner table.
     wants: Vec<Want>,
 }
@@ -61,7 +63,7 @@ impl Member {
         let changes = [
             (self.incarnation != before.incarnation, Change::BeganAgain),
             (worse, Change::Unready),
-            (leaves, Change::Leaving),
+            (leaves || self.stops && !before.stops, Change::Leaving),
             (readier, Change::Ready),
             (back, Change::Back),
             (aside, Change::Aside),
@@ -159,6 +161,7 @@ impl Node {
             node: self.settings.me,
             incarnation: self.incarnation,
             rank: self.rank(),
+            stops: self.phase == Phase::Stopping,
             wants: self.wants(now),
         };
         let member = |peer: &Peer| {
@@ -167,6 +170,7 @@ impl Node {
                 node: peer.node,
                 incarnation: heartbeat.incarnation,
                 rank: heartbeat.rank,
+                stops: heartbeat.phase == Phase::Stopping,
                 wants: heartbeat.wants.clone(),
             })
         };
@@ -213,28 +217,30 @@ impl Node {
 }
 
 /// The weights that count. Nodes whose service fails, or that are leaving, own nothing while others can; if nobody else can,
-/// they keep their shares. So do nodes that stand by. A load weight of 0 owns nothing of a `multiple` table while others can.
+/// they keep their shares, and one that drains takes the share of one that stops. So do nodes that stand by. A load weight of 0 owns nothing of a `multiple` table while others can.
 pub(super) fn weights(spread: &Spread, index: usize, members: &[Member]) -> Vec<u32> {
     let none = Want { weight: 0, ready: false, leaving: true, aside: true };
     let want = |member: &Member| member.wants.get(index).copied().unwrap_or(none);
     let wanted = |want: &Want| spread.filtering != Filtering::Multiple || want.weight > 0;
-    let tiers: [&dyn Fn(&Want) -> bool; 5] = [
-        &|want| want.ready && !want.leaving && !want.aside && wanted(want),
-        &|want| want.ready && !want.leaving && wanted(want),
-        &|want| want.ready && !want.leaving,
-        &|want| !want.leaving,
-        &|_| true,
+    let tiers: [&dyn Fn(&Member, &Want) -> bool; 6] = [
+        &|_, want| want.ready && !want.leaving && !want.aside && wanted(want),
+        &|_, want| want.ready && !want.leaving && wanted(want),
+        &|_, want| want.ready && !want.leaving,
+        &|_, want| !want.leaving,
+        &|member, _| !member.stops,
+        &|_, _| true,
     ];
-    let can = |tier: &&&dyn Fn(&Want) -> bool| members.iter().any(|member| tier(&want(member)));
-    let tier = tiers.iter().find(can).copied().unwrap_or(&|_| true);
+    let in_tier = |tier: &dyn Fn(&Member, &Want) -> bool, member: &Member| tier(member, &want(member));
+    let can = |tier: &&&dyn Fn(&Member, &Want) -> bool| members.iter().any(|member| in_tier(**tier, member));
+    let tier = tiers.iter().find(can).copied().unwrap_or(&|_, _| true);
     let handling = |member: &&Member| {
         let number = spread.handling_priorities.get(&member.node).copied();
         (number.unwrap_or(member.rank.number()), member.node)
     };
     let first =
-        members.iter().filter(|member| tier(&want(member))).min_by_key(handling).map(|member| member.node);
+        members.iter().filter(|member| in_tier(tier, member)).min_by_key(handling).map(|member| member.node);
     let weight = |member: &Member| match spread.filtering {
-        Filtering::Multiple if tier(&want(member)) => u32::from(want(member).weight.max(1)),
+        Filtering::Multiple if in_tier(tier, member) => u32::from(want(member).weight.max(1)),
         Filtering::Single if Some(member.node) == first => 1,
         Filtering::Multiple | Filtering::Single | Filtering::Disabled => 0,
     };
@@ -251,17 +257,18 @@ mod tests {
         Priority::new(number).unwrap()
     }
 
-    /// Members 1, 2, 3 and so on of these states: `r` ready, `u` its service fails, `l` leaving, `a` standing by, `-` not there; of
+    /// Members 1, 2, 3 and so on of these states: `r` ready, `u` its service fails, `l` leaving, `s` stopping, `a` standing by, `-` not there; of
     /// weight 50, or of another in `own`.
     fn members(states: &str, own: &std::collections::BTreeMap<Priority, u8>) -> Vec<Member> {
         let member = |(state, number)| Member {
             node: node(number),
             incarnation: 1,
             rank: node(number),
+            stops: state == 's',
             wants: vec![Want {
                 weight: own.get(&node(number)).copied().unwrap_or(50),
                 ready: state != 'u',
-                leaving: state == 'l',
+                leaving: matches!(state, 'l' | 's'),
                 aside: state == 'a',
             }],
         };
@@ -276,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_multiple_table_weighs_the_ready_by_its_own_weights() {
-        let rows: [(&str, &str, &[u32]); 14] = [
+        let rows: [(&str, &str, &[u32]); 18] = [
             ("rrr", "", &[50, 50, 50]),
             ("rrr", "2=10 3=100", &[50, 10, 100]),
             ("rrr", "2=0", &[50, 0, 50]),
@@ -289,6 +296,11 @@ mod tests {
             ("uu", "2=10", &[50, 10]),
             ("ulu", "3=0", &[50, 0, 1]),
             ("ll", "2=10", &[50, 10]),
+            // Who drains is better than who stops, whether its service works or not.
+            ("ls", "2=10", &[50, 0]),
+            ("sls", "", &[0, 50, 0]),
+            ("su", "2=10", &[0, 10]),
+            ("ss", "2=10", &[50, 10]),
             // Who stands by is better than who cannot, or wants nothing.
             ("ar", "", &[0, 50]),
             ("au", "", &[50, 0]),
@@ -303,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_single_table_goes_to_the_lowest_handling_priority_that_can() {
-        let rows: [(&str, &str, &[u32]); 11] = [
+        let rows: [(&str, &str, &[u32]); 12] = [
             ("rrr", "", &[1, 0, 0]),
             ("rrr", "1=30 2=20 3=10", &[0, 0, 1]),
             // Who has none is handled by its host priority.
@@ -315,6 +327,7 @@ mod tests {
             ("rul", "1=30 2=20 3=10", &[1, 0, 0]),
             ("uul", "1=30 2=20 3=10", &[0, 1, 0]),
             ("ll-", "1=30 2=20", &[0, 1]),
+            ("ls-", "1=30 2=20", &[1, 0]),
             ("--u", "", &[1]),
         ];
         for (states, handling, expected) in rows {
@@ -347,7 +360,7 @@ mod tests {
         /// Every node that computes it gets the same: each member's weight depends on who is there, not on their order.
         #[test]
         fn somebody_always_owns_and_the_order_does_not_matter(
-            states in "[rula-]{1,9}[rula]", own in prop::collection::btree_map(1u8..10, 0u8..=100, 0..10), single: bool,
+            states in "[rulsa-]{1,9}[rulsa]", own in prop::collection::btree_map(1u8..10, 0u8..=100, 0..10), single: bool,
         ) {
             let own: std::collections::BTreeMap<_, _> = own.into_iter().map(|(number, value)| (node(number), value)).collect();
             let mut members = members(&states, &own);

@@ -38,3 +38,17 @@ fn a_host_that_stands_still_behind_a_filter_is_not_taken_over_before_its_lease_e
         sim.assert_complete();
     }
 }
+
+/// Seeds 39, 768 and 1585. Half the share was given to the node that stopped, which so never did.
+#[test]
+fn a_node_that_drains_takes_the_share_of_one_that_stops() {
+    let mut sim = converged(2, 1);
+    sim.wish(0, 0, Wish::Drain { table: None });
+    sim.run(MS * 100);
+    sim.wish(1, 1, Wish::Stop { table: None });
+    sim.run(MS * 50);
+    assert_eq!(sim.hosts[0].accepts, [BucketSet::FULL, BucketSet::FULL], "{}", sim.views());
+    sim.run(Duration::from_secs(1));
+    assert_eq!(sim.hosts[1].node().unwrap().phase, Phase::Stopped);
+    sim.assert_complete();
+}
