@@ -835,8 +835,13 @@ impl Node {
         }
         self.phase = match self.phase {
             Phase::Starting | Phase::Serving => Phase::Starting,
+            // What an operator stops has handed over all it had by losing it.
+            Phase::Stopping if !self.ending => Phase::Stopped,
             Phase::Stopping | Phase::Stopped => self.phase,
         };
+        if self.phase == Phase::Stopped {
+            self.leave();
+        }
         self.peers.values_mut().for_each(|peer| peer.forget(now));
         self.urgent = true;
         self.settle(now);

@@ -92,7 +92,7 @@ impl Node {
     /// Accepts what living peers have released to us. A release counts once: a peer repeats it until it hears that we have
     /// accepted it, and we may have released it again by then.
     fn accept_releases(&mut self) {
-        if !self.serves() {
+        if !self.serves() || self.lease.is_none() {
             return;
         }
         let (me, incarnation) = (self.settings.me, self.incarnation);
@@ -125,7 +125,8 @@ impl Node {
     /// Takes what we should own and nobody holds: after a peer fell silent, at a cold start, when an heir was lost. `agreeing`:
     /// who `agrees`.
     fn take(&mut self, index: usize, agreeing: &BTreeSet<Priority>) {
-        let Some(table) = self.table.as_ref().filter(|_| self.serves() && self.claims_until.is_none()) else {
+        let may = self.serves() && self.lease.is_some() && self.claims_until.is_none();
+        let Some(table) = self.table.as_ref().filter(|_| may) else {
             return;
         };
         let wanted = table.share(index, self.settings.me).difference(&self.holdings[index].holds);
@@ -187,7 +188,7 @@ impl Node {
     }
 
     /// Whether what a peer says it holds is to be believed as of now.
-    fn is_counted(&self, peer: &Peer) -> bool {
+    pub(super) fn is_counted(&self, peer: &Peer) -> bool {
         peer.is_member() && peer.is_current() && !self.differs(peer)
     }
 

@@ -52,3 +52,21 @@ fn a_node_that_drains_takes_the_share_of_one_that_stops() {
     assert_eq!(sim.hosts[1].node().unwrap().phase, Phase::Stopped);
     sim.assert_complete();
 }
+
+/// Seed 2932. It went on as a node that stops, without a lease, and later served without one.
+#[test]
+fn a_node_that_loses_its_cable_while_it_stops_has_stopped_and_can_start_again() {
+    let mut sim = converged(2, 2);
+    sim.connect(40);
+    sim.wish(1, 1, Wish::Stop { table: None });
+    sim.run(MS * 10);
+    sim.cable(1, false);
+    sim.run(MS * 20);
+    sim.cable(1, true);
+    assert_eq!(sim.hosts[1].node().unwrap().phase, Phase::Stopped);
+    sim.wish(1, 1, Wish::Resume);
+    sim.run(Duration::from_secs(1));
+    assert!(sim.hosts[1].lease_lives(sim.now), "{}", sim.views());
+    assert!(!sim.hosts[1].accepts[1].is_empty(), "{}", sim.views());
+    sim.assert_complete();
+}
