@@ -1,5 +1,6 @@
 //! The start of a node: what it waits for before it serves.
 
+use super::holding::held;
 use super::*;
 
 impl Node {
@@ -79,13 +80,19 @@ impl Node {
     }
 
     /// Two that start at once and do not hear each other, because heartbeats are filtered, find each other without a lease. So who
-    /// serves beside a silent node shows its lease first, asks once more, and takes nothing yet.
+    /// serves beside a silent node shows its lease first, asks once more, and takes nothing yet. But where a living node holds
+    /// something already, the silent one has seen that one's lease, and cannot serve.
     fn begin_claim(&mut self, now: Time) {
         let timing = self.settings.timing;
+        let holds = |peer: &Peer| (0..self.holdings.len()).any(|index| !held(peer, index).is_empty());
+        if self.peers.values().any(|peer| self.is_counted(peer) && holds(peer)) {
+            return;
+        }
         let mut silent = false;
         for peer in self.peers.values_mut().filter(|peer| peer.standing == Standing::Suspect) {
-            peer.asks_eagerly = true;
-            silent = true;
+            // Who had a lease a moment ago cannot have begun since and found this node silent by now, which has a lease itself.
+            peer.asks_eagerly = !peer.had_lease_since(now + timing.period - timing.suspect());
+            silent |= peer.asks_eagerly;
         }
         self.claims_until = silent.then(|| now + timing.period * CLAIM_QUARTERS / 4);
     }

@@ -12,6 +12,13 @@ fn converged(count: u8, seed: u64) -> Sim {
 }
 
 impl Sim {
+    /// Frames are so fast that what is bounded takes as long as it says.
+    fn on_a_fast_network(mut self) -> Self {
+        self.network.most = MS / 5;
+        self.bounds = Bounds::of(&self.setup, self.network.most);
+        self
+    }
+
     /// Every bucket has an acceptor; that none has two is checked all the time.
     fn assert_complete(&self) {
         if self.watch.missing.iter().any(|missing| !missing.is_empty()) {
@@ -69,4 +76,36 @@ fn a_node_that_loses_its_cable_while_it_stops_has_stopped_and_can_start_again() 
     assert!(sim.hosts[1].lease_lives(sim.now), "{}", sim.views());
     assert!(!sim.hosts[1].accepts[1].is_empty(), "{}", sim.views());
     sim.assert_complete();
+}
+
+/// Seed 1866. A node that joined others beside a silent one showed its lease first, while nobody took what it should have.
+#[test]
+fn a_node_that_joins_others_beside_a_silent_one_takes_its_share_at_once() {
+    for seed in 0..20 {
+        let mut sim = converged(4, seed).on_a_fast_network();
+        let lost = sim.hosts[0].priority;
+        sim.cable(0, false);
+        while sim.hosts[1].node().unwrap().peers[&lost].standing != Standing::Suspect {
+            sim.run(MS / 10);
+        }
+        sim.kill_agent(2);
+        sim.run(MS);
+        sim.cable(0, true);
+        sim.run(sim.bounds.converge);
+        sim.assert_complete();
+    }
+}
+
+/// Seed 53. It waited out the lease of one that had just died, and then as for one that might begin as well.
+#[test]
+fn a_node_that_begins_beside_one_that_has_just_died_takes_its_share_in_time() {
+    for late in 0..20 {
+        let mut sim = converged(2, 3).on_a_fast_network();
+        sim.cable(1, false);
+        sim.run(Duration::from_secs(2) + MS * late);
+        sim.cable(1, true);
+        sim.kill_agent(0);
+        sim.run(sim.bounds.converge);
+        sim.assert_complete();
+    }
 }
