@@ -106,6 +106,16 @@ impl Sim {
 
     /// What a host's data path does now, and whether that may be beside the others.
     pub(super) fn look(&mut self, host: usize) {
+        self.note_accepted(host);
+        for table in 0..self.setup.tables.len() {
+            self.check_own_connections(table, host);
+            self.check_pairs_with(table, host);
+            self.note_missing(table);
+        }
+    }
+
+    /// What a host's data path does now.
+    fn note_accepted(&mut self, host: usize) {
         self.watch.checks += 1;
         let of = &self.hosts[host];
         let works =
@@ -119,15 +129,12 @@ impl Sim {
         let mine = set(&[BucketState::Mine]);
         let of = &mut self.hosts[host];
         (of.accepts, of.mine) = (accepts, mine);
-        for table in tables {
-            self.check_own_connections(table, host);
-            self.check_pairs_with(table, host);
-            self.note_missing(table);
-        }
     }
 
-    /// Looks at everything, because who is exempt has changed.
+    /// Looks at everything, because who is exempt has changed. A lease may end at this very moment, so nobody is compared with what
+    /// another did before.
     pub(super) fn check_everything(&mut self) {
+        (0..self.hosts.len()).for_each(|host| self.note_accepted(host));
         (0..self.hosts.len()).for_each(|host| self.look(host));
     }
 
@@ -207,12 +214,23 @@ impl Sim {
         let asleep = self.hosts.iter().any(|host| host.powered && host.asleep.is_some());
         let replaced = self.hosts.iter().any(|host| host.saved.is_some());
         let patient = self.watch.patience > self.now;
-        // A node that was late distrusts its own verdicts for some time.
-        let late = |host: &Host| {
-            host.node().is_some_and(|node| !node.lateness.slack(&node.settings.timing).is_zero())
+        // A node that was late distrusts its own verdicts for some time, and one that has not heard a peer again behind whose
+        // lease heartbeats were lost goes on to wait longer for that one.
+        let cautious = |node: &Node| {
+            let timing = &node.settings.timing;
+            let unheard = |peer: &Peer| {
+                matches!(peer.standing, Standing::Unknown | Standing::Alive)
+                    && peer.renewed_unheard(timing).is_some()
+            };
+            !node.lateness.slack(timing).is_zero() || node.peers.values().any(unheard)
         };
-        let late = self.hosts.iter().any(late);
-        self.watch.under_way == 0 && !asleep && !replaced && !patient && !late && !self.network.is_faulty()
+        let cautious = self.hosts.iter().filter_map(Host::node).any(cautious);
+        self.watch.under_way == 0
+            && !asleep
+            && !replaced
+            && !patient
+            && !cautious
+            && !self.network.is_faulty()
     }
 
     /// What must hold some time after the last fault. Not during one: while datagrams are lost or filtered, hosts stand still or
