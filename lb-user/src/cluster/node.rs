@@ -548,7 +548,7 @@ impl Node {
             self.listen(now),
             self.look_out(now),
             self.find_idle(now),
-            self.enter(now),
+            self.next_beat() <= now && self.enter(now),
             self.end_claim(now),
         ];
         if changed.contains(&true) {

@@ -70,6 +70,11 @@ impl BucketSet {
         Self(std::array::from_fn(|word| self.0[word] | other.0[word]))
     }
 
+    /// Adds all that is in `other`.
+    pub fn extend(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(mine, other)| *mine |= other);
+    }
+
     /// What is in this one alone.
     pub fn difference(&self, other: &Self) -> Self {
         Self(std::array::from_fn(|word| self.0[word] & !other.0[word]))

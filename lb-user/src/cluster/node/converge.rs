@@ -41,7 +41,7 @@ impl Node {
             let share = table.share(index, node);
             match self.peers.get(&node) {
                 None => self.holdings[index].holds == *share,
-                Some(peer) => peer.is_current() && held(peer, index) == *share,
+                Some(peer) => peer.is_current() && held(peer, index) == share,
             }
         };
         let tables = (0..self.holdings.len()).filter(|index| !sticky(*index));

@@ -1,5 +1,6 @@
 //! What this node holds, and how it comes to hold and to release it. Every rule of safety between nodes is in this file.
 
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
@@ -64,7 +65,7 @@ impl Node {
         self.merged.retain(|node| peers.get(node).is_some_and(|peer| peer.standing == Standing::Alive));
         let both = |peer: &Peer| {
             let tables = self.holdings.iter().enumerate();
-            tables.map(|(index, mine)| mine.holds.intersection(&held(peer, index)).len()).sum::<usize>()
+            tables.map(|(index, mine)| mine.holds.intersection(held(peer, index)).len()).sum::<usize>()
         };
         let new = peers.values().filter(|peer| self.is_counted(peer) && !self.merged.contains(&peer.node));
         let found = new.map(|peer| (peer.node, both(peer))).filter(|(_, buckets)| *buckets > 0);
@@ -81,6 +82,9 @@ impl Node {
 
     /// A living peer that serves holds what we hold, as after a split: the lower priority number keeps it.
     fn give_way(&mut self, index: usize) {
+        if self.holdings[index].holds.is_empty() {
+            return;
+        }
         let above = self.peers.values().filter(|peer| peer.node < self.settings.me);
         let theirs = union(above.filter(|peer| self.is_counted(peer)).map(|peer| held(peer, index)));
         let mine = &mut self.holdings[index];
@@ -114,7 +118,8 @@ impl Node {
             self.urgent |= newest > peer.accepted;
             peer.accepted = newest;
         }
-        for (index, offered) in offered.iter().enumerate() {
+        let offered = offered.iter().enumerate().filter(|(_, offered)| !offered.is_empty());
+        for (index, offered) in offered {
             // One whose clock stood still repeats a release that others have passed over since.
             let living = self.peers.values().filter(|peer| peer.is_member());
             let taken = union(living.map(|peer| held(peer, index)));
@@ -136,7 +141,7 @@ impl Node {
         // Who stays out because of us cannot follow our table, and must not keep it from being filled.
         let asked = self.peers.values().filter(|peer| !self.stays_out_for_us(peer));
         let blocked = union(asked.map(|peer| blocked_by(peer, agreeing.contains(&peer.node), index)));
-        let ours = union(self.holdings[index].released.iter().map(|release| release.set.clone()));
+        let ours = union(self.holdings[index].released.iter().map(|release| &release.set));
         self.hold(index, &wanted.difference(&blocked).difference(&ours));
     }
 
@@ -288,8 +293,7 @@ impl Source {
 #[cfg(test)]
 fn broken((mut source, holdings): (Source, &Holdings)) -> Source {
     if bug::is_on(Bug::SkipRelease) {
-        let released = holdings.released.iter().map(|release| release.set.clone());
-        source.holds = union(released.chain([source.holds]));
+        source.holds = union(holdings.released.iter().map(|release| &release.set).chain([&source.holds]));
     }
     source
 }
@@ -312,18 +316,21 @@ fn blocked_by(peer: &Peer, agrees: bool, index: usize) -> BucketSet {
     }
 }
 
-pub(super) fn held(peer: &Peer, index: usize) -> BucketSet {
+pub(super) fn held(peer: &Peer, index: usize) -> &BucketSet {
     let holdings = peer.state.as_ref().and_then(|(_, state)| state.holdings.get(index));
-    holdings.map_or(BucketSet::EMPTY, |holdings| holdings.holds.clone())
+    holdings.map_or(&BucketSet::EMPTY, |holdings| &holdings.holds)
 }
 
 fn released(peer: &Peer, index: usize) -> BucketSet {
     let holdings = peer.state.as_ref().and_then(|(_, state)| state.holdings.get(index));
-    union(holdings.into_iter().flat_map(|holdings| &holdings.released).map(|release| release.set.clone()))
+    union(holdings.into_iter().flat_map(|holdings| &holdings.released).map(|release| &release.set))
 }
 
-fn union(sets: impl Iterator<Item = BucketSet>) -> BucketSet {
-    sets.fold(BucketSet::EMPTY, |all, set| all.union(&set))
+fn union(sets: impl Iterator<Item = impl Borrow<BucketSet>>) -> BucketSet {
+    sets.fold(BucketSet::EMPTY, |mut all, set| {
+        all.extend(set.borrow());
+        all
+    })
 }
 
 /// The search for departing buckets without connections. One is empty once two scans in a row, both begun after it departed,

@@ -52,7 +52,7 @@ impl Moves {
 /// What a member held, or had been released to, when a table was computed.
 fn claim(node: &Node, index: usize, member: &Member, before: &Before) -> BucketSet {
     let ours = (member.node == node.settings.me).then(|| before.holdings[index].holds.clone());
-    let theirs = node.peers.get(&member.node).map(|peer| held(peer, index));
+    let theirs = node.peers.get(&member.node).map(|peer| held(peer, index).clone());
     let peers = node.peers.values().filter(|peer| peer.is_member());
     let states = peers.filter_map(|peer| peer.state.as_ref()?.1.holdings.get(index));
     let released = states.chain([&before.holdings[index]]).flat_map(|holdings| &holdings.released);
