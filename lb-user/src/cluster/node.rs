@@ -5,10 +5,13 @@
 //! *holds* says who accepts its new connections, and safety rests on that alone: a node comes to hold a bucket only because
 //! its holder released it to this node by name, or because every configured node is known not to hold it.
 
+mod beat;
+mod command;
 mod conflict;
 mod converge;
 mod events;
 mod holding;
+mod judge;
 mod late;
 mod mandate;
 mod share;
@@ -28,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use lb_common::table::{BUCKETS, BucketTable};
 
+pub use self::command::{Command, Order, PATIENCE, Settings, Unsent};
 use self::conflict::Conflicts;
 pub use self::conflict::{Conflict, RefusedCounts};
 use self::converge::Converging;
@@ -50,120 +54,6 @@ use super::wire::{
 };
 use crate::clock::Time;
 use crate::config::model::{Failback, Priority, Spread, Timing};
-
-/// What a node is told once, at its start.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Settings {
-    /// This node.
-    pub me: Priority,
-    /// Its share of `multiple` tables against the others', 0..=100.
-    pub weight: u8,
-    /// The MAC address of its cluster NIC.
-    pub mac: [u8; 6],
-    /// The other configured nodes.
-    pub peers: Vec<Priority>,
-    /// Heartbeats.
-    pub timing: Timing,
-    /// How each owner table spreads its buckets; at least one, at most `lb_common::table::TABLES`.
-    pub tables: Vec<Spread>,
-    /// How much sooner than a peer suspects us our lease ends: at least a tick of the coarse clock, and what clocks may differ
-    /// over the suspect time.
-    pub lease_margin: Duration,
-    /// Digest of the cluster facts that must be equal on all nodes.
-    pub facts: u64,
-    /// Whether there is a gateway that could be asked.
-    pub gateway: bool,
-    /// Whether there is a second path to every peer.
-    pub second_path: bool,
-    /// By owner table, whether the service behind its rules works on this node already.
-    pub ready: Vec<bool>,
-    /// When a node that comes back takes its share.
-    pub failback: Failback,
-    /// A node that fell and came back three times within this time gets no share until it has stayed for this time; zero: never.
-    pub hold_down: Duration,
-    /// How long the load weight of a node that comes back grows to its full value.
-    pub ramp: Duration,
-    /// What operators told this node before its agent started.
-    pub mandate: Mandate,
-    /// Random, so that what peers say of an earlier start of this node is not taken for news of this one.
-    pub incarnation: u32,
-}
-
-/// What the node wants done, in this order. Each is done before the next is looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Write these owner tables and make them active, before any message that follows is sent.
-    Apply(Vec<BucketTable>),
-    /// Seal and send a message.
-    Send {
-        /// To whom.
-        to: Priority,
-        /// What.
-        message: Message,
-    },
-    /// All heartbeats of this round are above. If every one was sent, and there is a `lease`, let the lease end then. Say by
-    /// `handle_round` how it went.
-    EndRound {
-        /// The new end of the lease.
-        lease: Option<Time>,
-    },
-    /// End the lease now.
-    EndLease,
-    /// Ask a peer's host by ARP.
-    Ask {
-        /// Whose.
-        node: Priority,
-        /// What.
-        probe: Probe,
-    },
-    /// Ask the gateway, or the neighbours, by ARP whether this node reaches anyone.
-    AskGateway,
-    /// Ask by ARP who has this node's own address, and who has the cluster IPs.
-    AskAddresses,
-    /// Find the buckets in which this host has connections, and answer by `handle_scan`.
-    Scan,
-    /// Find the buckets of sticky tables that are idle, and answer by `handle_idle`. At most once a second.
-    FindIdle,
-    /// Tell the operator.
-    Report(Event),
-    /// Keep what operators want of this node, for its next start.
-    Keep(Mandate),
-    /// A wish of an operator at this node was answered.
-    Wished {
-        /// Which, as `handle_wish` named it.
-        id: u32,
-        /// Why it was not done, if it was not.
-        denied: Option<Denied>,
-    },
-    /// An operator wants the agent to end in good order and to start anew.
-    Restart,
-    /// `Order::Prepare` is done: every living peer will wait for `PATIENCE` from now on, and leases last for four fifths of it.
-    Prepared,
-    /// `Order::Stop` is done as far as it can be: nobody needs this node for new connections.
-    HandedOver,
-}
-
-/// A heartbeat that this host did not let out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unsent {
-    /// To whom.
-    pub node: Priority,
-    /// Why, in the system's words.
-    pub reason: String,
-}
-
-/// What the agent wants for its own end. What operators want is a `Wish`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Have the others wait for longer than usual, then say `Prepared`: this agent is about to be replaced in place.
-    Prepare,
-    /// It is not.
-    Unprepare,
-    /// Hand everything over, then say `HandedOver`.
-    Stop,
-    /// Be gone: no lease, no buckets, and the others are told.
-    Leave,
-}
 
 /// A node of the cluster.
 #[derive(Debug, Serialize, Deserialize)]
@@ -252,16 +142,6 @@ pub struct Node {
     #[serde(skip)]
     commands: VecDeque<Command>,
 }
-
-/// How long the others wait for a node whose agent is replaced in place.
-pub const PATIENCE: Duration = Duration::from_secs(2);
-
-/// How many parts of a state are sent to a peer in one round. A state of two nodes has one to three parts, the largest of 64
-/// nodes and 32 tables some 240; more in a row would fill queues on the way.
-const PARTS_A_ROUND: usize = 48;
-
-/// The least time between two heartbeats to a peer, however much changes.
-const RATE_LIMIT: Duration = Duration::from_millis(2);
 
 impl Node {
     /// A node that holds nothing. Where connections of an earlier agent may live, `departing` is the safe first table, so
@@ -591,96 +471,6 @@ impl Node {
         self.commands.push_back(Command::Report(event));
     }
 
-    /// Judges every peer's silence; true if one's standing changed.
-    fn judge(&mut self, now: Time) -> bool {
-        let timing = self.settings.timing;
-        let slack = self.lateness.slack(&timing);
-        let reached = self.reached();
-        let mut events = Vec::new();
-        let mut changed = false;
-        for peer in self.peers.values_mut() {
-            if self.carrier && peer.judge(&timing, slack, reached, now) {
-                changed = true;
-                // It may have taken more since we last heard of it, and in a part of the network of its own even what is ours.
-                peer.may_have = Some(vec![BucketSet::FULL; self.holdings.len()]);
-                events.extend(Event::fallen(peer.node, peer.standing));
-            }
-            if !peer.told.filtered && peer.is_filtered(&timing, now) {
-                peer.told.filtered = true;
-                events.push(Event::HeartbeatsFiltered(peer.node));
-            }
-            let missing = peer.silence(now) >= MISSING && peer.standing != Standing::Stopped;
-            if !peer.told.missing && missing {
-                peer.told.missing = true;
-                events.push(Event::NoHeartbeat { node: peer.node, host_answers: peer.kernel_answered() });
-            }
-            if self.settings.second_path {
-                let change = peer.judge_paths(&timing, now);
-                events.extend(change.map(|change| path_event(peer.node, change)));
-            }
-        }
-        self.urgent |= changed;
-        events.into_iter().for_each(|event| self.report(event));
-        changed
-    }
-
-    /// Judges this node's hearing; true if it became deaf, or is no longer.
-    fn listen(&mut self, now: Time) -> bool {
-        let alive = self.peers.values().filter(|peer| peer.standing == Standing::Alive);
-        let neighbour = |peer: &Peer| Neighbour {
-            node: peer.node,
-            serves: peer.phase() == Some(Phase::Serving),
-            hears: peer.heartbeat.as_ref().map_or(0, |heartbeat| heartbeat.hears),
-        };
-        let alive: Vec<Neighbour> = alive.map(neighbour).collect();
-        let was_deaf = self.hearing.is_deaf();
-        if let Some(state) = self.hearing.handle_timeout(self.phase == Phase::Serving, &alive, now) {
-            self.report(Event::hearing(state));
-        }
-        let changed = self.hearing.is_deaf() != was_deaf;
-        self.health.deaf = self.hearing.is_deaf();
-        self.urgent |= changed;
-        changed
-    }
-
-    /// Judges this node's way to the gateway; true if it stepped down for it, or no longer has to.
-    fn look_out(&mut self, now: Time) -> bool {
-        let has_it = |peer: &Peer| {
-            let heartbeat = peer.heartbeat.as_ref().filter(|_| peer.standing == Standing::Alive);
-            heartbeat.is_some_and(|heartbeat| {
-                let ready = heartbeat.wants.iter().any(|want| want.ready && !want.leaving);
-                heartbeat.phase == Phase::Serving && heartbeat.health.gateway && ready
-            })
-        };
-        let others = self.peers.values().any(has_it);
-        let news = self.gateway.handle_timeout(self.phase == Phase::Serving && self.carrier, others, now);
-        let changed = !news.is_empty() || self.health.gateway != self.gateway.answers();
-        self.health.gateway = self.gateway.answers();
-        self.health.cut_off = self.gateway.is_cut_off();
-        for new in news {
-            self.report(match new {
-                GatewayNews::Lost => Event::GatewayLost,
-                GatewayNews::Found => Event::GatewayFound,
-                GatewayNews::CutOff(cut_off) => Event::CutOff(cut_off),
-            });
-        }
-        self.urgent |= changed;
-        changed
-    }
-
-    /// Whether packets reach this node, as far as others can tell better.
-    fn is_reached(&self) -> bool {
-        !self.health.deaf && !self.health.cut_off
-    }
-
-    /// When this node last reached the network beyond itself. Where there is a gateway, that is who counts: in a part of a network
-    /// that was split off with some nodes in it, each of them reaches the others, and those that seem dead live beyond the split.
-    fn reached(&self) -> Option<Time> {
-        let alive =
-            self.peers.values().filter(|peer| peer.standing == Standing::Alive && !self.settings.gateway);
-        alive.filter_map(Peer::last_heard).chain(self.gateway_answered).max()
-    }
-
     /// Whether a peer runs with other cluster facts. Then the one that serves goes on, or of two the lower priority number.
     fn differs(&self, peer: &Peer) -> bool {
         peer.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.facts != self.settings.facts)
@@ -692,108 +482,6 @@ impl Node {
             .report_on(self.settings.me)
             .is_some_and(|report| report.alive && report.incarnation == self.incarnation);
         self.differs(peer) && peer.phase() == Some(Phase::Starting) && knows_us
-    }
-
-    fn ask(&mut self, now: Time) {
-        if !self.carrier {
-            return;
-        }
-        for peer in self.peers.values_mut() {
-            for probe in peer.probes_due(&self.settings.timing, now) {
-                self.commands.push_back(Command::Ask { node: peer.node, probe });
-            }
-        }
-        // A node that starts alone, or is alone with a suspect, has to know whether it reaches anyone.
-        let suspects = self.peers.values().any(|peer| peer.standing == Standing::Suspect);
-        let starts = self.phase == Phase::Starting && self.gateway_answered.is_none();
-        if (starts || suspects) && self.next_gateway <= now {
-            let pace = if starts { self.settings.timing.period * 2 } else { Duration::from_millis(500) };
-            self.next_gateway = now + pace;
-            self.commands.push_back(Command::AskGateway);
-        } else if self.gateway.asks(now) {
-            self.commands.push_back(Command::AskGateway);
-        }
-        let is_default_host = self.phase == Phase::Serving && self.default_host() == Some(self.settings.me);
-        if self.conflicts.asks(self.is_starting(), is_default_host, &self.settings.timing, now) {
-            self.commands.push_back(Command::AskAddresses);
-        }
-    }
-
-    fn next_beat(&self) -> Time {
-        match self.last_beat {
-            None => self.since,
-            Some(last) if self.urgent => last + RATE_LIMIT,
-            Some(last) => last + self.settings.timing.period,
-        }
-    }
-
-    /// A heartbeat to every peer, and what those that lag behind miss of our state.
-    fn beat(&mut self, now: Time) {
-        let timing = self.settings.timing;
-        let late = self.last_beat.map_or(Duration::ZERO, |last| now.since(last + timing.period));
-        if self.lateness.note(late, &timing, now) {
-            self.report(Event::Late { by: late });
-        }
-        self.last_beat = Some(now);
-        self.urgent = false;
-        let heartbeat = Message::Heartbeat(Box::new(self.heartbeat(now)));
-        let send = |&to: &Priority| Command::Send { to, message: heartbeat.clone() };
-        self.commands.extend(self.peers.keys().map(send));
-        self.send_parts();
-        self.send_wishes(now);
-        let until = now + lease_time(self.suspect_time()) - self.settings.lease_margin;
-        let lease = self.lease.filter(|_| self.carrier).map(|_| until);
-        self.commands.push_back(Command::EndRound { lease });
-    }
-
-    /// After the heartbeats, so that no state is so large that it delays one. Of a large state some parts in each round.
-    fn send_parts(&mut self) {
-        let (me, version) = (self.settings.me, self.state_version);
-        let lags = |peer: &&Peer| {
-            let known = peer.report_on(me).map_or(0, |report| report.state_version);
-            peer.standing == Standing::Alive && known < version
-        };
-        let lagging: Vec<Priority> = self.peers.values().filter(lags).map(|peer| peer.node).collect();
-        if lagging.is_empty() {
-            return;
-        }
-        let parts = self.announced.parts(version);
-        let count = parts.len().min(PARTS_A_ROUND);
-        let first = self.next_part % parts.len().max(1);
-        self.next_part = first + count;
-        for part in parts.iter().cycle().skip(first).take(count) {
-            let send = |&to: &Priority| Command::Send { to, message: Message::Part(part.clone()) };
-            self.commands.extend(lagging.iter().map(send));
-        }
-    }
-
-    fn heartbeat(&self, now: Time) -> Heartbeat {
-        let report = |peer: &Peer| PeerReport {
-            node: peer.node,
-            alive: peer.standing == Standing::Alive,
-            flaps: peer.flaps(self.settings.hold_down, now),
-            suspect: peer.suspect_time(&self.settings.timing),
-            incarnation: peer.incarnation(),
-            state_version: peer.state_version(),
-            accepted: peer.accepted,
-        };
-        Heartbeat {
-            period: self.settings.timing.period,
-            multiplier: self.multiplier(),
-            incarnation: self.incarnation,
-            phase: self.phase,
-            intent: self.mandate.intent,
-            rank: self.rank(),
-            health: self.health,
-            wants: self.wants(now),
-            mac: self.settings.mac,
-            facts: self.settings.facts,
-            table: self.table_id(),
-            state_version: self.state_version,
-            hears: self.hearing.hears(now),
-            traffic: self.traffic,
-            peers: self.peers.values().map(report).collect(),
-        }
     }
 
     /// Looks at the clock, before anything else is done. After a pause of our own the silence of others means nothing: they may
@@ -861,14 +549,3 @@ impl Node {
         }
     }
 }
-
-fn path_event(node: Priority, change: PathChange) -> Event {
-    let second = |path| path == Path::Second;
-    match change {
-        PathChange::Lost(path) => Event::PathLost { node, second: second(path) },
-        PathChange::Found(path) => Event::PathFound { node, second: second(path) },
-    }
-}
-
-/// After this time without a heartbeat from a configured peer the operator is told where to look.
-const MISSING: Duration = Duration::from_secs(10);

@@ -216,31 +216,30 @@ impl Node {
     }
 }
 
-/// The weights that count. Nodes whose service fails, or that are leaving, own nothing while others can; if nobody else can,
-/// they keep their shares, and one that drains takes the share of one that stops. So do nodes that stand by. A load weight of 0 owns nothing of a `multiple` table while others can.
+/// The weights that count. Nodes whose service fails, that stand by or that are leaving own nothing while others can; if nobody
+/// else can, they keep their shares, and one that drains takes the share of one that stops. A load weight of 0 owns nothing of a
+/// `multiple` table while others can.
 pub(super) fn weights(spread: &Spread, index: usize, members: &[Member]) -> Vec<u32> {
     let none = Want { weight: 0, ready: false, leaving: true, aside: true };
     let want = |member: &Member| member.wants.get(index).copied().unwrap_or(none);
-    let wanted = |want: &Want| spread.filtering != Filtering::Multiple || want.weight > 0;
-    let tiers: [&dyn Fn(&Member, &Want) -> bool; 6] = [
-        &|_, want| want.ready && !want.leaving && !want.aside && wanted(want),
-        &|_, want| want.ready && !want.leaving && wanted(want),
-        &|_, want| want.ready && !want.leaving,
-        &|_, want| !want.leaving,
-        &|member, _| !member.stops,
-        &|_, _| true,
-    ];
-    let in_tier = |tier: &dyn Fn(&Member, &Want) -> bool, member: &Member| tier(member, &want(member));
-    let can = |tier: &&&dyn Fn(&Member, &Want) -> bool| members.iter().any(|member| in_tier(**tier, member));
-    let tier = tiers.iter().find(can).copied().unwrap_or(&|_, _| true);
+    let of_weight = |want: &Want| spread.filtering != Filtering::Multiple || want.weight > 0;
+    let resort = |member: &Member| match want(member) {
+        want if want.ready && !want.leaving && !want.aside && of_weight(&want) => 0,
+        want if want.ready && !want.leaving && of_weight(&want) => 1,
+        want if want.ready && !want.leaving => 2,
+        want if !want.leaving => 3,
+        _ if !member.stops => 4,
+        _ => 5,
+    };
+    let best = members.iter().map(resort).min();
+    let can = |member: &&Member| Some(resort(member)) == best;
     let handling = |member: &&Member| {
         let number = spread.handling_priorities.get(&member.node).copied();
         (number.unwrap_or(member.rank.number()), member.node)
     };
-    let first =
-        members.iter().filter(|member| in_tier(tier, member)).min_by_key(handling).map(|member| member.node);
+    let first = members.iter().filter(can).min_by_key(handling).map(|member| member.node);
     let weight = |member: &Member| match spread.filtering {
-        Filtering::Multiple if in_tier(tier, member) => u32::from(want(member).weight.max(1)),
+        Filtering::Multiple if can(&member) => u32::from(want(member).weight.max(1)),
         Filtering::Single if Some(member.node) == first => 1,
         Filtering::Multiple | Filtering::Single | Filtering::Disabled => 0,
     };
@@ -257,8 +256,8 @@ mod tests {
         Priority::new(number).unwrap()
     }
 
-    /// Members 1, 2, 3 and so on of these states: `r` ready, `u` its service fails, `l` leaving, `s` stopping, `a` standing by, `-` not there; of
-    /// weight 50, or of another in `own`.
+    /// Members 1, 2, 3 and so on of these states: `r` ready, `u` its service fails, `l` leaving, `s` stopping, `a` standing by, `-`
+    /// not there; of weight 50, or of another in `own`.
     fn members(states: &str, own: &std::collections::BTreeMap<Priority, u8>) -> Vec<Member> {
         let member = |(state, number)| Member {
             node: node(number),

@@ -21,7 +21,9 @@ const SLACK: Duration = Duration::from_millis(3);
 impl Bounds {
     pub(super) fn of(setup: &Setup, most: Duration) -> Self {
         let (suspect, period) = (setup.timing.suspect(), setup.timing.period);
-        let converge = suspect + period * 2 + most * 4;
+        // A node that begins asks three times who has its addresses (RFC 5227), while it finds out who is silent.
+        let questions = period.clamp(MS * 10, MS * 100) * 3;
+        let converge = suspect.max(questions) + period * 2 + most * 4;
         let dead = Duration::from_secs(1).max(suspect * 3);
         Self {
             suspect,

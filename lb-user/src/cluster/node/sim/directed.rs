@@ -2,6 +2,7 @@
 
 use lb_common::table::BUCKETS;
 
+use super::super::beat::PARTS_A_ROUND;
 use super::*;
 
 const DRAIN: Wish = Wish::Drain { table: None };

@@ -179,9 +179,6 @@ impl Sim {
         self.note(host, || "agent starts".to_owned());
         self.tell(host, |node, now| node.handle_carrier(cable, now));
         self.disturb_host(host);
-        // A node that starts asks three times who has its addresses (RFC 5227) before it does anything else.
-        let questions = self.setup.timing.period.clamp(MS * 10, MS * 100) * 3;
-        self.watch.disturbed = self.now + questions;
     }
 
     fn settings(&mut self, host: usize, peers: Vec<Priority>) -> Settings {
