@@ -60,7 +60,7 @@ use crate::config::model::{Failback, Priority, Spread, Timing};
 pub struct Node {
     settings: Settings,
     phase: Phase,
-    /// Since when this phase `Starting` lasts.
+    /// When it last began, or began again.
     since: Time,
     incarnation: u32,
     /// What operators want.
@@ -225,6 +225,10 @@ impl Node {
                 peer.note_fall(now);
             }
             peer.forget_session();
+        }
+        // What waited in a queue since before this node began again is what it has just forgotten, and may have been taken back.
+        if arrived.at < self.since {
+            return;
         }
         match message {
             Message::Heartbeat(heartbeat) => self.handle_heartbeat(from, *heartbeat, arrived, now),

@@ -109,3 +109,16 @@ fn a_node_that_begins_beside_one_that_has_just_died_takes_its_share_in_time() {
         sim.assert_complete();
     }
 }
+
+/// Seed 1963. It had slept through the goodbye of another and through that one's new start, and read the goodbye on waking.
+#[test]
+fn a_goodbye_that_came_before_a_node_began_again_is_not_believed() {
+    let mut sim = converged(2, 4);
+    sim.pause(1, MS * 1300);
+    sim.run(MS * 100);
+    sim.filter(1, 0);
+    sim.run(MS * 500);
+    sim.begin_to_end(0);
+    sim.run(Duration::from_secs(2));
+    sim.assert_complete();
+}
