@@ -5,6 +5,7 @@
 
 mod checks;
 mod orders;
+mod paths;
 
 use std::time::Duration;
 
