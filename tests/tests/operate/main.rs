@@ -4,8 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what fails panics with its error")]
 
 mod checks;
+mod newcomers;
 mod orders;
 mod paths;
+mod squatters;
 
 use std::time::Duration;
 
