@@ -7,6 +7,7 @@ mod checks;
 mod newcomers;
 mod orders;
 mod paths;
+mod returning;
 mod squatters;
 
 use std::time::Duration;
