@@ -3,11 +3,11 @@
 //! refused does not.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what fails panics with its error")]
 
+mod back;
 mod checks;
 mod newcomers;
 mod orders;
 mod paths;
-mod returning;
 mod squatters;
 
 use std::time::Duration;

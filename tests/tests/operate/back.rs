@@ -1,5 +1,6 @@
 //! How nodes come back into a cluster that has long run: one that waits for its operator, one that waits for its time, one whose share
-//! grows; and one that fell too often. All of them in one cluster, because it has to run for a minute first.
+//! grows; and one that fell too often. All of them in one cluster, because it has to run for a minute first; tests run in the order of
+//! their names, so this one begins first, and others run beside it.
 
 use std::thread;
 use std::time::Duration;
