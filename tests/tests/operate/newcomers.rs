@@ -65,7 +65,7 @@ fn newcomers_that_do_not_belong_stay_out_and_cost_the_others_nothing() {
     let (held, begin) = scenario.before_fault("arr1").unwrap();
     for newcomer in &NEWCOMERS {
         stays_out(&mut scenario.cluster, newcomer);
-        assert_eq!(scenario.cluster.node("arr1").holds().unwrap(), held, "buckets moved");
+        assert!(scenario.cluster.node("arr1").holds().unwrap() == held, "buckets moved");
     }
     let end = Time::now();
     let newcomer = scenario.cluster.node("arr3");

@@ -26,7 +26,7 @@ fn while_one_of_two_paths_is_cut_nothing_moves_and_each_node_tells_which() {
     let (held, fault) = scenario.before_fault("arr1").unwrap();
     for (interface, path) in [(NODE_DMZ, "on its first path"), (NODE_LAN, "on its second path")] {
         cut(&mut scenario.cluster, interface, path);
-        assert_eq!(scenario.cluster.node("arr1").holds().unwrap(), held, "buckets moved");
+        assert!(scenario.cluster.node("arr1").holds().unwrap() == held, "buckets moved");
     }
     for node in &scenario.cluster.nodes {
         let missed = ["suspect", "heartbeats-filtered", "wrongly-suspected", "lease-lapsed"];
