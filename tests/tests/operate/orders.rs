@@ -11,10 +11,10 @@ use rollcall_tests::node::Cluster;
 
 use crate::{refusal, shares, wait_until_it_holds};
 
-/// The state of each node, as the node `name` sees it.
-fn states(cluster: &mut Cluster, name: &str) -> Vec<String> {
-    let nodes = cluster.node(name).status().unwrap().nodes;
-    nodes.into_iter().map(|node| node.state).collect()
+/// As arr1 sees it.
+fn wait_until_all_serve(cluster: &mut Cluster) {
+    let all = |status: &Status| status.nodes.iter().all(|node| node.state == "serving");
+    cluster.node("arr1").wait_until("all nodes serve", all).unwrap();
 }
 
 #[test]
@@ -24,7 +24,7 @@ fn a_living_node_cannot_be_forgotten() {
     let refused = refusal(cluster.node("arr1"), &["forget", "arr2"]);
     assert!(refused.contains("arr1 did not: arr2 "), "{refused}");
     assert!(shares(&cluster, "443") == before, "buckets moved");
-    assert_eq!(states(&mut cluster, "arr1"), ["serving"; 2]);
+    wait_until_all_serve(&mut cluster);
     assert_eq!(cluster.tear_down(), Vec::<String>::new());
 }
 
@@ -47,7 +47,7 @@ fn a_suspended_node_obeys_itself_alone_and_outlives_its_agent_suspended() {
     assert!(refused.contains("suspended"), "{refused}");
     cluster.node("arr2").control(&["resume"]).unwrap();
     cluster.converge().unwrap();
-    assert_eq!(states(&mut cluster, "arr1"), ["serving"; 2]);
+    wait_until_all_serve(&mut cluster);
     assert_eq!(cluster.tear_down(), Vec::<String>::new());
 }
 
@@ -108,7 +108,7 @@ fn nodes_that_all_drain_keep_their_shares_because_nobody_else_can_have_them() {
     }
     cluster.node("arr2").control(&["resume", "--all"]).unwrap();
     cluster.converge().unwrap();
-    assert_eq!(states(&mut cluster, "arr1"), ["serving"; 2]);
+    wait_until_all_serve(&mut cluster);
     assert_eq!(cluster.tear_down(), Vec::<String>::new());
 }
 
