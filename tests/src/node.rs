@@ -19,7 +19,7 @@ use lb_common::table::{Affinity, BUCKETS, Bucket, Rule};
 use lb_user::clock::Time;
 use lb_user::config;
 use lb_user::config::secret::ClusterSecret;
-use lb_user::control::api::{EventRecord, Status};
+use lb_user::control::api::{EventRecord, Status, TableStatus};
 use lb_user::dataplane::{self, Plan as DataPlan};
 use rustix::process::Signal;
 
@@ -77,9 +77,19 @@ impl Cluster {
     /// The same, on the lab of that plan.
     pub fn start_on(plan: &Plan) -> Result<Self> {
         let mut cluster = Self::raise(plan)?;
-        cluster.start_agents()?;
-        cluster.wait_until_shared(Stage::Settled)?;
+        cluster.serve()?;
         Ok(cluster)
+    }
+
+    /// Starts the agents and waits until they share everything, with nothing on its way.
+    pub fn serve(&mut self) -> Result<()> {
+        self.start_agents()?;
+        self.wait_until_shared(Stage::Settled)
+    }
+
+    /// Has every node's cluster.toml say something else.
+    pub fn rewrite(&self, from: &str, to: &str) -> Result<()> {
+        self.nodes.iter().try_for_each(|node| node.rewrite("cluster.toml", from, to))
     }
 
     /// Starts every agent that does not run.
@@ -302,6 +312,14 @@ impl Node {
         &self.log
     }
 
+    /// Has a file of its, such as node.toml, say something else.
+    pub fn rewrite(&self, file: &str, from: &str, to: &str) -> Result<()> {
+        let path = self.config.with_file_name(file);
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        ensure!(text.contains(from), "{} does not say {from:?}:\n{text}", path.display());
+        fs::write(&path, text.replace(from, to)).with_context(|| format!("cannot write {}", path.display()))
+    }
+
     /// Starts its agent.
     pub fn start(&mut self) -> Result<()> {
         self.start_with(&[])
@@ -401,6 +419,30 @@ impl Node {
         }
     }
 
+    /// Waits until its agent has noted an event that is `wanted`, and gives the first.
+    pub fn wait_for_event(
+        &mut self,
+        what: &str,
+        wanted: impl Fn(&EventRecord) -> bool,
+    ) -> Result<EventRecord> {
+        let deadline = Time::now() + PATIENCE;
+        loop {
+            let events = self.events();
+            let found = events.as_ref().ok().and_then(|events| events.iter().find(|event| wanted(event)));
+            if let Some(event) = found {
+                return Ok(event.clone());
+            }
+            if let Some(ended) = self.unexpected_end() {
+                bail!("while waiting for the event {what}: {ended}");
+            }
+            if Time::now() > deadline {
+                let told = events.map(|events| events.iter().map(EventRecord::sentence).collect::<Vec<_>>());
+                bail!("{} noted no event {what} within {PATIENCE:?}: {told:#?}", self.name());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Kills the agent, and only it, by SIGKILL.
     pub fn kill_agent(&mut self) {
         if let Some(mut agent) = self.agent.take() {
@@ -462,10 +504,16 @@ impl Node {
         Ok(())
     }
 
-    /// Which buckets this node accepts new connections of.
+    /// Which buckets of port 443's this node accepts new connections of.
     pub fn holds(&self) -> Result<Held> {
+        self.holds_of("443")
+    }
+
+    /// The same of another port's.
+    pub fn holds_of(&self, port: &str) -> Result<Held> {
         let status = self.status()?;
-        Ok(Held(buckets(&status)?.chars().map(|state| "ma".contains(state)).collect()))
+        let states = &table_of(&status, port)?.states;
+        Ok(Held(states.chars().map(|state| "ma".contains(state)).collect()))
     }
 
     /// The end of the agent's log.
@@ -547,11 +595,16 @@ impl Held {
     }
 }
 
+/// The owner table that a port falls under.
+pub fn table_of<'a>(status: &'a Status, port: &str) -> Result<&'a TableStatus> {
+    let serves = |ports: &str| ports.split([',', ' ']).any(|word| word == port);
+    let table = status.tables.iter().find(|table| serves(&table.ports));
+    table.with_context(|| format!("{} has no table for port {port}", status.node))
+}
+
 /// The bucket states of the table that port 443 falls under.
 fn buckets(status: &Status) -> Result<&str> {
-    let serves = |ports: &str| ports.split([',', ' ']).any(|word| word == "443");
-    let table = status.tables.iter().find(|table| serves(&table.ports));
-    let states = &table.with_context(|| format!("{} has no table for port 443", status.node))?.states;
+    let states = &table_of(status, "443")?.states;
     ensure!(states.len() == BUCKETS, "{} shows {} bucket states", status.node, states.len());
     Ok(states)
 }

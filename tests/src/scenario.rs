@@ -156,15 +156,25 @@ impl Outcome {
 
     /// Not one new connection between these moments stayed without an answer.
     pub fn assert_all_answered(&self, from: Time, to: Time) {
+        self.assert_answered_but_for(0.0, from, to);
+    }
+
+    /// No more than one in a hundred did: what a machine loses that is busy with something else, but not a node that stops
+    /// serving for a moment, or moves its share.
+    pub fn assert_nearly_all_answered(&self, from: Time, to: Time) {
+        self.assert_answered_but_for(0.01, from, to);
+    }
+
+    fn assert_answered_but_for(&self, part: f64, from: Time, to: Time) {
         let tried = self.attempts.iter().filter(|attempt| attempt.sent >= from && attempt.sent < to);
         let (answered, missing): (Vec<&Attempt>, Vec<&Attempt>) =
             tried.partition(|attempt| attempt.answered.is_some());
         assert!(!answered.is_empty(), "nothing was tried");
+        let tried = missing.len() + answered.len();
         assert!(
-            missing.is_empty(),
-            "{} of {} new connections were not answered: {:?}",
+            missing.len() as f64 <= part * tried as f64,
+            "{} of {tried} new connections were not answered: {:?}",
             missing.len(),
-            missing.len() + answered.len(),
             &missing[..missing.len().min(3)]
         );
     }

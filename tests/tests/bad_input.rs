@@ -554,10 +554,7 @@ fn nothing() -> Undo {
 
 /// Changes a file of arr1.
 fn edit(cluster: &mut Cluster, file: &str, from: &str, to: &str) -> Undo {
-    let path = cluster.node("arr1").config.with_file_name(file);
-    let text = fs::read_to_string(&path).unwrap();
-    assert!(text.contains(from), "{text}");
-    fs::write(path, text.replace(from, to)).unwrap();
+    cluster.node("arr1").rewrite(file, from, to).unwrap();
     nothing()
 }
 

@@ -2,6 +2,7 @@
 //! second and others stay open, and nobody outside can tell. And what is refused changes nothing.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what fails panics with its error")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
@@ -10,9 +11,12 @@ use std::time::Duration;
 
 use lb_user::clock::Time;
 use lb_user::control::api::Status;
-use rollcall_tests::node::{Cluster, Node};
+use rollcall_tests::caller::{Call, Caller, Callers};
+use rollcall_tests::lab::{CLUSTER_IP, Plan};
+use rollcall_tests::node::{Cluster, Held, Node, table_of};
 use rollcall_tests::report::line;
-use rollcall_tests::scenario::Scenario;
+use rollcall_tests::responder::{PORT, Responder};
+use rollcall_tests::scenario::{Load, Scenario};
 
 #[test]
 fn two_agents_are_upgraded_one_after_the_other_and_nobody_can_tell() {
@@ -77,6 +81,39 @@ fn an_upgraded_agent_is_an_agent_like_any_other() {
     assert_eq!(cluster.tear_down(), Vec::<String>::new());
 }
 
+/// A drain waits for clients of a sticky rule, and so does whoever goes on with it.
+#[test]
+fn an_upgraded_agent_goes_on_draining_and_keeps_sticky_clients() {
+    let rules = "[[rule]]\nports = 53\naffinity = \"single\"\nstickiness_timeout = \"20min\"\n".to_owned();
+    let cluster = Cluster::start_on(&Plan { rules, ..Plan::nodes(2) }).unwrap();
+    let mut scenario = Scenario::on(cluster, Load::default()).unwrap();
+    let (callers, responders) = sticky_clients(&scenario.cluster);
+    let (held, begin) = scenario.before_fault("arr2").unwrap();
+    let node = scenario.cluster.node("arr2");
+    node.drain().unwrap();
+    node.wait_until("it holds no more than its sticky clients' buckets", |status| {
+        let [site, sticky] = ["443", "53"].map(|port| table_of(status, port).unwrap());
+        site.mine + site.arriving == 0 && sticky.mine == sticky.sticking && sticky.sticking < 100
+    })
+    .unwrap();
+    let before = accepted(&scenario.cluster);
+    assert!(before[3].count() > 0, "arr2 has no client: {before:?}");
+    for name in ["arr2", "arr1"] {
+        scenario.cluster.node(name).control(&["upgrade"]).unwrap();
+        assert!(accepted(&scenario.cluster) == before, "buckets moved with the upgrade of {name}");
+        let status = scenario.cluster.node("arr2").status().unwrap();
+        assert_eq!(status.state, "draining", "after the upgrade of {name}");
+    }
+    let calls = callers.finish().unwrap();
+    drop(responders);
+    let outcome = scenario.finish(&[]).unwrap();
+    outcome.print_outage("drained, then both upgraded in place", begin, &held);
+    outcome.assert_sound();
+    outcome.assert_unbroken("arr1");
+    outcome.assert_unbroken("arr2");
+    assert_each_client_has_one_node(&calls);
+}
+
 #[test]
 fn a_signal_to_stop_is_obeyed_whenever_in_an_upgrade_it_comes() {
     let mut cluster = Cluster::start(2).unwrap();
@@ -135,6 +172,33 @@ fn what_cannot_go_on_is_refused_and_changes_nothing() {
         assert_eq!(after.upgrade, None);
     }
     assert_eq!(cluster.tear_down(), Vec::<String>::new());
+}
+
+/// Clients of the small service on both nodes, and the service.
+fn sticky_clients(cluster: &Cluster) -> (Callers, Vec<Responder>) {
+    let start =
+        |node: &Node| Responder::start(&node.place.namespace, node.name(), &[CLUSTER_IP.into()], PORT);
+    let responders = cluster.nodes.iter().map(|node| start(node).unwrap()).collect();
+    let caller = |_| Caller::new(&cluster.lab, (CLUSTER_IP, PORT).into()).unwrap();
+    let callers: Vec<_> = (0..24).map(caller).collect();
+    (Callers::start(callers, Duration::from_millis(20), usize::MAX), responders)
+}
+
+/// Every call was answered, all of a client's by one node, and each node had clients.
+fn assert_each_client_has_one_node(calls: &[Call]) {
+    let mut nodes: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for call in calls {
+        nodes.entry(call.client.ip()).or_default().insert(call.answer.clone().unwrap());
+    }
+    assert!(nodes.values().all(|nodes| nodes.len() == 1), "a client was sent elsewhere: {nodes:?}");
+    let nodes: BTreeSet<_> = nodes.into_values().flatten().collect();
+    assert_eq!(nodes.len(), 2, "one node had no clients");
+}
+
+/// What arr1 and arr2 accept of port 443, and then of port 53.
+fn accepted(cluster: &Cluster) -> Vec<Held> {
+    let of = |port| cluster.nodes.iter().map(move |node| node.holds_of(port).unwrap());
+    of("443").chain(of("53")).collect()
 }
 
 /// Process, owner table, buckets and proxy are what they were, and nobody was suspected.

@@ -1,6 +1,8 @@
 //! What befalls the lab's network: a firewall that drops heartbeats, a segment that falls apart, a router that one node cannot
 //! reach or that restarts. Cables and power are in `lab`.
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Context as _, Result};
 use lb_user::config::model::HEARTBEAT_PORT;
 
@@ -17,7 +19,14 @@ impl Lab {
         ))
     }
 
-    /// Undoes [`Lab::filter_heartbeats`].
+    /// The same for those that come in on one of its interfaces.
+    pub fn filter_heartbeats_on(&self, place: &Place, interface: &str) -> Result<()> {
+        place.namespace.nft(&format!(
+            "table inet {FAULT} {{\nchain heartbeats {{\ntype filter hook input priority 0;\niifname {interface} udp dport {HEARTBEAT_PORT} drop\n}}\n}}\n"
+        ))
+    }
+
+    /// Undoes [`Lab::filter_heartbeats`] and [`Lab::filter_heartbeats_on`].
     pub fn pass_heartbeats(&self, place: &Place) -> Result<()> {
         place.namespace.nft(&format!("delete table inet {FAULT}\n"))
     }
@@ -52,6 +61,18 @@ impl Lab {
     /// Undoes [`Lab::hide_gateway`].
     pub fn show_gateway(&self) -> Result<()> {
         self.router.nft(&format!("delete table arp {FAULT}\n"))
+    }
+
+    /// A firewall on the node's own host lets nothing out to that server.
+    pub fn block_server(&self, place: &Place, server: Ipv4Addr) -> Result<()> {
+        place.namespace.nft(&format!(
+            "table inet {FAULT} {{\nchain servers {{\ntype filter hook output priority 0;\nip daddr {server} drop\n}}\n}}\n"
+        ))
+    }
+
+    /// Undoes [`Lab::block_server`].
+    pub fn unblock_server(&self, place: &Place) -> Result<()> {
+        place.namespace.nft(&format!("delete table inet {FAULT}\n"))
     }
 
     /// The router's interface in the DMZ goes down, as while it restarts.
