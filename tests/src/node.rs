@@ -78,7 +78,7 @@ impl Cluster {
     pub fn start_on(plan: &Plan) -> Result<Self> {
         let mut cluster = Self::raise(plan)?;
         cluster.start_agents()?;
-        cluster.wait_until_shared(Stage::Settled)?;
+        cluster.settle()?;
         Ok(cluster)
     }
 
@@ -92,6 +92,11 @@ impl Cluster {
     /// connections live elsewhere, buckets may be arriving and departing for as long as these last.
     pub fn converge(&mut self) -> Result<()> {
         self.wait_until_shared(Stage::Accepting)
+    }
+
+    /// The same, and until nothing is on its way any more.
+    pub fn settle(&mut self) -> Result<()> {
+        self.wait_until_shared(Stage::Settled)
     }
 
     fn wait_until_shared(&mut self, stage: Stage) -> Result<()> {
@@ -263,6 +268,8 @@ pub struct Node {
     pub config: PathBuf,
     /// Its agent's run_dir.
     pub run_dir: PathBuf,
+    /// The program that its agent runs, from its next start on.
+    pub program: PathBuf,
     /// The agent, while it is meant to run.
     pub agent: Option<Process>,
     log: PathBuf,
@@ -276,6 +283,7 @@ impl Node {
             config: folder.join("cluster.toml"),
             run_dir: folder.join("run"),
             log: folder.join("rollcall.log"),
+            program: rollcall_path(),
             agent: None,
             place,
         };
@@ -309,7 +317,7 @@ impl Node {
 
     /// Starts its agent with further environment variables.
     pub fn start_with(&mut self, environment: &[(&str, &str)]) -> Result<()> {
-        let mut command = Command::new(rollcall()?);
+        let mut command = Command::new(existing(&self.program)?);
         command.arg("run").arg("--config").arg(&self.config).envs(environment.iter().copied());
         let what = format!("the agent of {}", self.name());
         self.agent = Some(Process::start(&what, &self.place.namespace, &mut command, &self.log)?);
@@ -567,9 +575,18 @@ fn summary(status: &Status) -> String {
 
 /// The binary that the workspace builds.
 pub fn rollcall() -> Result<PathBuf> {
-    let path = workspace_root().join("target/release/rollcall");
-    ensure!(path.is_file(), "{} is missing; hint: cargo xtask build", path.display());
+    let path = rollcall_path();
+    existing(&path)?;
     Ok(path)
+}
+
+fn rollcall_path() -> PathBuf {
+    workspace_root().join("target/release/rollcall")
+}
+
+fn existing(program: &Path) -> Result<&Path> {
+    ensure!(program.is_file(), "{} is missing; hint: cargo xtask build", program.display());
+    Ok(program)
 }
 
 /// The workspace's top folder.
