@@ -27,7 +27,7 @@ use super::node::{Command, Event, Node, Order, Settings, Snapshot, Unsent};
 use super::operate::{Denied, Mandate, Wish};
 use super::peer::Path;
 use super::sets::BucketSet;
-use super::transport::{Network, Transport};
+use super::transport::{Inbox, Network, Transport, Wanted};
 use super::wire::{Message, Traffic};
 use crate::clock::Time;
 use crate::config::model::Priority;
@@ -145,7 +145,7 @@ struct Driver<D> {
     wake: Arc<OwnedFd>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     published: Time,
-    /// When every queue was last read empty.
+    /// When every queue was last seen empty.
     drained: Time,
     /// How many datagrams of strangers may be looked at.
     strangers: Rate,
@@ -192,6 +192,7 @@ impl Cluster {
         let snapshot = Arc::new(ArcSwap::from_pointee(node.snapshot(now)));
         let (sender, inputs) = channel();
         let (priority, told) = channel();
+        transport.watch(wake.as_fd())?;
         let driver = Driver {
             node,
             link,
@@ -259,8 +260,9 @@ fn take_precedence() -> io::Result<()> {
 
 impl<D: DataPath> Driver<D> {
     fn run(mut self) {
+        let mut inbox = Inbox::default();
         loop {
-            match self.turn() {
+            match self.turn(&mut inbox) {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
@@ -272,22 +274,24 @@ impl<D: DataPath> Driver<D> {
         }
     }
 
-    /// One turn: wait, read everything, act. The whole queue is read before anyone is judged, so that an agent that was itself
-    /// paused does not take its own pause for the others' death.
-    fn turn(&mut self) -> io::Result<bool> {
+    /// One turn: wait, read, act. The whole queue is read before anyone is judged, so that an agent that was itself paused does not
+    /// take its own pause for the others' death.
+    fn turn(&mut self, inbox: &mut Inbox) -> io::Result<bool> {
         let began = Time::now();
-        let (timeout, strangers) = (self.node.poll_timeout().since(began), self.strangers.is_left(began));
-        self.transport.wait(self.wake.as_fd(), timeout, strangers)?;
+        let strangers = self.strangers.is_left(began);
+        let timeout = self.node.poll_timeout().since(began);
+        let woken = self.transport.wait(timeout, Wanted { nodes: true, strangers })?;
         let clocks = Clocks::read();
         let now = clocks.now;
-        // Asked once more after the clock was read: whatever had arrived by then is read before anyone is judged by it, and
-        // nothing is read in vain.
-        let woken = self.transport.wait(self.wake.as_fd(), Duration::ZERO, strangers)?;
-        self.receive(clocks)?;
+        let mut all = self.receive(inbox, clocks)?;
         if woken {
             self.take_inputs(now)?;
         }
         if self.node.poll_timeout() <= now {
+            all &= self.look_again(inbox, strangers, clocks)?;
+            if all {
+                self.drained = now;
+            }
             self.node.handle_timeout(now);
             self.carry_out()?;
         }
@@ -295,6 +299,17 @@ impl<D: DataPath> Driver<D> {
             self.publish(now);
         }
         Ok(!self.suspend() && self.end.is_none_or(|end| now < end))
+    }
+
+    /// Reads every queue once more, after the clock was read: whatever had arrived by then is read before anyone is judged by it. False if
+    /// there is more.
+    fn look_again(&mut self, inbox: &mut Inbox, strangers: bool, clocks: Clocks) -> io::Result<bool> {
+        let woken = self.transport.wait(Duration::ZERO, Wanted { nodes: true, strangers })?;
+        let all = self.receive(inbox, clocks)?;
+        if woken {
+            self.take_inputs(clocks.now)?;
+        }
+        Ok(all)
     }
 
     fn take_inputs(&mut self, now: Time) -> io::Result<()> {
@@ -322,14 +337,18 @@ impl<D: DataPath> Driver<D> {
         Ok(())
     }
 
+    /// Does what the core wants, in its order: datagrams leave together, but before anything that was wanted after them is done.
     fn carry_out(&mut self) -> io::Result<()> {
         while let Some(command) = self.node.next_command() {
+            if !matches!(command, Command::Send { .. }) {
+                self.send();
+            }
             match command {
                 Command::Apply(tables) => {
                     self.data_path.apply(&tables)?;
                     self.publish(Time::now());
                 }
-                Command::Send { to, message } => self.send(to, &message),
+                Command::Send { to, message } => self.add(to, &message),
                 Command::EndRound { lease } => self.end_round(lease)?,
                 Command::EndLease => self.data_path.end_lease()?,
                 // An unanswered probe and one that could not be sent mean the same: we cannot tell.
@@ -346,19 +365,27 @@ impl<D: DataPath> Driver<D> {
                 Command::HandedOver => drop(self.outputs.send(Output::HandedOver)),
             }
         }
+        self.send();
         Ok(())
     }
 
-    /// On every path, sealed for each.
-    fn send(&mut self, to: Priority, message: &Message) {
-        let sent = self.transport.send(to, Path::First, &self.link.seal(to, message));
-        if self.transport.has_second() {
-            // The lease hangs on the cluster NIC alone; that this path is lost shows at the others.
-            let _ = self.transport.send(to, Path::Second, &self.link.seal(to, message));
+    /// Seals a message for every path.
+    fn add(&mut self, to: Priority, message: &Message) {
+        let beats = matches!(message, Message::Heartbeat(_));
+        for path in Path::ALL {
+            if let Some(buffer) = self.transport.add(to, path, beats) {
+                self.link.seal_into(to, message, buffer);
+            }
         }
-        // What else is lost is repeated; the lease hangs on heartbeats alone.
-        if let (Err(error), Message::Heartbeat(_)) = (sent, message) {
-            self.unsent.get_or_insert(Unsent { node: to, reason: error.to_string() });
+        if self.transport.is_full() {
+            self.send();
+        }
+    }
+
+    /// Sends what was sealed. The lease hangs on heartbeats alone.
+    fn send(&mut self) {
+        if let Some((node, error)) = self.transport.send() {
+            self.unsent.get_or_insert(Unsent { node, reason: error.to_string() });
         }
     }
 
