@@ -2,6 +2,7 @@
 //! TLS nor HTTP nor disk can delay it, because nothing of them runs here.
 
 mod arrivals;
+mod calm;
 mod passage;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use thiserror::Error;
 use tokio::sync::mpsc::UnboundedSender;
 
 use self::arrivals::{Clocks, Rate};
+use self::calm::{Calm, is_routine};
 use self::passage::Suspension;
 use super::link::Link;
 use super::node::{Command, Event, Node, Order, Settings, Snapshot, Unsent};
@@ -147,6 +149,7 @@ struct Driver<D> {
     published: Time,
     /// When every queue was last seen empty.
     drained: Time,
+    calm: Calm,
     /// How many datagrams of strangers may be looked at.
     strangers: Rate,
     /// How many strangers may be answered.
@@ -204,6 +207,7 @@ impl Cluster {
             snapshot: Arc::clone(&snapshot),
             published: now,
             drained: now,
+            calm: Calm::new(now),
             strangers: Rate::per_second(32, now),
             refusals: Rate::per_second(1, now),
             unsent: None,
@@ -279,21 +283,23 @@ impl<D: DataPath> Driver<D> {
     fn turn(&mut self, inbox: &mut Inbox) -> io::Result<bool> {
         let began = Time::now();
         let strangers = self.strangers.is_left(began);
-        let timeout = self.node.poll_timeout().since(began);
-        let woken = self.transport.wait(timeout, Wanted { nodes: true, strangers })?;
+        let next_look = self.calm.next_look(began);
+        let timeout = next_look.into_iter().fold(self.node.poll_timeout(), Time::min).since(began);
+        let woken = self.transport.wait(timeout, Wanted { nodes: next_look.is_none(), strangers })?;
         let clocks = Clocks::read();
         let now = clocks.now;
-        let mut all = self.receive(inbox, clocks)?;
+        let all = self.receive(inbox, clocks)?;
         if woken {
             self.take_inputs(now)?;
         }
-        if self.node.poll_timeout() <= now {
-            all &= self.look_again(inbox, strangers, clocks)?;
-            if all {
+        if self.node.poll_timeout() <= now || next_look.is_some_and(|look| look <= now) {
+            if self.look_again(inbox, strangers, clocks)? && all {
                 self.drained = now;
             }
-            self.node.handle_timeout(now);
-            self.carry_out()?;
+            if self.node.poll_timeout() <= now {
+                self.node.handle_timeout(now);
+                self.carry_out()?;
+            }
         }
         if now.since(self.published) >= Duration::from_millis(100) {
             self.publish(now);
@@ -306,6 +312,7 @@ impl<D: DataPath> Driver<D> {
     fn look_again(&mut self, inbox: &mut Inbox, strangers: bool, clocks: Clocks) -> io::Result<bool> {
         let woken = self.transport.wait(Duration::ZERO, Wanted { nodes: true, strangers })?;
         let all = self.receive(inbox, clocks)?;
+        self.calm.look(clocks.now);
         if woken {
             self.take_inputs(clocks.now)?;
         }
@@ -316,6 +323,9 @@ impl<D: DataPath> Driver<D> {
         // The counter only wakes; what there is to do is in the channel.
         let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
         while let Ok(input) = self.inputs.try_recv() {
+            if !matches!(input, Input::Heard(_) | Input::Traffic(_)) {
+                self.calm.stir(now);
+            }
             match input {
                 Input::Order(order) => {
                     self.node.handle_order(order, now);
@@ -342,6 +352,9 @@ impl<D: DataPath> Driver<D> {
         while let Some(command) = self.node.next_command() {
             if !matches!(command, Command::Send { .. }) {
                 self.send();
+            }
+            if !is_routine(&command) {
+                self.calm.stir(Time::now());
             }
             match command {
                 Command::Apply(tables) => {
@@ -372,6 +385,9 @@ impl<D: DataPath> Driver<D> {
     /// Seals a message for every path.
     fn add(&mut self, to: Priority, message: &Message) {
         let beats = matches!(message, Message::Heartbeat(_));
+        if let Message::Heartbeat(heartbeat) = message {
+            self.calm.beat(heartbeat);
+        }
         for path in Path::ALL {
             if let Some(buffer) = self.transport.add(to, path, beats) {
                 self.link.seal_into(to, message, buffer);
@@ -391,6 +407,7 @@ impl<D: DataPath> Driver<D> {
 
     fn end_round(&mut self, lease: Option<Time>) -> io::Result<()> {
         let unsent = self.unsent.take();
+        self.calm.end_round(Time::now());
         if let (Some(until), None) = (lease, &unsent) {
             self.data_path.renew_lease(until)?;
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::calm::{PLENTY, is_usual};
 use super::{DataPath, Driver};
 use crate::clock::Time;
 use crate::cluster::link::Refused;
@@ -75,6 +76,9 @@ impl<D: DataPath> Driver<D> {
                 return Ok(true);
             }
             read += inbox.arrivals.len();
+            if read >= PLENTY {
+                self.calm.stir(clocks.now);
+            }
             for arrival in inbox.arrivals.drain(..) {
                 self.take_in(arrival, &inbox.room, clocks);
                 self.carry_out()?;
@@ -109,6 +113,9 @@ impl<D: DataPath> Driver<D> {
         }
         match self.link.open(bytes) {
             Ok(heard) => {
+                if !is_usual(&heard.message) {
+                    self.calm.stir(now);
+                }
                 self.node.handle_message(heard.from, heard.new_session, heard.message, arrived, now);
             }
             Err(refused) => {
