@@ -1,4 +1,4 @@
-//! Moves the cluster's bytes: heartbeats over UDP, probes over ARP, the carrier's state over rtnetlink. It decides nothing,
+//! Moves the cluster's bytes: heartbeats over UDP, probes over ARP and neighbour discovery, the carrier's state over rtnetlink. It decides nothing,
 //! and knows no key.
 
 mod carrier;
@@ -9,7 +9,7 @@ mod waiting;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -39,9 +39,23 @@ pub struct Network {
     /// The peers' own addresses.
     pub peers: BTreeMap<Priority, Ipv4Addr>,
     /// The gateway, if one is known.
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: Option<Gateway>,
     /// Another way to the peers, if there is one.
     pub second: Option<SecondPath>,
+}
+
+/// The gateway, by the address at which it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gateway {
+    /// By ARP.
+    V4(Ipv4Addr),
+    /// By neighbour discovery.
+    V6 {
+        /// The gateway's address.
+        address: Ipv6Addr,
+        /// The address of the cluster NIC that asks.
+        own: Ipv6Addr,
+    },
 }
 
 /// A way to the peers through another network.
@@ -61,6 +75,8 @@ pub(crate) struct Transport {
     second: Option<UdpSocket>,
     strangers: UdpSocket,
     arp: FrameSocket,
+    /// Where the gateway is asked by neighbour discovery.
+    ndp: Option<FrameSocket>,
     links: Netlink,
     outboxes: [Outbox; 2],
     waiting: Waiting,
@@ -111,13 +127,17 @@ pub(crate) enum Arrival {
 }
 
 /// How many queues take turns.
-const QUEUES: usize = 5;
+const QUEUES: usize = 6;
 
-/// Which: datagrams of both paths, of strangers, ARP; the last are link messages.
+/// Which: datagrams of both paths, of strangers, ARP, neighbour advertisements; the last are link messages.
 const FIRST: usize = 0;
 const SECOND: usize = 1;
 const STRANGERS: usize = 2;
 const ARP: usize = 3;
+const NDP: usize = 4;
+
+/// No gateway's answer is longer; one that is cut off is none.
+const LONGEST_ADVERTISEMENT: usize = 512;
 
 /// Multicast group of link changes (linux/rtnetlink.h: RTNLGRP_LINK).
 const RTNLGRP_LINK: u32 = 1;
@@ -135,6 +155,10 @@ impl Transport {
         };
         let second = network.second.as_ref().map(second).transpose()?;
         let arp = FrameSocket::open(network.ifindex, Received::Arp)?;
+        let ndp = match network.gateway {
+            Some(Gateway::V6 { .. }) => Some(FrameSocket::open(network.ifindex, Received::Advertisements)?),
+            Some(Gateway::V4(_)) | None => None,
+        };
         let mut links = Netlink::new(NETLINK_ROUTE)?;
         links.bind(&NetlinkAddr::new(0, 0))?;
         links.add_membership(RTNLGRP_LINK)?;
@@ -144,11 +168,12 @@ impl Transport {
             second.as_ref().map(AsFd::as_fd),
             Some(strangers.as_fd()),
             Some(arp.as_fd()),
+            ndp.as_ref().map(AsFd::as_fd),
             Some(links.as_fd()),
         ])?;
         let outboxes = [Outbox::default(), Outbox::default()];
         let (turn, ready) = (0, [false; QUEUES]);
-        Ok(Self { network, udp, second, strangers, arp, links, outboxes, waiting, turn, ready })
+        Ok(Self { network, udp, second, strangers, arp, ndp, links, outboxes, waiting, turn, ready })
     }
 
     /// `wait` tells from now on whether `wake` is readable, too.
@@ -237,6 +262,7 @@ impl Transport {
                 arrivals.extend(datagrams.map(|datagram| Arrival::Stranger(*datagram)));
             }
             ARP => arrivals.push(self.receive_arp()?),
+            NDP => arrivals.push(self.receive_advertisement()?),
             _ => arrivals.push(self.receive_link()?),
         }
         Ok(())
@@ -266,6 +292,14 @@ impl Transport {
         let length = self.arp.recv(&mut frame)?;
         let arrival = Arp::decode(&frame[..length]).and_then(|arp| self.network.understand(&arp));
         Ok(arrival.unwrap_or(Arrival::Nothing))
+    }
+
+    fn receive_advertisement(&self) -> io::Result<Arrival> {
+        let ndp = self.ndp.as_ref().ok_or(io::ErrorKind::WouldBlock)?;
+        let mut frame = [0; LONGEST_ADVERTISEMENT];
+        let length = ndp.recv(&mut frame)?;
+        let answers = self.network.is_gateways_answer(&frame[..length]);
+        Ok(if answers { Arrival::Gateway } else { Arrival::Nothing })
     }
 }
 
