@@ -22,7 +22,7 @@ pub mod upgrade;
 mod voice;
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +50,7 @@ use crate::cluster::node::{Event, Order, Settings};
 use crate::cluster::operate::Mandate;
 use crate::cluster::scan;
 use crate::cluster::sets::BucketSet;
-use crate::cluster::transport::{Network, SecondPath};
+use crate::cluster::transport::{Gateway, Network, SecondPath};
 use crate::cluster::wire::{Phase, Traffic};
 use crate::config::model::{Config, Local, Timing};
 use crate::config::secret::ClusterSecret;
@@ -344,8 +344,11 @@ impl Agent {
         }
     }
 
-    fn gateway(&self, nic: &Interface) -> Option<Ipv4Addr> {
-        self.config.cluster.gateway.or(nic.gateway)
+    fn gateway(&self, nic: &Interface) -> Option<Gateway> {
+        Some(match self.config.cluster.gateway.or(nic.gateway)? {
+            IpAddr::V4(address) => Gateway::V4(address),
+            IpAddr::V6(address) => Gateway::V6 { address, own: nic.asks_from()? },
+        })
     }
 
     /// Goes on until a signal comes, the cluster thread fails, or another program is to go on.

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -87,6 +87,7 @@ impl PreflightErrors {
             PreflightError::Interface(error) => error.is_configuration(),
             PreflightError::NotHere { .. } | PreflightError::OtherNetwork { .. } => true,
             PreflightError::Down { .. }
+            | PreflightError::NoIpv6 { .. }
             | PreflightError::Answered { .. }
             | PreflightError::Probe { .. }
             | PreflightError::Privileges { .. }
@@ -140,6 +141,16 @@ pub enum PreflightError {
         network: String,
         /// Its name.
         interface: String,
+    },
+    /// The gateway cannot be asked.
+    #[error(
+        "gateway {gateway} has an IPv6 address, and interface {interface} has none to ask it from; hint: sysctl -w net.ipv6.conf.{interface}.disable_ipv6=0, or set `gateway` in the cluster file to the router's IPv4 address"
+    )]
+    NoIpv6 {
+        /// Its name.
+        interface: String,
+        /// The gateway's address.
+        gateway: Ipv6Addr,
     },
     /// Another machine has the cluster IP.
     #[error(
@@ -220,6 +231,9 @@ fn interface(config: &Config) -> Result<Interface, PreflightError> {
         let found = if found.is_empty() { "no address".to_owned() } else { found.join(", ") };
         return Err(PreflightError::NotHere { interface: name, found, address });
     };
+    if let (Some(IpAddr::V6(gateway)), None) = (config.cluster.gateway, interface.asks_from()) {
+        return Err(PreflightError::NoIpv6 { interface: name, gateway });
+    }
     let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
     let elsewhere = |ip: Ipv4Addr| ip.to_bits() & mask != address.to_bits() & mask;
     match v4_cluster_ips(config).find(|ip| elsewhere(*ip)) {

@@ -84,7 +84,7 @@ impl Cluster {
     /// Starts the agents and waits until they share everything, with nothing on its way.
     pub fn serve(&mut self) -> Result<()> {
         self.start_agents()?;
-        self.wait_until_shared(Stage::Settled)
+        self.settle()
     }
 
     /// Has every node's cluster.toml say something else.
@@ -102,6 +102,11 @@ impl Cluster {
     /// connections live elsewhere, buckets may be arriving and departing for as long as these last.
     pub fn converge(&mut self) -> Result<()> {
         self.wait_until_shared(Stage::Accepting)
+    }
+
+    /// The same, and until nothing is on its way any more.
+    pub fn settle(&mut self) -> Result<()> {
+        self.wait_until_shared(Stage::Settled)
     }
 
     fn wait_until_shared(&mut self, stage: Stage) -> Result<()> {
@@ -273,6 +278,8 @@ pub struct Node {
     pub config: PathBuf,
     /// Its agent's run_dir.
     pub run_dir: PathBuf,
+    /// The program that its agent runs, from its next start on.
+    pub program: PathBuf,
     /// The agent, while it is meant to run.
     pub agent: Option<Process>,
     log: PathBuf,
@@ -286,6 +293,7 @@ impl Node {
             config: folder.join("cluster.toml"),
             run_dir: folder.join("run"),
             log: folder.join("rollcall.log"),
+            program: rollcall_path(),
             agent: None,
             place,
         };
@@ -327,7 +335,7 @@ impl Node {
 
     /// Starts its agent with further environment variables.
     pub fn start_with(&mut self, environment: &[(&str, &str)]) -> Result<()> {
-        let mut command = Command::new(rollcall()?);
+        let mut command = Command::new(existing(&self.program)?);
         command.arg("run").arg("--config").arg(&self.config).envs(environment.iter().copied());
         let what = format!("the agent of {}", self.name());
         self.agent = Some(Process::start(&what, &self.place.namespace, &mut command, &self.log)?);
@@ -620,9 +628,18 @@ fn summary(status: &Status) -> String {
 
 /// The binary that the workspace builds.
 pub fn rollcall() -> Result<PathBuf> {
-    let path = workspace_root().join("target/release/rollcall");
-    ensure!(path.is_file(), "{} is missing; hint: cargo xtask build", path.display());
+    let path = rollcall_path();
+    existing(&path)?;
     Ok(path)
+}
+
+fn rollcall_path() -> PathBuf {
+    workspace_root().join("target/release/rollcall")
+}
+
+fn existing(program: &Path) -> Result<&Path> {
+    ensure!(program.is_file(), "{} is missing; hint: cargo xtask build", program.display());
+    Ok(program)
 }
 
 /// The workspace's top folder.

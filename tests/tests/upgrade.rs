@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use lb_user::clock::Time;
 use lb_user::control::api::Status;
+use lb_user::dataplane::OBJECT;
 use rollcall_tests::caller::{Call, Caller, Callers};
 use rollcall_tests::lab::{CLUSTER_IP, Plan};
 use rollcall_tests::node::{Cluster, Held, Node, table_of};
@@ -153,10 +154,14 @@ fn what_cannot_go_on_is_refused_and_changes_nothing() {
     let before = statuses(&cluster);
     let node = cluster.node("arr1");
     let file = fs::read_to_string(&node.config).unwrap();
+    let pinned = || fs::read_dir(&before[0].interface.pins).unwrap().count();
+    let pinned_before = pinned();
+    let spoilt = spoilt_copy_of_the_program(node);
     let slower = file.replace("[cluster]\n", "[cluster]\nprofile = \"vm\"\n");
     for (binary, config, wanted) in [
         ("/bin/false", file.as_str(), "/bin/false check ended with exit status: 1"),
         ("/bin/true", &file, "/bin/true takes over the state of format ``"),
+        (&spoilt, &file, "could not load the XDP program"),
         ("/nonexistent/rollcall", &file, "cannot start /nonexistent/rollcall"),
         (&program(), &slower, "the cluster facts"),
         (&program(), &file.replace("gateway", "gatewya"), "gatewya"),
@@ -167,6 +172,7 @@ fn what_cannot_go_on_is_refused_and_changes_nothing() {
         assert!(error.contains(wanted), "{error}");
     }
     fs::write(&node.config, &file).unwrap();
+    assert_eq!(pinned(), pinned_before, "pins");
     for (before, after) in before.iter().zip(statuses(&cluster)) {
         assert_unmoved(before, &after);
         assert_eq!(after.upgrade, None);
@@ -231,6 +237,22 @@ fn assert_runs(node: &mut Node, file: &str) {
 fn copy_of_the_program(node: &Node) -> String {
     let copy = node.config.with_file_name("rollcall-new");
     fs::copy(program(), &copy).unwrap();
+    copy.to_string_lossy().into_owned()
+}
+
+/// The same with a packet program that no verifier takes: it never ends well, because each exit is an instruction that there is not.
+fn spoilt_copy_of_the_program(node: &Node) -> String {
+    const EXIT: [u8; 8] = [0x95, 0, 0, 0, 0, 0, 0, 0];
+    let copy = node.config.with_file_name("rollcall-spoilt");
+    let mut bytes = fs::read(program()).unwrap();
+    let begin = bytes.windows(OBJECT.len()).position(|part| part == OBJECT).unwrap();
+    for instruction in bytes[begin..begin + OBJECT.len()].chunks_exact_mut(8) {
+        if instruction == EXIT {
+            instruction[0] = 0xff;
+        }
+    }
+    fs::write(&copy, bytes).unwrap();
+    fs::set_permissions(&copy, fs::metadata(program()).unwrap().permissions()).unwrap();
     copy.to_string_lossy().into_owned()
 }
 

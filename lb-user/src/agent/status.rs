@@ -1,5 +1,6 @@
 //! How things are, put together for `rollcall status`. Pure: everything it says was read elsewhere.
 
+mod heartbeats;
 mod problem;
 mod told;
 
@@ -51,7 +52,7 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
         ..table_status(plan, table, sticking)
     });
     let tables = tables.collect();
-    let rules = rule_statuses(&facts);
+    let (rules, heartbeats) = (rule_statuses(&facts), heartbeats::status(&facts));
     Status {
         node: config.local.name.clone(),
         problem: problem::worst(&facts, lease),
@@ -66,6 +67,7 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
         tables,
         interface: facts.interface,
         rules,
+        heartbeats,
         counters: facts.tally.totals(),
         proxy: facts.proxy,
         heartbeat_port: HEARTBEAT_PORT,
@@ -159,6 +161,7 @@ fn node_status(facts: &Facts<'_>, node: &Node, table: usize) -> NodeStatus {
         silent_ms: silent.map(|silent| u64::try_from(silent).unwrap_or(u64::MAX)),
         ready: peer.wants.iter().all(|want| want.ready),
         deaf: peer.health.deaf,
+        lost_path: peer.lost_path.map(|path| heartbeats::path_word(path).to_owned()),
         passed: peer.phase.map(|_| Count { packets, bytes }),
         connections: peer.phase.map(|_| connections),
         ..common
@@ -296,6 +299,55 @@ mod tests {
         let passed: Vec<_> = status.nodes.iter().map(|node| node.passed.unwrap().packets).collect();
         assert_eq!(passed, [3, 9]);
         assert!(status.nodes[1].deaf);
+    }
+
+    #[test]
+    fn heartbeats_are_told_of_when_there_is_something_to_say() {
+        use crate::cluster::node::RefusedCounts as Refused;
+        use crate::cluster::peer::Path;
+        let config = explain::tests::config();
+        let plan = Plan::new(&config, [7, 9]);
+        let none = Refused::default();
+        let ms = Duration::from_millis;
+        type Row<'a> = (&'a str, (Duration, u64), Option<Path>, Refused, &'a [&'a str]);
+        let rows: [Row<'_>; 6] = [
+            ("all is well", (ms(3), 0), None, Refused { unproven: 9, ..none }, &[]),
+            ("a late round", (ms(48), 0), None, none, &["went out 48 ms late, and a period is 20 ms"]),
+            ("a wrong suspicion", (ms(0), 2), None, none, &["nodes that lived were suspected 2 times"]),
+            ("one path", (ms(0), 0), Some(Path::First), none, &["is not heard through the cluster NIC"]),
+            ("the other", (ms(0), 0), Some(Path::Second), none, &["is not heard on the second path"]),
+            (
+                "refused",
+                (ms(0), 0),
+                None,
+                Refused { forged: 3, replay: 12, other_version: 1, ..none },
+                &["started: 1 of another protocol version, 3 sealed with another secret, 12 heard before"],
+            ),
+        ];
+        for (what, (late, wrongly_suspected), lost_path, refused, expected) in rows {
+            let tables = vec![BucketTable::filled(BucketState::Mine); plan.tables.len()];
+            let mut snapshot = Snapshot { late, wrongly_suspected, refused, ..tests::snapshot(tables) };
+            snapshot.peers = vec![PeerSnapshot { lost_path, ..tests::peer(2, plan.tables.len(), &[], &[]) }];
+            let status = status(Facts {
+                config: &config,
+                plan: &plan,
+                snapshot: &snapshot,
+                interface: InterfaceStatus::default(),
+                tally: Tally::of(3, &[]),
+                proxy: None,
+                services: &[],
+                connections: 0,
+                events: Vec::new(),
+                now: snapshot.at,
+                pid: 1,
+            });
+            let remarks = &status.heartbeats.remarks;
+            assert_eq!(remarks.len(), expected.len(), "{what}: {remarks:?}");
+            let said = remarks.iter().zip(expected).all(|(remark, text)| remark.contains(text));
+            assert!(said, "{what}: {remarks:?}");
+            assert_eq!(status.heartbeats.refused["forged"], refused.forged, "{what}");
+            assert_eq!(status.nodes[1].lost_path.is_some(), lost_path.is_some(), "{what}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub(super) struct Voice {
     ips: Vec<ClusterIp>,
     sender: Sender,
     heard: Hearing,
+    others: Vec<Priority>,
 }
 
 impl Voice {
@@ -28,6 +29,7 @@ impl Voice {
         heard: Hearing,
     ) -> io::Result<Self> {
         let me = config.me();
+        let others = config.cluster.nodes.iter().map(|node| node.priority);
         let path = Path {
             node: me.priority,
             own: (me.address, nic.mac),
@@ -40,6 +42,7 @@ impl Voice {
             ips: config.cluster.cluster_ips.clone(),
             sender: Sender::open(nic.index, &path)?,
             heard,
+            others: others.filter(|node| *node != me.priority).collect(),
         })
     }
 
@@ -48,9 +51,9 @@ impl Voice {
         self.sender.send()
     }
 
-    /// When each node's latest hearing test arrived.
+    /// When each other node's latest hearing test arrived.
     pub(super) fn hearing(&self) -> io::Result<BTreeMap<Priority, Time>> {
-        self.heard.read()
+        self.heard.read(self.others.iter().copied())
     }
 
     /// What announces the cluster IPs.

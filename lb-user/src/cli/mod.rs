@@ -175,9 +175,16 @@ enum Command {
     },
     /// Remove everything that a killed agent left on this host
     Cleanup(Files),
-    /// Print the format of what this program takes over in an upgrade; asked by the agent
+    /// Print the format of what this program takes over in an upgrade, and have the kernel look at its packet programs; asked by the agent
     #[command(hide = true)]
-    UpgradeCheck,
+    UpgradeCheck {
+        /// The cluster file; without it nothing is looked at
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// This node's file
+        #[arg(long, value_name = "FILE", requires = "config")]
+        node_file: Option<PathBuf>,
+    },
     /// The proxy child; started by the agent
     #[command(hide = true)]
     Proxy,
@@ -241,9 +248,8 @@ fn run(command: Command, arrival: Option<anyhow::Result<Arrival>>) -> anyhow::Re
         Command::Set(set) => operate::set(set),
         Command::RollingRestart { args, place } => operate::rolling::run(&place.run_dir, &args),
         Command::Upgrade { binary, place } => upgrade::run(&place.run_dir, binary),
-        Command::UpgradeCheck => {
-            output::line(&agent::upgrade::FORMAT.to_string());
-            Ok(())
+        Command::UpgradeCheck { config, node_file } => {
+            upgrade::check(config.as_deref(), node_file.as_deref())
         }
         Command::Cleanup(files) => cleanup::run(&files.config, files.node_file.as_deref()),
         Command::Proxy => Ok(()),

@@ -55,6 +55,10 @@ fn show(status: &Status) {
     ));
     output::heading("nodes");
     nodes(status).print();
+    if !status.heartbeats.remarks.is_empty() {
+        output::heading("heartbeats");
+        status.heartbeats.remarks.iter().for_each(|sentence| folded(sentence));
+    }
     if !status.adjusted.is_empty() {
         output::heading("what operators changed");
         status.adjusted.iter().for_each(|sentence| folded(sentence));

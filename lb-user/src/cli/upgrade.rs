@@ -6,9 +6,12 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use super::output;
+use crate::agent::upgrade::FORMAT;
 use crate::clock::Time;
+use crate::config::{self, secret::ClusterSecret};
 use crate::control::api::{Answer, Request, Status, UpgradeStatus};
 use crate::control::client;
+use crate::dataplane::{self, Plan};
 
 pub(super) fn run(run_dir: &Path, binary: Option<PathBuf>) -> anyhow::Result<()> {
     let binary = binary.map(std::path::absolute).transpose().context("cannot tell the current folder")?;
@@ -37,6 +40,16 @@ pub(super) fn run(run_dir: &Path, binary: Option<PathBuf>) -> anyhow::Result<()>
         }
         Some(why) => bail!("{why}"),
     }
+}
+
+/// What an agent asks of the program that is to take its place. Changes nothing.
+pub(super) fn check(config: Option<&Path>, node_file: Option<&Path>) -> anyhow::Result<()> {
+    output::line(&FORMAT.to_string());
+    let Some(config) = config else { return Ok(()) };
+    let config = config::load(config, node_file)?;
+    let secret = ClusterSecret::read(&config.local.secret_file)?;
+    let plan = Plan::new(&config, secret.hash_seed());
+    Ok(dataplane::verify(&plan, &config.local.interface, config.local.beneath())?)
 }
 
 /// What the next program says of the upgrade that it came by.

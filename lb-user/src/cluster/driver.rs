@@ -2,6 +2,7 @@
 //! TLS nor HTTP nor disk can delay it, because nothing of them runs here.
 
 mod arrivals;
+mod calm;
 mod passage;
 
 use std::collections::BTreeMap;
@@ -21,13 +22,14 @@ use thiserror::Error;
 use tokio::sync::mpsc::UnboundedSender;
 
 use self::arrivals::{Clocks, Rate};
+use self::calm::{Calm, is_routine};
 use self::passage::Suspension;
 use super::link::Link;
 use super::node::{Command, Event, Node, Order, Settings, Snapshot, Unsent};
 use super::operate::{Denied, Mandate, Wish};
 use super::peer::Path;
 use super::sets::BucketSet;
-use super::transport::{Network, Transport};
+use super::transport::{Inbox, Network, Transport, Wanted};
 use super::wire::{Message, Traffic};
 use crate::clock::Time;
 use crate::config::model::Priority;
@@ -145,8 +147,9 @@ struct Driver<D> {
     wake: Arc<OwnedFd>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     published: Time,
-    /// When every queue was last read empty.
+    /// When every queue was last seen empty.
     drained: Time,
+    calm: Calm,
     /// How many datagrams of strangers may be looked at.
     strangers: Rate,
     /// How many strangers may be answered.
@@ -192,6 +195,7 @@ impl Cluster {
         let snapshot = Arc::new(ArcSwap::from_pointee(node.snapshot(now)));
         let (sender, inputs) = channel();
         let (priority, told) = channel();
+        transport.watch(wake.as_fd())?;
         let driver = Driver {
             node,
             link,
@@ -203,6 +207,7 @@ impl Cluster {
             snapshot: Arc::clone(&snapshot),
             published: now,
             drained: now,
+            calm: Calm::new(now),
             strangers: Rate::per_second(32, now),
             refusals: Rate::per_second(1, now),
             unsent: None,
@@ -259,8 +264,9 @@ fn take_precedence() -> io::Result<()> {
 
 impl<D: DataPath> Driver<D> {
     fn run(mut self) {
+        let mut inbox = Inbox::default();
         loop {
-            match self.turn() {
+            match self.turn(&mut inbox) {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
@@ -272,24 +278,28 @@ impl<D: DataPath> Driver<D> {
         }
     }
 
-    /// One turn: wait, read everything, act. The whole queue is read before anyone is judged, so that an agent that was itself
-    /// paused does not take its own pause for the others' death.
-    fn turn(&mut self) -> io::Result<bool> {
+    /// One turn: wait, read, act. The whole queue is read before anyone is judged, so that an agent that was itself paused does not
+    /// take its own pause for the others' death.
+    fn turn(&mut self, inbox: &mut Inbox) -> io::Result<bool> {
         let began = Time::now();
-        let (timeout, strangers) = (self.node.poll_timeout().since(began), self.strangers.is_left(began));
-        self.transport.wait(self.wake.as_fd(), timeout, strangers)?;
+        let strangers = self.strangers.is_left(began);
+        let next_look = self.calm.next_look(began);
+        let timeout = next_look.into_iter().fold(self.node.poll_timeout(), Time::min).since(began);
+        let woken = self.transport.wait(timeout, Wanted { nodes: next_look.is_none(), strangers })?;
         let clocks = Clocks::read();
         let now = clocks.now;
-        // Asked once more after the clock was read: whatever had arrived by then is read before anyone is judged by it, and
-        // nothing is read in vain.
-        let woken = self.transport.wait(self.wake.as_fd(), Duration::ZERO, strangers)?;
-        self.receive(clocks)?;
+        let all = self.receive(inbox, clocks)?;
         if woken {
             self.take_inputs(now)?;
         }
-        if self.node.poll_timeout() <= now {
-            self.node.handle_timeout(now);
-            self.carry_out()?;
+        if self.node.poll_timeout() <= now || next_look.is_some_and(|look| look <= now) {
+            if self.look_again(inbox, strangers, clocks)? && all {
+                self.drained = now;
+            }
+            if self.node.poll_timeout() <= now {
+                self.node.handle_timeout(now);
+                self.carry_out()?;
+            }
         }
         if now.since(self.published) >= Duration::from_millis(100) {
             self.publish(now);
@@ -297,10 +307,25 @@ impl<D: DataPath> Driver<D> {
         Ok(!self.suspend() && self.end.is_none_or(|end| now < end))
     }
 
+    /// Reads every queue once more, after the clock was read: whatever had arrived by then is read before anyone is judged by it. False if
+    /// there is more.
+    fn look_again(&mut self, inbox: &mut Inbox, strangers: bool, clocks: Clocks) -> io::Result<bool> {
+        let woken = self.transport.wait(Duration::ZERO, Wanted { nodes: true, strangers })?;
+        let all = self.receive(inbox, clocks)?;
+        self.calm.look(clocks.now);
+        if woken {
+            self.take_inputs(clocks.now)?;
+        }
+        Ok(all)
+    }
+
     fn take_inputs(&mut self, now: Time) -> io::Result<()> {
         // The counter only wakes; what there is to do is in the channel.
         let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
         while let Ok(input) = self.inputs.try_recv() {
+            if !matches!(input, Input::Heard(_) | Input::Traffic(_)) {
+                self.calm.stir(now);
+            }
             match input {
                 Input::Order(order) => {
                     self.node.handle_order(order, now);
@@ -322,14 +347,21 @@ impl<D: DataPath> Driver<D> {
         Ok(())
     }
 
+    /// Does what the core wants, in its order: datagrams leave together, but before anything that was wanted after them is done.
     fn carry_out(&mut self) -> io::Result<()> {
         while let Some(command) = self.node.next_command() {
+            if !matches!(command, Command::Send { .. }) {
+                self.send();
+            }
+            if !is_routine(&command) {
+                self.calm.stir(Time::now());
+            }
             match command {
                 Command::Apply(tables) => {
                     self.data_path.apply(&tables)?;
                     self.publish(Time::now());
                 }
-                Command::Send { to, message } => self.send(to, &message),
+                Command::Send { to, message } => self.add(to, &message),
                 Command::EndRound { lease } => self.end_round(lease)?,
                 Command::EndLease => self.data_path.end_lease()?,
                 // An unanswered probe and one that could not be sent mean the same: we cannot tell.
@@ -346,24 +378,36 @@ impl<D: DataPath> Driver<D> {
                 Command::HandedOver => drop(self.outputs.send(Output::HandedOver)),
             }
         }
+        self.send();
         Ok(())
     }
 
-    /// On every path, sealed for each.
-    fn send(&mut self, to: Priority, message: &Message) {
-        let sent = self.transport.send(to, Path::First, &self.link.seal(to, message));
-        if self.transport.has_second() {
-            // The lease hangs on the cluster NIC alone; that this path is lost shows at the others.
-            let _ = self.transport.send(to, Path::Second, &self.link.seal(to, message));
+    /// Seals a message for every path.
+    fn add(&mut self, to: Priority, message: &Message) {
+        let beats = matches!(message, Message::Heartbeat(_));
+        if let Message::Heartbeat(heartbeat) = message {
+            self.calm.beat(heartbeat);
         }
-        // What else is lost is repeated; the lease hangs on heartbeats alone.
-        if let (Err(error), Message::Heartbeat(_)) = (sent, message) {
-            self.unsent.get_or_insert(Unsent { node: to, reason: error.to_string() });
+        for path in Path::ALL {
+            if let Some(buffer) = self.transport.add(to, path, beats) {
+                self.link.seal_into(to, message, buffer);
+            }
+        }
+        if self.transport.is_full() {
+            self.send();
+        }
+    }
+
+    /// Sends what was sealed. The lease hangs on heartbeats alone.
+    fn send(&mut self) {
+        if let Some((node, error)) = self.transport.send() {
+            self.unsent.get_or_insert(Unsent { node, reason: error.to_string() });
         }
     }
 
     fn end_round(&mut self, lease: Option<Time>) -> io::Result<()> {
         let unsent = self.unsent.take();
+        self.calm.end_round(Time::now());
         if let (Some(until), None) = (lease, &unsent) {
             self.data_path.renew_lease(until)?;
         }

@@ -120,25 +120,37 @@ impl Link {
     }
 
     /// The datagram that carries `message` to `receiver`.
+    #[cfg(test)]
     pub(crate) fn seal(&mut self, receiver: Priority, message: &Message) -> Vec<u8> {
-        let echo = self.peers.get_mut(&receiver).and_then(Peer::echo);
-        self.seal_with(receiver, echo.unwrap_or(([0; 16], 0)), message)
+        let mut datagram = Vec::new();
+        self.seal_into(receiver, message, &mut datagram);
+        datagram
     }
 
-    fn seal_with(&mut self, receiver: Priority, echo: ([u8; 16], u64), message: &Message) -> Vec<u8> {
+    /// Writes the datagram that carries `message` to `receiver` into an empty buffer.
+    pub(crate) fn seal_into(&mut self, receiver: Priority, message: &Message, datagram: &mut Vec<u8>) {
+        let echo = self.peers.get_mut(&receiver).and_then(Peer::echo);
+        self.seal_with(receiver, echo.unwrap_or(([0; 16], 0)), message, datagram);
+    }
+
+    fn seal_with(
+        &mut self,
+        receiver: Priority,
+        echo: ([u8; 16], u64),
+        message: &Message,
+        datagram: &mut Vec<u8>,
+    ) {
         self.seq += 1;
         let header = Header { sender: self.me, receiver, session: self.session, seq: self.seq }.encode();
-        let mut datagram = Vec::with_capacity(1500);
         datagram.extend(header);
         datagram.extend(echo.0);
         datagram.extend(echo.1.to_le_bytes());
-        message.encode(&mut datagram);
+        message.encode(datagram);
         let tag = self
             .key
             .seal_in_place_separate_tag(nonce(self.seq), Aad::from(header), &mut datagram[HEADER..])
             .expect("invariant: a datagram is far below AES-GCM's limit");
         datagram.extend(tag.as_ref());
-        datagram
     }
 
     /// Opens a datagram, or says why not.

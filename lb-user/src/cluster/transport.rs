@@ -1,24 +1,28 @@
-//! Moves the cluster's bytes: heartbeats over UDP, probes over ARP, the carrier's state over rtnetlink. It decides nothing,
+//! Moves the cluster's bytes: heartbeats over UDP, probes over ARP and neighbour discovery, the carrier's state over rtnetlink. It decides nothing,
 //! and knows no key.
 
 mod carrier;
 mod neighbours;
+mod outbox;
 mod sockets;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use netlink_sys::{Socket as Netlink, SocketAddr as NetlinkAddr, protocols::NETLINK_ROUTE};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use self::outbox::Outbox;
+use self::waiting::Waiting;
+pub(crate) use self::waiting::Wanted;
 use super::node::Conflict;
 use super::peer::{Answer, Path};
 use crate::arp::{ARP_FRAME, Arp};
 use crate::config::model::{HEARTBEAT_PORT, Priority};
-use crate::sys::datagrams::{Datagram, receive};
+use crate::sys::datagrams::{BATCH, Datagram, Room};
 use crate::sys::{FrameSocket, Received};
 
 /// What the transport has to know of the network.
@@ -35,9 +39,23 @@ pub struct Network {
     /// The peers' own addresses.
     pub peers: BTreeMap<Priority, Ipv4Addr>,
     /// The gateway, if one is known.
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: Option<Gateway>,
     /// Another way to the peers, if there is one.
     pub second: Option<SecondPath>,
+}
+
+/// The gateway, by the address at which it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gateway {
+    /// By ARP.
+    V4(Ipv4Addr),
+    /// By neighbour discovery.
+    V6 {
+        /// The gateway's address.
+        address: Ipv6Addr,
+        /// The address of the cluster NIC that asks.
+        own: Ipv6Addr,
+    },
 }
 
 /// A way to the peers through another network.
@@ -57,17 +75,30 @@ pub(crate) struct Transport {
     second: Option<UdpSocket>,
     strangers: UdpSocket,
     arp: FrameSocket,
+    /// Where the gateway is asked by neighbour discovery.
+    ndp: Option<FrameSocket>,
     links: Netlink,
+    outboxes: [Outbox; 2],
+    waiting: Waiting,
     /// Which queue is looked at next.
     turn: usize,
     /// In which queues something may wait.
     ready: [bool; QUEUES],
 }
 
+/// What was received by one call.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    /// The bytes of datagrams.
+    pub(crate) room: Room,
+    /// In the order in which they came.
+    pub(crate) arrivals: Vec<Arrival>,
+}
+
 /// Something that arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// A datagram from a node's address, in the caller's buffer.
+    /// A datagram from a node's address, its bytes in the room.
     Datagram {
         /// What the kernel says of it.
         datagram: Datagram,
@@ -95,8 +126,18 @@ pub(crate) enum Arrival {
     Nothing,
 }
 
-/// How many queues take turns: datagrams of both paths and of strangers, ARP, link messages.
-const QUEUES: usize = 5;
+/// How many queues take turns.
+const QUEUES: usize = 6;
+
+/// Which: datagrams of both paths, of strangers, ARP, neighbour advertisements; the last are link messages.
+const FIRST: usize = 0;
+const SECOND: usize = 1;
+const STRANGERS: usize = 2;
+const ARP: usize = 3;
+const NDP: usize = 4;
+
+/// No gateway's answer is longer; one that is cut off is none.
+const LONGEST_ADVERTISEMENT: usize = 512;
 
 /// Multicast group of link changes (linux/rtnetlink.h: RTNLGRP_LINK).
 const RTNLGRP_LINK: u32 = 1;
@@ -114,60 +155,64 @@ impl Transport {
         };
         let second = network.second.as_ref().map(second).transpose()?;
         let arp = FrameSocket::open(network.ifindex, Received::Arp)?;
+        let ndp = match network.gateway {
+            Some(Gateway::V6 { .. }) => Some(FrameSocket::open(network.ifindex, Received::Advertisements)?),
+            Some(Gateway::V4(_)) | None => None,
+        };
         let mut links = Netlink::new(NETLINK_ROUTE)?;
         links.bind(&NetlinkAddr::new(0, 0))?;
         links.add_membership(RTNLGRP_LINK)?;
         links.set_non_blocking(true)?;
-        Ok(Self { network, udp, second, strangers, arp, links, turn: 0, ready: [false; QUEUES] })
+        let waiting = Waiting::new([
+            Some(udp.as_fd()),
+            second.as_ref().map(AsFd::as_fd),
+            Some(strangers.as_fd()),
+            Some(arp.as_fd()),
+            ndp.as_ref().map(AsFd::as_fd),
+            Some(links.as_fd()),
+        ])?;
+        let outboxes = [Outbox::default(), Outbox::default()];
+        let (turn, ready) = (0, [false; QUEUES]);
+        Ok(Self { network, udp, second, strangers, arp, ndp, links, outboxes, waiting, turn, ready })
     }
 
-    /// Waits until something may be received, `wake` is readable, or `timeout` is over; tells whether `wake` is. Strangers are
-    /// waited for only if `strangers`.
-    pub(crate) fn wait(
-        &mut self,
-        wake: BorrowedFd<'_>,
-        timeout: Duration,
-        strangers: bool,
-    ) -> io::Result<bool> {
-        let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
-        let timeout = Timespec { tv_sec: seconds, tv_nsec: timeout.subsec_nanos().into() };
-        let asked = |fd, wanted| {
-            PollFd::from_borrowed_fd(fd, if wanted { PollFlags::IN } else { PollFlags::empty() })
+    /// `wait` tells from now on whether `wake` is readable, too.
+    pub(crate) fn watch(&self, wake: BorrowedFd<'_>) -> io::Result<()> {
+        self.waiting.watch(wake)
+    }
+
+    /// Waits until something that is wanted may be received, what is watched is readable, or `timeout` is over; tells whether it is.
+    pub(crate) fn wait(&mut self, timeout: Duration, wanted: Wanted) -> io::Result<bool> {
+        let (ready, woken) = self.waiting.wait(timeout, wanted, self.strangers.as_fd())?;
+        self.ready = ready;
+        Ok(woken)
+    }
+
+    /// The buffer for a datagram to a peer, which leaves with the next `send`; `beats`: it is a heartbeat. `None`: there is no such way.
+    pub(crate) fn add(&mut self, to: Priority, path: Path, beats: bool) -> Option<&mut Vec<u8>> {
+        let peers = match path {
+            Path::First => &self.network.peers,
+            Path::Second => &self.network.second.as_ref()?.peers,
         };
-        let second = self.second.as_ref();
-        let mut fds = [
-            asked(self.udp.as_fd(), true),
-            asked(second.map_or(self.udp.as_fd(), AsFd::as_fd), second.is_some()),
-            asked(self.strangers.as_fd(), strangers),
-            asked(self.arp.as_fd(), true),
-            asked(self.links.as_fd(), true),
-            asked(wake, true),
-        ];
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => return Ok(false),
-            Err(error) => return Err(error.into()),
+        let address = SocketAddrV4::new(*peers.get(&to)?, HEARTBEAT_PORT);
+        Some(self.outboxes[path as usize].add(to, address, beats))
+    }
+
+    /// Whether there is no room for another datagram before the next `send`.
+    pub(crate) fn is_full(&self) -> bool {
+        self.outboxes.iter().any(Outbox::is_full)
+    }
+
+    /// Sends what was added, in its order; gives the first heartbeat that did not go out on the first path, and why. What else is lost is
+    /// repeated, and that a second path is lost shows at the others.
+    pub(crate) fn send(&mut self) -> Option<(Priority, io::Error)> {
+        let [first, second] = &mut self.outboxes;
+        let unsent = first.send(&self.udp);
+        if let Some(socket) = &self.second {
+            // The lease hangs on the cluster NIC alone.
+            let _ = second.send(socket);
         }
-        let [queues @ .., wake] = fds.map(|fd| !fd.revents().is_empty());
-        self.ready = queues;
-        Ok(wake)
-    }
-
-    /// Whether there is a second path.
-    pub(crate) fn has_second(&self) -> bool {
-        self.second.is_some()
-    }
-
-    /// Sends a datagram to a peer.
-    pub(crate) fn send(&self, to: Priority, path: Path, datagram: &[u8]) -> io::Result<()> {
-        let way = match path {
-            Path::First => Some((&self.udp, &self.network.peers)),
-            Path::Second => self.second.as_ref().zip(self.network.second.as_ref().map(|path| &path.peers)),
-        };
-        let Some((udp, address)) = way.and_then(|(udp, peers)| Some((udp, *peers.get(&to)?))) else {
-            return Ok(());
-        };
-        udp.send_to(datagram, SocketAddrV4::new(address, HEARTBEAT_PORT)).map(drop)
+        unsent
     }
 
     /// Sends a datagram to a stranger.
@@ -175,24 +220,20 @@ impl Transport {
         self.udp.send_to(datagram, SocketAddrV4::new(to, HEARTBEAT_PORT)).map(drop)
     }
 
-    /// The next thing that arrived; `None` once every queue that was ready is empty. The queues take turns, so that a flood of one,
-    /// which anybody on the segment can send, does not hide what waits in another.
-    pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<Arrival>> {
-        while self.ready.contains(&true) {
+    /// The next things that arrived, of one queue; none once every queue that was ready is empty. The queues take turns, so that a flood
+    /// of one, which anybody on the segment can send, does not hide what waits in another.
+    pub(crate) fn receive(&mut self, inbox: &mut Inbox) -> io::Result<()> {
+        inbox.arrivals.clear();
+        while inbox.arrivals.is_empty() && self.ready.contains(&true) {
             let queue = self.turn;
             self.turn = (queue + 1) % QUEUES;
             if !self.ready[queue] {
                 continue;
             }
-            let received = match queue {
-                0 => receive(&self.udp, buffer).map(|datagram| self.place(datagram, Path::First)),
-                1 => self.receive_second(buffer),
-                2 => receive(&self.strangers, buffer).map(Arrival::Stranger),
-                3 => self.receive_arp(),
-                _ => self.receive_link(),
-            };
-            match received {
-                Ok(arrival) => return Ok(Some(arrival)),
+            match self.receive_of(queue, inbox) {
+                // It was empty for a moment after the clock was read: that is not asked again.
+                Ok(()) if queue <= SECOND && inbox.arrivals.len() < BATCH => self.ready[queue] = false,
+                Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.ready[queue] = false,
                 // An interface that went down says so once on each socket.
@@ -200,17 +241,36 @@ impl Transport {
                 Err(error) => return Err(error),
             }
         }
-        Ok(None)
+        Ok(())
+    }
+
+    fn receive_of(&mut self, queue: usize, inbox: &mut Inbox) -> io::Result<()> {
+        let Inbox { room, arrivals } = inbox;
+        match queue {
+            FIRST => {
+                let datagrams = room.receive(&self.udp, BATCH)?.iter();
+                arrivals.extend(datagrams.map(|datagram| self.place(*datagram, Path::First)));
+            }
+            SECOND => {
+                let second = self.second.as_ref().ok_or(io::ErrorKind::WouldBlock)?;
+                let datagrams = room.receive(second, BATCH)?.iter();
+                arrivals.extend(datagrams.map(|datagram| self.place(*datagram, Path::Second)));
+            }
+            // One by one, because the driver may want no more.
+            STRANGERS => {
+                let datagrams = room.receive(&self.strangers, 1)?.iter();
+                arrivals.extend(datagrams.map(|datagram| Arrival::Stranger(*datagram)));
+            }
+            ARP => arrivals.push(self.receive_arp()?),
+            NDP => arrivals.push(self.receive_advertisement()?),
+            _ => arrivals.push(self.receive_link()?),
+        }
+        Ok(())
     }
 
     /// No stranger is read any more in this turn.
     pub(crate) fn pass_over_strangers(&mut self) {
-        self.ready[2] = false;
-    }
-
-    fn receive_second(&self, buffer: &mut [u8]) -> io::Result<Arrival> {
-        let second = self.second.as_ref().ok_or(io::ErrorKind::WouldBlock)?;
-        receive(second, buffer).map(|datagram| self.place(datagram, Path::Second))
+        self.ready[STRANGERS] = false;
     }
 
     /// Whose address a datagram came from.
@@ -232,6 +292,14 @@ impl Transport {
         let length = self.arp.recv(&mut frame)?;
         let arrival = Arp::decode(&frame[..length]).and_then(|arp| self.network.understand(&arp));
         Ok(arrival.unwrap_or(Arrival::Nothing))
+    }
+
+    fn receive_advertisement(&self) -> io::Result<Arrival> {
+        let ndp = self.ndp.as_ref().ok_or(io::ErrorKind::WouldBlock)?;
+        let mut frame = [0; LONGEST_ADVERTISEMENT];
+        let length = ndp.recv(&mut frame)?;
+        let answers = self.network.is_gateways_answer(&frame[..length]);
+        Ok(if answers { Arrival::Gateway } else { Arrival::Nothing })
     }
 }
 

@@ -393,21 +393,43 @@ fn gateway(
     ips: Option<&[ClusterIp]>,
     nodes: Option<&[Node]>,
     problems: &mut Problems,
-) -> Option<Option<Ipv4Addr>> {
+) -> Option<Option<IpAddr>> {
     let Some(raw) = &table.gateway else {
         return Some(None);
     };
-    let address = problems.address(raw)?;
+    let address: IpAddr = problems.require(raw.get_ref().parse().ok(), || {
+        Problem::at(raw.span(), format!("\"{}\" is not an IP address", raw.get_ref()))
+            .hint("write the router's as \"192.168.50.1\", \"fd00:50::1\" or \"fe80::1\"")
+    })?;
     let (ips, nodes) = (ips.unwrap_or_default(), nodes.unwrap_or_default());
     let ours = ips.iter().map(|ip| ip.address).chain(nodes.iter().map(|node| node.address.into()));
-    if ours.into_iter().any(|own| own == IpAddr::V4(address)) {
+    if ours.into_iter().any(|own| own == address) {
         problems
             .add(Problem::at(raw.span(), format!("gateway {address} is an address of the cluster itself")));
-    } else if !ips.is_empty() && !ips.iter().any(|ip| ip.covers(address)) {
-        let text = format!("gateway {address} is not in the cluster IP's network {}", ips[0]);
-        problems.add(Problem::at(raw.span(), text));
+    } else if !ips.is_empty() && !is_beside(ips, address) {
+        let of_family = ips.iter().find(|ip| ip.address.is_ipv4() == address.is_ipv4());
+        let problem = match of_family {
+            Some(ip) => format!("gateway {address} is not in the cluster IP's network {ip}"),
+            None => format!("gateway {address} is in no cluster IP's network"),
+        };
+        problems.add(Problem::at(raw.span(), problem).hint(hint_on_gateway(address)));
     }
     Some(Some(address))
+}
+
+/// Whether a router with this address can be in the nodes' network.
+fn is_beside(ips: &[ClusterIp], address: IpAddr) -> bool {
+    let of_link = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
+    of_link || ips.iter().any(|ip| ip.covers(address))
+}
+
+fn hint_on_gateway(address: IpAddr) -> &'static str {
+    match address {
+        IpAddr::V4(_) => "name the router's address in the network of the nodes",
+        IpAddr::V6(_) => {
+            "name the router's address in the network of an IPv6 cluster IP, its link-local one (fe80:..), or its IPv4 address"
+        }
+    }
 }
 
 /// A relative path would mean another file for each folder that the agent is started in.

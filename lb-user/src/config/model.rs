@@ -76,7 +76,7 @@ pub struct Cluster {
     /// Heartbeats.
     pub timing: Timing,
     /// The router that a lone node must reach before it serves; `None`: the interface's default route, if it has one.
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: Option<IpAddr>,
     /// Count verdicts and change nothing: the safe first run on a live host.
     pub observe: bool,
     /// What the proxy publishes.

@@ -54,7 +54,8 @@ pub(crate) struct ClusterTable {
     /// Periods of silence that make a peer suspect, in place of the profile's; 3 to 100. With `period_ms` it sets the time to
     /// take-over: 20 ms x 5 = 100 ms. Raise it on hosts that stall, such as overcommitted hypervisors.
     pub(crate) suspect_after: Option<Spanned<u32>>,
-    /// The router that a lone node must reach before it serves. Default: the interface's default route.
+    /// The router that a lone node must reach before it serves, by an IPv4 or IPv6 address in a cluster IP's network, or a link-local one.
+    /// Default: the interface's default route, of IPv4 if it has one.
     pub(crate) gateway: Option<Spanned<String>>,
     /// `true`: count verdicts and change nothing. Default `false`. For a first run on a live host.
     #[serde(default)]

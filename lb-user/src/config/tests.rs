@@ -184,7 +184,17 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "mode = \"multicast\"\n",
         "mode = \"multicast\"\ngateway = \"10.0.0.1\"\n",
-        "4:11: gateway 10.0.0.1 is not in the cluster IP's network 192.168.50.0/24\n  4 | gateway = \"10.0.0.1\"\n    |           ^^^^^^^^^^",
+        "4:11: gateway 10.0.0.1 is not in the cluster IP's network 192.168.50.0/24\n  4 | gateway = \"10.0.0.1\"\n    |           ^^^^^^^^^^\nhint: name the router's address in the network of the nodes",
+    ),
+    (
+        "mode = \"multicast\"\n",
+        "mode = \"multicast\"\ngateway = \"router\"\n",
+        "4:11: \"router\" is not an IP address\n  4 | gateway = \"router\"\n    |           ^^^^^^^^\nhint: write the router's as \"192.168.50.1\", \"fd00:50::1\" or \"fe80::1\"",
+    ),
+    (
+        "mode = \"multicast\"\n",
+        "mode = \"multicast\"\ngateway = \"fd00:50::1\"\n",
+        "4:11: gateway fd00:50::1 is in no cluster IP's network\n  4 | gateway = \"fd00:50::1\"\n    |           ^^^^^^^^^^^^\nhint: name the router's address in the network of an IPv6 cluster IP, its link-local one (fe80:..), or its IPv4 address",
     ),
     (
         "mode = \"multicast\"\n",

@@ -204,6 +204,9 @@ pub struct Status {
     pub rules: Vec<RuleStatus>,
     /// Verdicts by reason, in the order of the reasons' names.
     pub counters: BTreeMap<String, Count>,
+    /// How heartbeats fare.
+    #[serde(default)]
+    pub heartbeats: HeartbeatStatus,
     /// The proxy; `None` where nothing is published.
     pub proxy: Option<ProxyStatus>,
     /// Fixed ports between nodes: heartbeat (UDP), peer (TCP).
@@ -217,6 +220,19 @@ pub struct Status {
     /// The latest upgrade in place of this process; `None`: none since it started.
     #[serde(default)]
     pub upgrade: Option<UpgradeStatus>,
+}
+
+/// How heartbeats fare on this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatStatus {
+    /// By how much this node's own went out late at the worst, within the last minute, milliseconds.
+    pub late_ms: u64,
+    /// How often a node was suspected that lived, since the agent started.
+    pub wrongly_suspected: u64,
+    /// How many datagrams were not believed since then, by kind.
+    pub refused: BTreeMap<String, u64>,
+    /// What an operator should know of all that and of lost paths, a sentence each; none while all is well.
+    pub remarks: Vec<String>,
 }
 
 /// An upgrade in place.
@@ -271,6 +287,9 @@ pub struct NodeStatus {
     pub holds: u32,
     /// Milliseconds since its last heartbeat; `None` for this node and for one never heard.
     pub silent_ms: Option<u64>,
+    /// On which path of two it is not heard while it is on the other: `first` (the cluster NIC) or `second`.
+    #[serde(default)]
+    pub lost_path: Option<String>,
     /// Whether its service works and it hears frames for the cluster MAC, as far as it says.
     pub ready: bool,
     /// It says that it does not hear frames for the cluster MAC while others do.

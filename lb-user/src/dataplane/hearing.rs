@@ -19,13 +19,13 @@ impl Hearing {
         Self(Arc::new(map))
     }
 
-    /// By node; a node that was never heard is not there.
+    /// By node, of these nodes; one that was never heard is not there.
     ///
     /// # Errors
     /// The kernel refused to read the map; nothing changed.
-    pub fn read(&self) -> io::Result<BTreeMap<Priority, Time>> {
+    pub fn read(&self, nodes: impl IntoIterator<Item = Priority>) -> io::Result<BTreeMap<Priority, Time>> {
         let mut heard = BTreeMap::new();
-        for node in (1..=Priority::MAX).filter_map(Priority::new) {
+        for node in nodes {
             let nanos = self.0.get(&node.number().into(), 0).map_err(io::Error::other)?;
             if nanos > 0 {
                 heard.insert(node, Time::from_nanos(nanos));

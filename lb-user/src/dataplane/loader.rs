@@ -5,6 +5,7 @@
 //! They belong together: without a living attachment the pins of before are worth nothing, and are removed.
 
 mod resume;
+mod verify;
 
 use std::error::Error as StdError;
 use std::fs;
@@ -32,6 +33,7 @@ use crate::config::model::XdpChoice;
 use crate::control::api::InterfaceStatus;
 
 pub use self::resume::writers_of;
+pub use self::verify::verify;
 
 /// The compiled XDP program and its companion.
 pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rollcall-xdp.o"));
@@ -393,14 +395,17 @@ fn put_in(plan: &Plan, place: &Place<'_>, old: Option<OldLink>, mut ebpf: Ebpf) 
 
 /// Loads the programs with the plan's facts and the pinned maps, which are made where they are missing.
 fn load(plan: &Plan, own_mac: [u8; 6], pins: &Path) -> Result<Ebpf, Error> {
-    let config = table::Config { own_mac, snt_isn_offset: snt_isn_offset()?, ..plan.config };
     drop_foreign_maps(pins)?;
+    load_with(plan, own_mac, Some(pins))
+}
+
+/// As [`load`]; without `pins` all maps are new, and go with the programs.
+fn load_with(plan: &Plan, own_mac: [u8; 6], pins: Option<&Path>) -> Result<Ebpf, Error> {
+    let config = table::Config { own_mac, snt_isn_offset: snt_isn_offset()?, ..plan.config };
     let mut loader = EbpfLoader::new();
     loader.override_global("CONFIG", &config, true);
     loader.map_max_entries("PORT_RULES", plan.port_lists.len().max(1) as u32);
-    for (name, _, _) in STATE_MAPS {
-        loader.map_pin_path(name, pins.join(name));
-    }
+    name_pins(&mut loader, pins);
     let loaded = loader.load(OBJECT);
     let mut ebpf = loaded.map_err(|source| refused("create the BPF maps", source))?;
     let rules = ebpf.map_mut("PORT_RULES").expect("invariant: lb-ebpf has this map");
@@ -412,15 +417,24 @@ fn load(plan: &Plan, own_mac: [u8; 6], pins: &Path) -> Result<Ebpf, Error> {
 
 /// Loads the program by which the lease is renewed, apart from the others: it is held as long as it may be run, and they are not.
 fn load_lease(pins: &Path) -> Result<Lease, Error> {
+    load_lease_with(Some(pins))
+}
+
+fn load_lease_with(pins: Option<&Path>) -> Result<Lease, Error> {
     let mut loader = EbpfLoader::new();
     loader.map_max_entries("PORT_RULES", 1);
-    for (name, _, _) in STATE_MAPS {
-        loader.map_pin_path(name, pins.join(name));
-    }
+    name_pins(&mut loader, pins);
     let mut ebpf = loader.load(OBJECT).map_err(|source| refused("create the BPF maps", source))?;
     let renew = Lease::program(&mut ebpf).load();
     renew.map_err(|source| refused("load the program that renews the lease", source))?;
     Ok(Lease::new(ebpf))
+}
+
+fn name_pins(loader: &mut EbpfLoader<'_>, pins: Option<&Path>) {
+    let Some(pins) = pins else { return };
+    for (name, _, _) in STATE_MAPS {
+        loader.map_pin_path(name, pins.join(name));
+    }
 }
 
 fn write_port_lists(map: &mut Map, lists: &[PortRules]) -> Result<(), MapError> {

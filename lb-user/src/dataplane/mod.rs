@@ -21,7 +21,7 @@ mod stats;
 pub use hearing::Hearing;
 #[cfg(feature = "faults")]
 pub use loader::replace_without_lease_check;
-pub use loader::{Dataplane, Error, OBJECT, PINS, cleanup, pins_of, writers_of};
+pub use loader::{Dataplane, Error, OBJECT, PINS, cleanup, pins_of, verify, writers_of};
 pub use maps::{InForce, Lease, OwnerTables};
 pub use plan::{Plan, TablePlan};
 pub use stats::{Counters, Tally};

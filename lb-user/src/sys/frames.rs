@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType};
+use socket2::{SockFilter, SockRef};
 
 /// Which frames a socket receives: their EtherType.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,9 @@ pub enum Received {
     Arp,
     /// IPv6.
     Ipv6,
+    /// Of IPv6, neighbour advertisements alone, which no router has forwarded: the kernel drops the others before they take room in the
+    /// queue, or this process's time.
+    Advertisements,
 }
 
 /// Sends Ethernet frames on one interface and receives those of one kind; never blocks. Needs CAP_NET_RAW.
@@ -34,8 +38,11 @@ impl FrameSocket {
         let ethertype = match received {
             Received::Nothing => 0,
             Received::Arp => 0x0806,
-            Received::Ipv6 => 0x86dd,
+            Received::Ipv6 | Received::Advertisements => 0x86dd,
         };
+        if received == Received::Advertisements {
+            SockRef::from(&socket).attach_filter(&advertisements())?;
+        }
         rustix::net::bind(&socket, &LinkAddress::of(interface, ethertype))?;
         Ok(Self(socket))
     }
@@ -58,6 +65,23 @@ impl AsFd for FrameSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// Lets neighbour advertisements pass (linux/filter.h; offsets from the Ethernet header).
+fn advertisements() -> [SockFilter; 6] {
+    const LOAD_HALF: u16 = 0x28;
+    const LOAD_BYTE: u16 = 0x30;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    // ICMPv6 is next header 58; hop limit 255; message type 136.
+    [
+        SockFilter::new(LOAD_HALF, 0, 0, 20),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 3, 58 << 8 | 255),
+        SockFilter::new(LOAD_BYTE, 0, 0, 54),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, 136),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+        SockFilter::new(RETURN, 0, 0, 0),
+    ]
 }
 
 /// `struct sockaddr_ll`.

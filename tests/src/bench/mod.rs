@@ -16,7 +16,7 @@ use crate::report::{line, table};
 /// One figure.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
-    /// `packet`, `failover` or `proxy`.
+    /// `packet`, `failover` (`idle` is a part of it) or `proxy`.
     pub bench: &'static str,
     /// What was done.
     pub case: String,

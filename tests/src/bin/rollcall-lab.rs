@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -41,6 +42,9 @@ enum Command {
         /// Print the figures as JSON instead of a table.
         #[arg(long)]
         json: bool,
+        /// Of `idle`: another build of rollcall, to be measured beside this one in the same clusters.
+        #[arg(long, value_name = "FILE")]
+        beside: Option<PathBuf>,
     },
     /// Raise the bare network, without servers and agents, until ctrl-C.
     Raise {
@@ -61,6 +65,8 @@ enum Bench {
     Packet,
     /// How long service is away when a node dies.
     Failover,
+    /// What an agent costs while nothing happens; a part of `failover`.
+    Idle,
     /// Requests a second through the reverse proxy.
     Proxy,
 }
@@ -78,9 +84,10 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo { keep, json } => return demo::run(Options { keep, json }),
-        Command::Bench { what, quick, json } => match what {
+        Command::Bench { what, quick, json, beside } => match what {
             Bench::Packet => bench::publish("packet", &bench::packet::run()?, json)?,
             Bench::Failover => bench::failover::run(quick, json)?,
+            Bench::Idle => bench::failover::idle::run(quick, beside.as_deref(), json)?,
             Bench::Proxy => bench::proxy::run(quick, json)?,
         },
         Command::Raise { nodes, light } => raise(&Plan { load: !light, ..Plan::nodes(nodes) })?,

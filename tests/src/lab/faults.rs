@@ -58,6 +58,19 @@ impl Lab {
         ))
     }
 
+    /// The same of what it asks by neighbour discovery.
+    pub fn hide_gateway6(&self, place: &Place) -> Result<()> {
+        self.router.nft(&format!(
+            "table ip6 {FAULT} {{\nchain questions {{\ntype filter hook input priority 0;\nicmpv6 type nd-neighbor-solicit ether saddr {} drop\n}}\n}}\n",
+            mac_text(place.mac)
+        ))
+    }
+
+    /// Undoes [`Lab::hide_gateway6`].
+    pub fn show_gateway6(&self) -> Result<()> {
+        self.router.nft(&format!("delete table ip6 {FAULT}\n"))
+    }
+
     /// Undoes [`Lab::hide_gateway`].
     pub fn show_gateway(&self) -> Result<()> {
         self.router.nft(&format!("delete table arp {FAULT}\n"))

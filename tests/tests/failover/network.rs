@@ -1,10 +1,14 @@
 //! The network's own faults: a firewall between the nodes, a segment in two parts, a router that restarts.
 
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
+use lb_common::table::BUCKETS;
 use lb_user::clock::Time;
+use lb_user::control::api::Status;
 use rollcall_tests::capture::Gone;
+use rollcall_tests::lab::{GATEWAY, GATEWAY6, Plan};
 use rollcall_tests::node::Cluster;
 use rollcall_tests::report::line;
 use rollcall_tests::scenario::Scenario;
@@ -170,4 +174,35 @@ fn a_node_that_the_gateway_no_longer_answers_steps_down_and_takes_its_share_agai
     for name in ["arr1", "arr2", "arr3"] {
         outcome.assert_unbroken(name);
     }
+}
+
+#[test]
+fn a_gateway_that_has_only_an_ipv6_address_is_watched_like_any_other() {
+    let mut cluster = Cluster::raise(&Plan { ipv6: true, load: false, ..Plan::nodes(2) }).unwrap();
+    cluster.lab.router.ip(&format!("addr del {GATEWAY}/24 dev dmz")).unwrap();
+    for node in &cluster.nodes {
+        let file = fs::read_to_string(&node.config).unwrap();
+        let changed = file.replace(&format!("\"{GATEWAY}\""), &format!("\"{GATEWAY6}\""));
+        assert_ne!(changed, file, "the configuration names no gateway");
+        fs::write(&node.config, changed).unwrap();
+    }
+    cluster.node("arr1").start().unwrap();
+    let alone =
+        |status: &Status| status.tables.iter().all(|table| table.mine + table.arriving == BUCKETS as u32);
+    // A node that is alone serves once the gateway has answered it.
+    cluster.node("arr1").wait_until("it serves alone", alone).unwrap();
+    cluster.start_agents().unwrap();
+    cluster.settle().unwrap();
+    let place = cluster.node("arr1").place.clone();
+    cluster.lab.hide_gateway6(&place).unwrap();
+    cluster.node("arr2").wait_until("it has all that the other hands over", alone).unwrap();
+    let events = cluster.node("arr1").events().unwrap();
+    let kinds: Vec<_> = events.iter().map(|event| event.kind.as_str()).collect();
+    assert!(kinds.contains(&"stepped-down"), "no event says so: {kinds:?}");
+    cluster.lab.show_gateway6().unwrap();
+    let shares = |status: &Status| status.tables.iter().any(|table| table.mine > 0);
+    cluster.node("arr1").wait_until("it has a share again", shares).unwrap();
+    cluster.settle().unwrap();
+    let left = cluster.tear_down();
+    assert!(left.is_empty(), "the lab left behind: {}", left.join(", "));
 }

@@ -1,5 +1,6 @@
 //! The program that is to come: whether it can go on where this one is. Nothing is changed by looking.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
@@ -92,14 +93,12 @@ impl Candidate {
         unchanged(files, config, secret)?;
         let program = File::open(path).map_err(|why| Refusal::Start { path: path.to_owned(), why })?;
         let candidate = Self { path: path.to_owned(), program };
+        let node_file = files.node.iter().flat_map(|node| [OsStr::new("--node-file"), node.as_os_str()]);
         let mut check = candidate.command();
-        check.arg("check").arg(&files.cluster);
-        if let Some(node) = &files.node {
-            check.arg("--node-file").arg(node);
-        }
+        check.arg("check").arg(&files.cluster).args(node_file.clone());
         candidate.ask("check", check).await?;
         let mut format = candidate.command();
-        format.arg(SUBCOMMAND);
+        format.arg(SUBCOMMAND).arg("--config").arg(&files.cluster).args(node_file);
         let found = candidate.ask(SUBCOMMAND, format).await?;
         if found.trim() != FORMAT.to_string() {
             let found = format!("`{}`", found.trim().escape_debug());
@@ -176,7 +175,7 @@ fn same_keys(one: &ClusterSecret, other: &ClusterSecret) -> bool {
     one.heartbeat_keys(0, &[0; 16]).eq(other.heartbeat_keys(0, &[0; 16]))
 }
 
-/// The hidden subcommand by which a program tells its format.
+/// The hidden subcommand by which a program tells its format, and has the kernel look at its packet programs.
 pub(super) const SUBCOMMAND: &str = "upgrade-check";
 
 /// How long a program may take to look at a configuration.

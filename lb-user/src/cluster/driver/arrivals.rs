@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::calm::{PLENTY, is_usual};
 use super::{DataPath, Driver};
 use crate::clock::Time;
 use crate::cluster::link::Refused;
 use crate::cluster::peer::{Arrived, Path};
-use crate::cluster::transport::{Arrival, age};
+use crate::cluster::transport::{Arrival, Inbox, age};
 use crate::cluster::wire::Header;
 use crate::config::model::Priority;
-use crate::sys::datagrams::Datagram;
+use crate::sys::datagrams::{Datagram, Room};
 
 /// How much is read before the heartbeats have their turn again.
 const TURN: usize = 512;
@@ -65,30 +66,36 @@ impl Rate {
 }
 
 impl<D: DataPath> Driver<D> {
-    /// Reads every queue to its end. Bounded, so that a flood cannot keep the heartbeats from being sent; what is left comes with the
-    /// next turn.
-    pub(super) fn receive(&mut self, clocks: Clocks) -> io::Result<()> {
-        let mut buffer = [0; 2048];
-        for _ in 0..TURN {
-            let Some(arrival) = self.transport.receive(&mut buffer)? else {
-                self.drained = clocks.now;
-                return Ok(());
-            };
-            self.take_in(arrival, &buffer, clocks);
-            self.carry_out()?;
+    /// Reads every queue in which something waits to its end; false if there is more. Bounded, so that a flood cannot keep the heartbeats
+    /// from being sent; what is left comes with the next turn.
+    pub(super) fn receive(&mut self, inbox: &mut Inbox, clocks: Clocks) -> io::Result<bool> {
+        let mut read = 0;
+        while read < TURN {
+            self.transport.receive(inbox)?;
+            if inbox.arrivals.is_empty() {
+                return Ok(true);
+            }
+            read += inbox.arrivals.len();
+            if read >= PLENTY {
+                self.calm.stir(clocks.now);
+            }
+            for arrival in inbox.arrivals.drain(..) {
+                self.take_in(arrival, &inbox.room, clocks);
+                self.carry_out()?;
+            }
         }
         self.node.handle_overload(clocks.now);
-        Ok(())
+        Ok(false)
     }
 
-    fn take_in(&mut self, arrival: Arrival, buffer: &[u8], clocks: Clocks) {
+    fn take_in(&mut self, arrival: Arrival, room: &Room, clocks: Clocks) {
         let now = clocks.now;
         match arrival {
             Arrival::Datagram { datagram, path, from } => {
                 let age = age(datagram.stamp, clocks.wall, now.since(self.drained));
-                self.open(datagram, buffer, Arrived { at: now - age, path }, from, now);
+                self.open(&datagram, room, Arrived { at: now - age, path }, from, now);
             }
-            Arrival::Stranger(datagram) => self.open_stranger(datagram, buffer, now),
+            Arrival::Stranger(datagram) => self.open_stranger(&datagram, room, now),
             Arrival::Answer(answer) => self.node.handle_answer(answer, now),
             Arrival::Gateway => self.node.handle_gateway(now),
             Arrival::Conflict { conflict, from } => self.node.handle_conflict(conflict, from, now),
@@ -98,14 +105,17 @@ impl<D: DataPath> Driver<D> {
     }
 
     /// A datagram from the address of `from`.
-    fn open(&mut self, datagram: Datagram, buffer: &[u8], arrived: Arrived, from: Priority, now: Time) {
-        let bytes = &buffer[..datagram.length];
+    fn open(&mut self, datagram: &Datagram, room: &Room, arrived: Arrived, from: Priority, now: Time) {
+        let bytes = room.bytes(datagram);
         let claims_another = Header::decode(bytes).is_ok_and(|header| header.sender != from);
         if claims_another && arrived.path == Path::First {
-            return self.open_stranger(datagram, buffer, now);
+            return self.open_stranger(datagram, room, now);
         }
         match self.link.open(bytes) {
             Ok(heard) => {
+                if !is_usual(&heard.message) {
+                    self.calm.stir(now);
+                }
                 self.node.handle_message(heard.from, heard.new_session, heard.message, arrived, now);
             }
             Err(refused) => {
@@ -118,12 +128,12 @@ impl<D: DataPath> Driver<D> {
     }
 
     /// A datagram from an address that is not that of the node it says it is from. Few are looked at.
-    fn open_stranger(&mut self, datagram: Datagram, buffer: &[u8], now: Time) {
+    fn open_stranger(&mut self, datagram: &Datagram, room: &Room, now: Time) {
         if !self.strangers.take(now) {
             self.transport.pass_over_strangers();
             return;
         }
-        match self.link.open_stranger(&buffer[..datagram.length]) {
+        match self.link.open_stranger(room.bytes(datagram)) {
             Ok(stranger) => {
                 self.node.handle_duplicate(stranger.node, now);
                 if self.refusals.take(now) {

@@ -37,7 +37,9 @@ impl Link {
     /// The datagram that tells a stranger that it stays out. It believes us because we echo its session, which is no recording.
     pub(crate) fn refuse(&mut self, stranger: &Stranger) -> Vec<u8> {
         let refusal = Message::Refusal(Refusal::PriorityTaken);
-        self.seal_with(stranger.node, (stranger.session, stranger.seq), &refusal)
+        let mut datagram = Vec::new();
+        self.seal_with(stranger.node, (stranger.session, stranger.seq), &refusal, &mut datagram);
+        datagram
     }
 }
 

@@ -1,13 +1,14 @@
-//! Questions and answers by ARP: what is asked, and what a frame tells us.
+//! Questions and answers by ARP, and of the gateway by neighbour discovery: what is asked, and what a frame tells us.
 
 use std::io;
 use std::net::Ipv4Addr;
 
-use super::{Arrival, Network, Transport};
+use super::{Arrival, Gateway, Network, Transport};
 use crate::arp::{Arp, BROADCAST, Operation};
 use crate::cluster::node::Conflict;
 use crate::cluster::peer::{Answer, Probe};
 use crate::config::model::Priority;
+use crate::ndp;
 
 impl Transport {
     /// Asks a peer's host.
@@ -20,10 +21,15 @@ impl Transport {
 
     /// Asks the gateway.
     pub(crate) fn ask_gateway(&self) -> io::Result<()> {
-        let Some(gateway) = self.network.gateway else {
-            return Ok(());
-        };
-        self.arp.send(&Arp::question(gateway, BROADCAST, self.network.own).encode())
+        match (self.network.gateway, &self.ndp) {
+            (Some(Gateway::V4(gateway)), _) => {
+                self.arp.send(&Arp::question(gateway, BROADCAST, self.network.own).encode())
+            }
+            (Some(Gateway::V6 { address, own }), Some(ndp)) => {
+                ndp.send(&ndp::solicitation(address, (own, self.network.own.1)))
+            }
+            (Some(Gateway::V6 { .. }), None) | (None, _) => Ok(()),
+        }
     }
 
     /// Asks who has this node's own address, and who has the cluster IPs.
@@ -78,11 +84,20 @@ impl Network {
     /// A gateway has to answer us: that it speaks does not say that it hears us. Where none is known any host will do.
     fn is_sign_of_a_network(&self, arp: &Arp) -> bool {
         match self.gateway {
-            Some(gateway) => {
+            Some(Gateway::V4(gateway)) => {
                 let answers = arp.operation == Operation::Reply && arp.to == self.own.1;
                 gateway == arp.sender.0 && answers
             }
+            Some(Gateway::V6 { .. }) => false,
             None => !arp.sender.0.is_unspecified(),
+        }
+    }
+
+    /// Whether a frame is the gateway's answer by neighbour discovery.
+    pub(super) fn is_gateways_answer(&self, frame: &[u8]) -> bool {
+        match self.gateway {
+            Some(Gateway::V6 { address, own }) => ndp::is_answer(frame, address, (own, self.own.1)),
+            Some(Gateway::V4(_)) | None => false,
         }
     }
 }
@@ -107,7 +122,7 @@ mod tests {
             cluster_ips: vec![CLUSTER_IP, Ipv4Addr::new(192, 168, 50, 9)],
             cluster_mac: CLUSTER_MAC,
             peers: BTreeMap::from([(Priority::new(2).unwrap(), PEER.0)]),
-            gateway: gateway.then_some(GATEWAY.0),
+            gateway: gateway.then_some(Gateway::V4(GATEWAY.0)),
             second: None,
         }
     }
@@ -153,6 +168,12 @@ mod tests {
         }
         let neighbour = network(false).understand(&says(Request, OTHER, OTHER.1));
         assert_eq!(neighbour, Some(Arrival::Gateway), "where no gateway is known");
+        let v6 = Gateway::V6 { address: "fe80::1".parse().unwrap(), own: "fe80::6".parse().unwrap() };
+        let asked_by_ndp = Network { gateway: Some(v6), ..network(false) };
+        for sender in [GATEWAY, OTHER] {
+            let arrival = asked_by_ndp.understand(&says(Reply, sender, sender.1));
+            assert_eq!(arrival, None, "a gateway of IPv6 does not answer by ARP");
+        }
         let probe = (Ipv4Addr::UNSPECIFIED, OTHER.1);
         assert_eq!(network(false).understand(&says(Request, probe, OTHER.1)), None);
     }

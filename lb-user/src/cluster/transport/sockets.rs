@@ -99,8 +99,10 @@ fn by_source(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::sys::datagrams::receive;
+    use crate::sys::datagrams::{BATCH, Room, send};
     use crate::wall::WallTime;
 
     fn sources() -> impl Iterator<Item = Ipv4Addr> + Clone {
@@ -116,10 +118,10 @@ mod tests {
     }
 
     fn heard(by: &UdpSocket) -> Vec<u8> {
-        let mut heard = Vec::new();
-        let mut buffer = [0; 8];
-        while let Ok(datagram) = receive(by, &mut buffer) {
-            heard.extend_from_slice(&buffer[..datagram.length]);
+        let (mut heard, mut room) = (Vec::new(), Room::default());
+        while let Ok(datagrams) = room.receive(by, 2) {
+            let datagrams = datagrams.to_vec();
+            datagrams.iter().for_each(|datagram| heard.extend_from_slice(room.bytes(datagram)));
         }
         heard
     }
@@ -167,10 +169,46 @@ mod tests {
         let before = WallTime::now();
         say("127.0.0.2", b"x", &nodes);
         let after = WallTime::now();
-        let datagram = receive(&nodes, &mut [0; 8]).unwrap();
+        let mut room = Room::default();
+        let [datagram] = *room.receive(&nodes, BATCH).unwrap() else { panic!("one was sent") };
         assert_eq!((datagram.length, datagram.from), (1, Ipv4Addr::new(127, 0, 0, 2)));
         let stamp = u64::try_from(datagram.stamp.unwrap().as_millis()).unwrap();
         assert!((before.unix_ms()..=after.unix_ms()).contains(&stamp));
-        assert_eq!(receive(&nodes, &mut [0; 8]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(room.receive(&nodes, BATCH).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn datagrams_that_come_together_each_bear_their_own_source_and_time() {
+        let nodes = nodes();
+        // The kernel begins to stamp a moment after it was asked to; until then a datagram gets the time at which it is read.
+        say("127.0.0.2", b"zero", &nodes);
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(heard(&nodes), b"zero");
+        say("127.0.0.2", b"one", &nodes);
+        std::thread::sleep(Duration::from_millis(20));
+        say("127.0.0.3", b"two, longer", &nodes);
+        say("127.0.0.2", b"", &nodes);
+        let mut room = Room::default();
+        let datagrams = room.receive(&nodes, BATCH).unwrap().to_vec();
+        let seen: Vec<_> =
+            datagrams.iter().map(|datagram| (datagram.from.octets()[3], room.bytes(datagram))).collect();
+        assert_eq!(seen, [(2, &b"one"[..]), (3, b"two, longer"), (2, b"")]);
+        let stamps: Vec<_> = datagrams.iter().map(|datagram| datagram.stamp.unwrap()).collect();
+        assert!(stamps[0] < stamps[1] && stamps[1] <= stamps[2], "{stamps:?}");
+    }
+
+    #[test]
+    fn datagrams_are_sent_in_their_order_up_to_the_first_that_cannot_be() {
+        let (nodes, sender) = (nodes(), UdpSocket::bind("127.0.0.2:0").unwrap());
+        let std::net::SocketAddr::V4(to) = nodes.local_addr().unwrap() else { panic!("IPv4") };
+        let too_long = vec![0; 70_000];
+        let all: [&[u8]; 4] = [b"a", b"b", &too_long, b"c"];
+        let parcels = |from: usize| all[from..].iter().map(|bytes| (to, *bytes));
+        assert_eq!(send(&sender, parcels(0)).unwrap(), 2);
+        assert_eq!(send(&sender, parcels(2)).unwrap_err().raw_os_error(), Some(libc::EMSGSIZE));
+        assert_eq!(send(&sender, parcels(3)).unwrap(), 1);
+        assert_eq!(heard(&nodes), b"abc");
+        assert_eq!(send(&sender, std::iter::repeat_n((to, &b"x"[..]), BATCH + 9)).unwrap(), BATCH);
+        assert_eq!(heard(&nodes).len(), BATCH);
     }
 }

@@ -1,8 +1,9 @@
 //! What is true of a network interface. Reads only; what is changed is in `link.rs`.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
 };
@@ -28,8 +29,10 @@ pub struct Interface {
     pub carrier: bool,
     /// `veth`, `bond`, `vlan` and so on; `None` for an ordinary NIC.
     pub kind: Option<String>,
-    /// The router of the default route that leaves here.
-    pub gateway: Option<Ipv4Addr>,
+    /// Its IPv6 addresses.
+    pub v6_addresses: Vec<Ipv6Addr>,
+    /// The router of the default route that leaves here: of IPv4, or else of IPv6.
+    pub gateway: Option<IpAddr>,
     /// The network namespace that it is in: the inode of `/proc/self/ns/net`.
     pub netns: u64,
     /// The XDP program on it, if there is one.
@@ -62,6 +65,11 @@ impl Interface {
         let index = link.header.index;
         let addresses = netlink.addresses()?;
         let here = addresses.iter().filter(|address| address.interface == index);
+        let v6 = here.clone().filter_map(|found| match found.address {
+            IpAddr::V6(address) if !address.is_multicast() => Some(address),
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        });
+        let v6_addresses = v6.collect();
         // The address of a group that the kernel joins by it is none of the host's.
         let v4 = here.filter_map(|found| match found.address {
             IpAddr::V4(address) if !address.is_multicast() => Some((address, found.prefix)),
@@ -76,7 +84,8 @@ impl Interface {
             up: flags.contains(LinkFlags::Up),
             carrier: flags.contains(LinkFlags::LowerUp),
             kind: kind_of(link),
-            gateway: netlink.routes()?.iter().find_map(|route| gateway_of(route, index)),
+            v6_addresses,
+            gateway: gateway(&mut netlink, index)?,
             netns: network_namespace()?,
             xdp: link.attributes.iter().find_map(xdp_of),
         })
@@ -85,6 +94,13 @@ impl Interface {
     /// Whether it is one end of a veth pair, whose driver sets the packet type before XDP.
     pub fn is_veth(&self) -> bool {
         self.kind.as_deref() == Some("veth")
+    }
+
+    /// The address from which it asks a router of IPv6: its own on this link, or else another of its own.
+    pub fn asks_from(&self) -> Option<Ipv6Addr> {
+        let mut addresses = self.v6_addresses.iter();
+        let of_link = addresses.clone().find(|address| address.is_unicast_link_local());
+        of_link.or_else(|| addresses.next()).copied()
     }
 
     /// Names this interface among all on the host: `<netns inode>-<ifindex>`.
@@ -164,14 +180,27 @@ fn kind_of(link: &LinkMessage) -> Option<String> {
     Some(if let InfoKind::Other(kind) = kind { kind.clone() } else { kind.to_string() })
 }
 
-fn gateway_of(route: &RouteMessage, interface: u32) -> Option<Ipv4Addr> {
+fn gateway(netlink: &mut Netlink, interface: u32) -> io::Result<Option<IpAddr>> {
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let routes = netlink.routes(family)?;
+        if let Some(gateway) = routes.iter().find_map(|route| gateway_of(route, interface)) {
+            return Ok(Some(gateway));
+        }
+    }
+    Ok(None)
+}
+
+fn gateway_of(route: &RouteMessage, interface: u32) -> Option<IpAddr> {
     let main =
         route.header.destination_prefix_length == 0 && route.header.table == RouteHeader::RT_TABLE_MAIN;
     let leaves_here = route.attributes.contains(&RouteAttribute::Oif(interface));
     (main && leaves_here).then_some(())?;
     route.attributes.iter().find_map(|attribute| {
-        if let RouteAttribute::Gateway(RouteAddress::Inet(address)) = attribute {
-            Some(*address)
+        let RouteAttribute::Gateway(gateway) = attribute else { return None };
+        if let RouteAddress::Inet(address) = gateway {
+            Some(IpAddr::V4(*address))
+        } else if let RouteAddress::Inet6(address) = gateway {
+            Some(IpAddr::V6(*address))
         } else {
             None
         }

@@ -67,10 +67,10 @@ impl Netlink {
             .collect())
     }
 
-    /// Every IPv4 route.
-    pub(super) fn routes(&mut self) -> io::Result<Vec<RouteMessage>> {
+    /// Every route of this family.
+    pub(super) fn routes(&mut self, family: AddressFamily) -> io::Result<Vec<RouteMessage>> {
         let mut message = RouteMessage::default();
-        message.header.address_family = AddressFamily::Inet;
+        message.header.address_family = family;
         let answers = self.request(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP)?;
         Ok(answers
             .into_iter()

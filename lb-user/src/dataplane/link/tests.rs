@@ -408,7 +408,16 @@ fn an_interface_is_told_as_it_is() {
         let nic = interface();
         assert_eq!(nic.addresses, [(Ipv4Addr::new(192, 168, 50, 6), 24)]);
         assert_eq!((nic.kind.as_deref(), nic.up, nic.carrier), (Some("veth"), true, true));
-        assert_eq!(nic.gateway, Some(Ipv4Addr::new(192, 168, 50, 1)));
+        assert_eq!(nic.gateway, Some(Ipv4Addr::new(192, 168, 50, 1).into()));
+        ip("route del default via 192.168.50.1");
+        assert_eq!(interface().gateway, None);
+        ip("-6 addr add fd00:50::6/64 dev nic nodad");
+        ip("-6 route add default via fd00:50::1 dev nic");
+        let nic = interface();
+        assert_eq!(nic.gateway, Some("fd00:50::1".parse().unwrap()), "a router of IPv6 alone");
+        assert_eq!(nic.asks_from(), Some("fd00:50::6".parse().unwrap()), "the only one");
+        ip("-6 addr add fe80::6/64 dev nic nodad");
+        assert_eq!(interface().asks_from(), Some("fe80::6".parse().unwrap()));
         let error = Interface::inspect("eth7").unwrap_err();
         assert!(matches!(error, InspectError::Missing { .. }));
         assert!(error.to_string().ends_with("one of: nic, other, peer"), "{error}");

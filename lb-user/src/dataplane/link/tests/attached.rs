@@ -28,7 +28,8 @@ fn a_hearing_test_is_heard_by_who_lets_the_cluster_mac_in() {
             let dataplane = Dataplane::attach(&plan, "nic", choice, &pins_of("nic").unwrap()).unwrap();
             let link = set_up(&config);
             let hearing = dataplane.hearing();
-            assert!(hearing.read().unwrap().is_empty());
+            let all = || (1..=Priority::MAX).filter_map(Priority::new);
+            assert!(hearing.read(all()).unwrap().is_empty());
             let (node, before) = (Priority::new(64).unwrap(), Time::now());
             let peer = Interface::inspect("peer").unwrap();
             let own = ([192, 168, 50, 7].into(), peer.mac);
@@ -37,11 +38,11 @@ fn a_hearing_test_is_heard_by_who_lets_the_cluster_mac_in() {
             let heard = (0..100).find_map(|_| {
                 sender.send().unwrap();
                 std::thread::sleep(Duration::from_millis(10));
-                hearing.read().unwrap().get(&node).copied()
+                hearing.read(all()).unwrap().get(&node).copied()
             });
             // The program reads the coarse clock, which may lag a tick.
             assert!(heard.unwrap() + Time::coarse_tick() >= before, "{mode:?}: the agent's own clock");
-            assert_eq!(hearing.read().unwrap().len(), 1);
+            assert_eq!(hearing.read(all()).unwrap().len(), 1);
             link.teardown().unwrap();
             dataplane.detach().unwrap();
         }
