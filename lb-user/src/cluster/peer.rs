@@ -100,6 +100,8 @@ pub(crate) struct Peer {
     last_lease_answer: Option<Time>,
     last_kernel_answer: Option<Time>,
     suspect_since: Time,
+    /// The operator said that it is gone for good: then that its host still answers means nothing.
+    forgotten: bool,
     /// It is asked for its lease as often as before it was suspect.
     pub(crate) asks_eagerly: bool,
     mac: Option<[u8; 6]>,
@@ -187,6 +189,7 @@ impl Peer {
             last_lease_answer: None,
             last_kernel_answer: None,
             suspect_since: now,
+            forgotten: false,
             asks_eagerly: false,
             mac: None,
             probes: Probes::default(),
@@ -203,6 +206,7 @@ impl Peer {
         self.last_heard = None;
         self.paths = [None; 2];
         self.last_lease_answer = None;
+        self.forgotten = false;
         self.asks_eagerly = false;
         self.probes = Probes::default();
         self.told = Told::default();
@@ -250,8 +254,15 @@ impl Peer {
         self.may_have = None;
     }
 
+    /// The operator says that its connections are gone.
+    pub(crate) fn bury_for_good(&mut self) {
+        self.bury();
+        self.forgotten = true;
+    }
+
     /// Takes its heartbeat in.
     pub(crate) fn hear(&mut self, heartbeat: Heartbeat, arrived: Arrived) {
+        self.forgotten = false;
         self.last_heard = self.last_heard.max(Some(arrived.at));
         self.hear_on(arrived);
         self.probes = Probes::default();
@@ -316,7 +327,7 @@ impl Peer {
                     self.mac = Some(mac);
                     self.probes.ask_anew();
                 }
-                if self.standing == Standing::Dead {
+                if self.standing == Standing::Dead && !self.forgotten {
                     // Its host lives after all; what it has is unknown.
                     self.standing = Standing::Suspect;
                     self.suspect_since = now;

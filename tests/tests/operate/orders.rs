@@ -7,7 +7,7 @@ use lb_user::control::api::Status;
 use rollcall_tests::capture::Kind;
 use rollcall_tests::lab::Plan;
 use rollcall_tests::mixed::{Mixed, TCP_RULE};
-use rollcall_tests::node::Cluster;
+use rollcall_tests::node::{Cluster, table_of};
 
 use crate::{refusal, shares, wait_until_it_holds};
 
@@ -18,13 +18,36 @@ fn wait_until_all_serve(cluster: &mut Cluster) {
 }
 
 #[test]
-fn a_living_node_cannot_be_forgotten() {
-    let mut cluster = Cluster::start_on(&Plan::light(2)).unwrap();
+fn a_silent_node_can_be_forgotten_and_a_living_one_cannot() {
+    let mut cluster = Cluster::start_on(&Plan::light(3)).unwrap();
     let before = shares(&cluster, "443");
-    let refused = refusal(cluster.node("arr1"), &["forget", "arr2"]);
-    assert!(refused.contains("arr1 did not: arr2 "), "{refused}");
+    let refused = refusal(cluster.node("arr1"), &["forget", "arr3"]);
+    assert!(refused.contains("arr1 did not: arr3 "), "{refused}");
     assert!(shares(&cluster, "443") == before, "buckets moved");
     wait_until_all_serve(&mut cluster);
+
+    cluster.node("arr3").kill_agent();
+    for name in ["arr1", "arr2"] {
+        let node = cluster.node(name);
+        node.wait_until("arr3 is suspect", |status| status.nodes[2].state == "suspect").unwrap();
+        // Its connections may live, so what was its own is no node's alone.
+        let takes_over = |status: &Status| table_of(status, "443").unwrap().arriving > 0;
+        node.wait_until("it takes over", takes_over).unwrap();
+    }
+    for name in ["arr1", "arr2"] {
+        let node = cluster.node(name);
+        node.control(&["forget", "arr3"]).unwrap();
+        node.wait_until("arr3 is gone with its connections", |status| {
+            status.nodes[2].state == "dead" && status.tables.iter().all(|table| table.arriving == 0)
+        })
+        .unwrap();
+        node.wait_for_event("forgotten", |event| {
+            event.kind == "forgotten" && event.about.as_deref() == Some("arr3")
+        })
+        .unwrap();
+    }
+    cluster.start_agents().unwrap();
+    cluster.converge().unwrap();
     assert_eq!(cluster.tear_down(), Vec::<String>::new());
 }
 

@@ -177,8 +177,8 @@ impl Node {
         let peer = self.peers.get_mut(&node).ok_or(Denied::Unknown)?;
         match peer.standing {
             Standing::Unknown | Standing::Alive => return Err(Denied::Alive(node)),
-            Standing::Suspect => peer.bury(),
-            Standing::Dead | Standing::Stopped => return Ok(()),
+            Standing::Suspect | Standing::Dead => peer.bury_for_good(),
+            Standing::Stopped => return Ok(()),
         }
         self.report(Event::Forgotten(node));
         self.urgent = true;
