@@ -469,10 +469,8 @@ impl Peer {
     /// Whether its heartbeats are filtered: its lease answered so long after its last heartbeat that it must have been renewed
     /// since, and leases are renewed only with heartbeats.
     pub(crate) fn is_filtered(&self, ours: &Timing, now: Time) -> bool {
-        let heard = self.last_heard.unwrap_or(self.since);
         let suspect_time = self.suspect_time(ours);
-        self.last_lease_answer
-            .is_some_and(|answer| answer >= heard + suspect_time && now.since(answer) < suspect_time)
+        self.renewed_unheard(ours).is_some_and(|answer| now.since(answer) < suspect_time)
     }
 
     /// How long it has not been heard.
