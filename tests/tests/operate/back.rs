@@ -1,5 +1,5 @@
 //! How nodes come back into a cluster that has long run: one that waits for its operator, one that waits for its time, one whose share
-//! grows; and one that fell too often. All of them in one cluster, because it has to run for a minute first; tests run in the order of
+//! grows; and two that fell too often, of which one waits and the other's operator lets it in. All of them in one cluster, because it has to run for a minute first; tests run in the order of
 //! their names, so this one begins first, and others run beside it.
 
 use std::thread;
@@ -27,6 +27,9 @@ fn nodes_come_back_as_failback_ramp_and_hold_down_say() {
     }
     cluster.serve().unwrap();
     let begin = Time::now();
+    falls_too_often(&mut cluster, "arr2");
+    cluster.node("arr2").control(&["failback"]).unwrap();
+    wait_until_it_holds(cluster.node("arr2"), "443", |held| held > 0);
     falls_too_often(&mut cluster, "arr5");
     thread::sleep((begin + SETTLED).since(Time::now()));
     // It has stayed for long enough meanwhile.

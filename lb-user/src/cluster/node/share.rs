@@ -24,6 +24,8 @@ pub(super) struct Entry {
     stage: Stage,
     /// Since when it has served.
     served: Option<Time>,
+    /// The operator has let it in though the others hold it down; until they no longer do.
+    pardoned: bool,
     /// How many eighths of its weight counted when that was last looked at.
     counted: u32,
 }
@@ -60,12 +62,13 @@ const SETTLED: Duration = Duration::from_secs(if cfg!(feature = "simulation") { 
 
 impl Entry {
     pub(super) fn new(failback: Failback, ramp: Duration) -> Self {
-        Self { failback, ramp, stage: Stage::Away, served: None, counted: STEPS }
+        Self { failback, ramp, stage: Stage::Away, served: None, pardoned: false, counted: STEPS }
     }
 
     /// This node serves from now on; `returns`: into a cluster that has long run.
     fn begin(&mut self, returns: bool, held_down: bool, now: Time) {
         self.served = Some(now);
+        self.pardoned = false;
         self.stage = match self.failback {
             _ if held_down => Stage::Waiting { since: now, held_down },
             Failback::After(_) | Failback::Manual if returns => Stage::Waiting { since: now, held_down },
@@ -83,14 +86,17 @@ impl Entry {
 
     /// The operator does not want it to wait.
     pub(super) fn fail_back(&mut self, now: Time) {
-        if let Stage::Waiting { .. } = self.stage {
+        if let Stage::Waiting { held_down, .. } = self.stage {
             self.stage = Stage::Growing { since: now };
+            self.pardoned = held_down;
         }
     }
 
     /// Goes on; true if what it asks for may be another now. To be called every period: no step of it is more urgent.
     fn advance(&mut self, held_down: bool, now: Time) -> bool {
         let before = (self.stage, self.counted);
+        self.pardoned &= held_down;
+        let held_down = held_down && !self.pardoned;
         self.stage = match self.stage {
             Stage::Waiting { since, held_down: was } => {
                 let waits = match self.failback {
@@ -252,5 +258,10 @@ mod tests {
         assert!(entry.advance(false, at(101)) && !entry.is_aside());
         entry.begin(true, true, at(200));
         assert!(entry.is_aside(), "also when it begins anew");
+        entry.fail_back(at(201));
+        entry.advance(true, at(202));
+        assert!(!entry.is_aside(), "the operator lets it in");
+        entry.advance(false, at(300));
+        assert!(entry.advance(true, at(301)) && entry.is_aside(), "until it falls again");
     }
 }
