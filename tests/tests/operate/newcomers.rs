@@ -37,7 +37,7 @@ const NEWCOMERS: [Newcomer; 3] = [
             node.rewrite("cluster.toml", "[exchange]", "[[rule]]\nports = 25\n\n[exchange]").unwrap()
         },
         its: ("facts-differ", "runs with another cluster configuration"),
-        told: None,
+        told: Some("facts-differ"),
     },
     Newcomer {
         spoil: |node| {

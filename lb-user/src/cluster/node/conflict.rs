@@ -77,6 +77,7 @@ enum Topic {
     Duplicate(Priority),
     OwnAddress,
     ClusterIp,
+    OtherFacts(Priority),
 }
 
 /// How long after the last sign of it something keeps a starting node out.
@@ -246,6 +247,14 @@ impl Node {
                 self.conflicts.refused_by = Some((from, now));
             }
             Refusal::PriorityTaken => {}
+        }
+    }
+
+    /// A living peer has other cluster facts.
+    pub(super) fn tell_of_other_facts(&mut self, now: Time) {
+        let differing = |peer: &&Peer| peer.standing == Standing::Alive && self.differs(peer);
+        if let Some(node) = self.peers.values().find(differing).map(|peer| peer.node) {
+            self.tell_while_serving(Topic::OtherFacts(node), Event::FactsDiffer(node), now);
         }
     }
 

@@ -15,6 +15,7 @@ use super::*;
 impl Node {
     /// Brings the owner table, what is held, the data path and what the others are told in line with what is known now.
     pub(super) fn settle(&mut self, now: Time) {
+        self.tell_of_other_facts(now);
         self.step_down_for_other_facts(now);
         self.note_merge(now);
         self.follow_table(now);
@@ -37,11 +38,8 @@ impl Node {
     /// Two nodes with different facts cannot share anything: the newcomer stays out, and of two that serve already the one
     /// with the lower priority number goes on.
     fn step_down_for_other_facts(&mut self, now: Time) {
-        let other = |peer: &&Peer| peer.is_member() && peer.node < self.settings.me && self.differs(peer);
-        if self.phase == Phase::Serving
-            && let Some(node) = self.peers.values().find(other).map(|peer| peer.node)
-        {
-            self.report(Event::FactsDiffer(node));
+        let other = |peer: &Peer| peer.is_member() && peer.node < self.settings.me && self.differs(peer);
+        if self.phase == Phase::Serving && self.peers.values().any(other) {
             self.begin_again(now);
         }
     }
