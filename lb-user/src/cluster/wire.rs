@@ -215,6 +215,8 @@ pub struct TableId {
     pub epoch: u64,
     /// The author's priority number; 0 with epoch 0.
     pub author: u8,
+    /// The author's incarnation: one that has begun again may not have seen what it published before.
+    pub incarnation: u32,
 }
 
 /// What a node says of another.
@@ -375,6 +377,7 @@ impl Heartbeat {
         out.extend(self.facts.to_le_bytes());
         out.extend(self.table.epoch.to_le_bytes());
         out.push(self.table.author);
+        out.extend(self.table.incarnation.to_le_bytes());
         out.extend(self.state_version.to_le_bytes());
         out.extend(self.hears.to_le_bytes());
         out.extend(self.traffic.packets.to_le_bytes());
@@ -410,7 +413,7 @@ impl Heartbeat {
             wants: Want::decode_all(reader)?,
             mac: reader.array()?,
             facts: reader.u64()?,
-            table: TableId { epoch: reader.u64()?, author: reader.u8()? },
+            table: TableId { epoch: reader.u64()?, author: reader.u8()?, incarnation: reader.u32()? },
             state_version: reader.u64()?,
             hears: reader.u64()?,
             traffic: Traffic { packets: reader.u64()?, bytes: reader.u64()?, connections: reader.u32()? },

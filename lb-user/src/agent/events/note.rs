@@ -60,7 +60,7 @@ mod tests {
     fn a_convergence_tells_what_it_took_and_why() {
         let node = Priority::new(2).unwrap();
         let event = Event::Converged {
-            table: TableId { epoch: 7, author: 1 },
+            table: TableId { epoch: 7, author: 1, incarnation: 5 },
             members: 1,
             moved: 2048,
             duration: Duration::from_micros(93_700),

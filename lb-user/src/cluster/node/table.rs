@@ -137,7 +137,7 @@ impl Node {
         let Some(published) = published.filter(concerns_us) else {
             return;
         };
-        let id = TableId { epoch: published.epoch, author: host.number() };
+        let id = self.id_of(host, published.epoch);
         if id != self.table_id() && published.owners.len() == self.holdings.len() {
             self.follow(host, &published, now);
         }
@@ -146,7 +146,7 @@ impl Node {
     fn follow(&mut self, author: Priority, published: &Published, now: Time) {
         let Published { epoch, members, owners, causes } = published;
         self.newest_epoch = self.newest_epoch.max(*epoch);
-        let id = TableId { epoch: *epoch, author: author.number() };
+        let id = self.id_of(author, *epoch);
         let shares = owners.iter().map(|owners| owners.shares(members.len())).collect();
         let table = Table { id, members: members.clone(), shares };
         let moved = self.table.as_ref().map_or(0, |before| table.moved_since(before));
@@ -154,6 +154,11 @@ impl Node {
         self.followed_for = self.members(now);
         self.begin_to_converge(moved, causes, now);
         self.urgent = true;
+    }
+
+    fn id_of(&self, author: Priority, epoch: u64) -> TableId {
+        let incarnation = self.peers.get(&author).map_or(self.incarnation, Peer::incarnation);
+        TableId { epoch, author: author.number(), incarnation }
     }
 
     fn members(&self, now: Time) -> Vec<Member> {

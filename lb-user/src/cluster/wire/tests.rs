@@ -26,7 +26,7 @@ fn heartbeat() -> Heartbeat {
         ],
         mac: [2, 0, 0, 0, 0, 9],
         facts: 0xfac7,
-        table: TableId { epoch: 12, author: 1 },
+        table: TableId { epoch: 12, author: 1, incarnation: 5 },
         state_version: 99,
         hears: 0x8000_0000_0000_0002,
         traffic: Traffic { packets: 70_000, bytes: 1 << 40, connections: 12 },

@@ -122,3 +122,19 @@ fn a_goodbye_that_came_before_a_node_began_again_is_not_believed() {
     sim.run(Duration::from_secs(2));
     sim.assert_complete();
 }
+
+/// Seed 5139. Two tables had one name, and who followed the older one agreed to the other.
+#[test]
+fn a_default_host_that_began_anew_gives_its_tables_other_names() {
+    let mut sim = converged(3, 5);
+    let before = sim.hosts[0].node().unwrap().table_id();
+    for _ in 0..6 {
+        sim.freeze(2, MS * 400, true);
+        sim.start(0);
+        sim.run(MS * 380);
+        let now = sim.hosts[0].node().unwrap().table_id();
+        assert!(now.epoch > 0 && now.incarnation != before.incarnation, "{now:?} after {before:?}");
+        sim.run(Duration::from_secs(1));
+        sim.assert_complete();
+    }
+}
