@@ -64,6 +64,8 @@ pub struct Departure {
     pub(super) upgrade: Upgrade,
     pub(super) cluster: Vec<u8>,
     pub(super) suspended_at: Time,
+    /// How often the cluster NIC had lost its carrier by then.
+    pub(super) carrier_losses: u32,
     pub(super) proxy: Option<Left>,
     pub(super) lock: Lock,
     pub(super) run_dir: RunDir,
@@ -109,6 +111,7 @@ impl Departure {
             program: program.to_owned(),
             count: self.count,
             suspended_at: self.suspended_at.as_nanos(),
+            carrier_losses: self.carrier_losses,
             failed,
             cluster: String::from_utf8(self.cluster.clone())?,
             proxy: self.proxy.as_ref().map(proxy).transpose()?,
@@ -191,6 +194,7 @@ impl Arrival {
                 failed: self.state.failed,
             },
             suspended_at: Time::from_nanos(self.state.suspended_at),
+            carrier_losses: self.state.carrier_losses,
         })
     }
 
@@ -209,6 +213,7 @@ pub(super) struct Legacy {
     pub(super) cluster: String,
     pub(super) upgrade: UpgradeStatus,
     pub(super) suspended_at: Time,
+    pub(super) carrier_losses: u32,
 }
 
 /// By which this very program is started again, whatever becomes of its file.

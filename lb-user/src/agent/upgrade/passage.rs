@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -66,27 +66,17 @@ impl Agent {
         if let Err(error) = self.close_events().await {
             warn!("{error:#}");
         }
-        let suspended = match &self.cluster {
-            Some(cluster) => {
-                let handle = cluster.handle();
-                tokio::task::spawn_blocking(move || handle.suspend())
-                    .await
-                    .map_err(std::io::Error::other)
-                    .flatten()
-            }
-            None => return None,
-        };
-        let suspended_at = Time::now();
-        let cluster = match suspended {
-            Ok(cluster) => cluster,
+        let (cluster, carrier_losses) = match self.suspend_cluster().await {
+            Ok(suspended) => suspended,
             Err(error) => {
-                self.call_off(&format!("the cluster thread did not stop: {error}"));
+                self.call_off(&format!("{error:#}"));
                 if let Err(error) = self.open_events() {
                     warn!("{error:#}");
                 }
                 return None;
             }
         };
+        let suspended_at = Time::now();
         if let Some(serving) = &self.serving {
             // What a disk that hangs does not keep, the next program's cluster thread still knows.
             let _ = timeout(LET_GO, serving.settled()).await;
@@ -99,12 +89,21 @@ impl Agent {
             upgrade: self.preparing.take()?.upgrade,
             cluster,
             suspended_at,
+            carrier_losses,
             proxy: left,
             lock: self.lock.take()?,
             run_dir: self.run_dir.take()?,
             sockets: self.sockets.take()?,
             count: self.upgrades + 1,
         })
+    }
+
+    /// What the cluster thread leaves, and how often the cluster NIC had lost its carrier before that stopped.
+    async fn suspend_cluster(&self) -> Result<(Vec<u8>, u32)> {
+        let losses = Interface::inspect(&self.config.local.interface)?.carrier_losses;
+        let handle = self.cluster.as_ref().context("there is no cluster thread")?.handle();
+        let suspended = tokio::task::spawn_blocking(move || handle.suspend()).await?;
+        Ok((suspended.context("the cluster thread did not stop")?, losses))
     }
 
     /// Goes on with what the program before this one left, or starts over what is pinned.
@@ -145,13 +144,16 @@ impl Agent {
         let config = Arc::clone(&self.config);
         let nic = Interface::inspect(&config.local.interface)?;
         let beneath = Interface::inspect(config.local.beneath())?;
-        let Legacy { lock, run_dir, sockets, proxy, cluster, upgrade, suspended_at } =
+        let Legacy { lock, run_dir, sockets, proxy, cluster, upgrade, suspended_at, carrier_losses } =
             arrival.unpack(&config.local.run_dir, &beneath)?;
         (self.lock, self.run_dir) = (Some(lock), Some(run_dir));
         let sockets = Arc::clone(self.sockets.insert(Arc::new(sockets)));
 
         let pins = dataplane::pins_of(config.local.beneath())?;
-        let handle = self.resume_cluster(&cluster, &nic, &pins)?;
+        // A cable that was pulled and plugged again while no agent looked has ended what the node held all the same.
+        let lost = (nic.carrier_losses != carrier_losses).then_some(false);
+        let carrier = lost.into_iter().chain([nic.carrier]);
+        let handle = self.resume_cluster(&cluster, carrier, &nic, &pins)?;
         let silent_ms = u64::try_from(Time::now().since(suspended_at).as_millis()).unwrap_or(u64::MAX);
         self.open_events()?;
         self.take_up_serving(&handle);
@@ -163,13 +165,19 @@ impl Agent {
         Ok(())
     }
 
-    fn resume_cluster(&mut self, saved: &str, nic: &Interface, pins: &Path) -> Result<Handle> {
+    fn resume_cluster(
+        &mut self,
+        saved: &str,
+        carrier: impl Iterator<Item = bool>,
+        nic: &Interface,
+        pins: &Path,
+    ) -> Result<Handle> {
         let (tables, lease) = writers_of(pins)?;
         let (sender, outputs) = unbounded_channel();
         self.outputs = Some(outputs);
         let (maps, network) = (Maps { tables, lease }, self.network(nic));
         let (me, secret) = (self.config.me().priority, self.secret.clone());
-        let cluster = Cluster::resume(saved.as_bytes(), me, network, secret, maps, nic.carrier, sender)?;
+        let cluster = Cluster::resume(saved.as_bytes(), me, network, secret, maps, carrier, sender)?;
         if let Some(why) = &cluster.ordinary_priority {
             warn!(%why, "the cluster thread has no real-time priority: a busy host may delay heartbeats");
         }

@@ -34,6 +34,8 @@ pub(super) struct State {
     pub(super) count: u32,
     /// When the last heartbeat went out, in nanoseconds of the monotonic clock.
     pub(super) suspended_at: u64,
+    /// How often the cluster NIC had lost its carrier by then.
+    pub(super) carrier_losses: u32,
     /// Why the program that was to come could not be started, if this is its predecessor again.
     pub(super) failed: Option<String>,
     /// The cluster thread's, as `cluster::driver` saved it.
@@ -124,6 +126,7 @@ mod tests {
             program: "/usr/bin/rollcall".into(),
             count: 1,
             suspended_at: 5,
+            carrier_losses: 2,
             failed: None,
             cluster: "{\"node\":{}}".to_owned(),
             proxy: None,

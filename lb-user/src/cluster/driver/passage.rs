@@ -46,14 +46,15 @@ impl Handle {
 }
 
 impl Cluster {
-    /// Goes on with what `suspend` gave of node `me`, as under the same configuration. `carrier`: whether the cluster NIC has one now.
+    /// Goes on with what `suspend` gave of node `me`, as under the same configuration. `carrier`: whether the cluster NIC had one
+    /// meanwhile, each time that this changed, and has one now.
     pub fn resume<D: DataPath + 'static>(
         saved: &[u8],
         me: Priority,
         network: Network,
         secret: ClusterSecret,
         data_path: D,
-        carrier: bool,
+        carrier: impl Iterator<Item = bool>,
         outputs: UnboundedSender<Output>,
     ) -> Result<Self, StartError> {
         let saved: Saved<Node> = serde_json::from_slice(saved).map_err(io::Error::from)?;
@@ -62,7 +63,7 @@ impl Cluster {
         let link = Link::resume(saved.link, me, secret)
             .ok_or_else(|| io::Error::other("the cluster secret is another than before"))?;
         node.handle_order(Order::Unprepare, now);
-        node.handle_carrier(carrier, now);
+        carrier.for_each(|up| node.handle_carrier(up, now));
         Self::launch(node, link, transport, data_path, outputs)
     }
 }

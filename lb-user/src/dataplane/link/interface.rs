@@ -27,6 +27,8 @@ pub struct Interface {
     pub up: bool,
     /// Whether the cable, or what stands for it, is connected.
     pub carrier: bool,
+    /// How often that has been lost since the interface is there (`IFLA_CARRIER_DOWN_COUNT`).
+    pub carrier_losses: u32,
     /// `veth`, `bond`, `vlan` and so on; `None` for an ordinary NIC.
     pub kind: Option<String>,
     /// Its IPv6 addresses.
@@ -83,6 +85,7 @@ impl Interface {
             addresses: v4.collect(),
             up: flags.contains(LinkFlags::Up),
             carrier: flags.contains(LinkFlags::LowerUp),
+            carrier_losses: link.attributes.iter().find_map(losses_of).unwrap_or(0),
             kind: kind_of(link),
             v6_addresses,
             gateway: gateway(&mut netlink, index)?,
@@ -169,6 +172,10 @@ fn xdp_of(attribute: &LinkAttribute) -> Option<AttachedXdp> {
     let program =
         xdp.iter().find_map(|fact| if let LinkXdp::ProgId(id) = fact { Some(*id) } else { None })?;
     Some(AttachedXdp { native: xdp.contains(&LinkXdp::Attached(XdpAttached::Driver)), program })
+}
+
+fn losses_of(attribute: &LinkAttribute) -> Option<u32> {
+    if let LinkAttribute::CarrierDownCount(count) = attribute { Some(*count) } else { None }
 }
 
 fn kind_of(link: &LinkMessage) -> Option<String> {

@@ -402,6 +402,18 @@ fn a_port_is_taken_by_who_listens_on_the_cluster_ip_or_on_all_addresses_alone() 
 }
 
 #[test]
+fn a_carrier_that_came_back_was_lost_all_the_same() {
+    in_namespace(|_| {
+        let before = interface();
+        ip("link set peer down");
+        assert!(!interface().carrier);
+        ip("link set peer up");
+        let after = interface();
+        assert_eq!((after.carrier, after.carrier_losses), (true, before.carrier_losses + 1));
+    });
+}
+
+#[test]
 fn an_interface_is_told_as_it_is() {
     in_namespace(|_| {
         ip("route add default via 192.168.50.1");

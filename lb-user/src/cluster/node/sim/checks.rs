@@ -7,6 +7,8 @@ use super::*;
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
     suspect: Duration,
+    /// How long a node that begins asks who has its addresses.
+    pub(super) questions: Duration,
     /// Until every bucket has an acceptor, and all nodes have converged, after the last fault.
     pub(super) converge: Duration,
     /// The least time away after which a host may count as dead: the last question that it answered may be two periods older.
@@ -21,12 +23,13 @@ const SLACK: Duration = Duration::from_millis(3);
 impl Bounds {
     pub(super) fn of(setup: &Setup, most: Duration) -> Self {
         let (suspect, period) = (setup.timing.suspect(), setup.timing.period);
-        // A node that begins asks three times who has its addresses (RFC 5227), while it finds out who is silent.
+        // One that begins again does so while it finds out who is silent.
         let questions = period.clamp(MS * 10, MS * 100) * 3;
         let converge = suspect.max(questions) + period * 2 + most * 4;
         let dead = Duration::from_secs(1).max(suspect * 3);
         Self {
             suspect,
+            questions,
             converge: converge + converge / 100 + SLACK,
             dead: dead - dead / 50 - period * 2,
             look: MS * 2,
@@ -216,13 +219,14 @@ impl Sim {
         let asleep = self.hosts.iter().any(|host| host.powered && host.asleep.is_some());
         let replaced = self.hosts.iter().any(|host| host.saved.is_some());
         let patient = self.watch.patience > self.now;
-        // A node that was late distrusts its own verdicts for some time, and one that has not heard a peer again behind whose
-        // lease heartbeats were lost goes on to wait longer for that one.
+        // A node that was late distrusts its own verdicts for some time. One goes on to wait longer for a peer that it has not heard
+        // again: behind whose lease heartbeats were lost, or that had asked for patience and did not get through with more.
         let cautious = |node: &Node| {
             let timing = &node.settings.timing;
             let unheard = |peer: &Peer| {
                 matches!(peer.standing, Standing::Unknown | Standing::Alive)
-                    && peer.renewed_unheard(timing).is_some()
+                    && (peer.renewed_unheard(timing).is_some()
+                        || peer.suspect_time(timing) > timing.suspect())
             };
             !node.lateness.slack(timing).is_zero() || node.peers.values().any(unheard)
         };

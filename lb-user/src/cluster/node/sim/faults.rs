@@ -12,7 +12,7 @@ impl Sim {
         of.inbox.clear();
         of.lease = Time::default();
         of.tables.fill(BucketTable::filled(BucketState::Other));
-        of.away_since = None;
+        (of.away_since, of.cut_unseen) = (None, false);
         self.disturb_host(host);
         self.network_changed();
         self.look(host);
@@ -100,6 +100,10 @@ impl Sim {
             self.come_back(host);
         } else {
             self.hosts[host].away_since.get_or_insert(self.now);
+            if self.hosts[host].saved.is_some() {
+                self.hosts[host].cut_unseen = true;
+                self.network_changed();
+            }
         }
         self.disturb_host(host);
         self.look(host);
@@ -168,6 +172,10 @@ impl Sim {
         let link = Link::resume(link, of.priority, ClusterSecret::parse(SECRET).unwrap()).unwrap();
         of.agent = Some(Agent { link, node: serde_json::from_str(&node).unwrap() });
         self.note(host, || "its new agent goes on".to_owned());
+        if std::mem::take(&mut self.hosts[host].cut_unseen) {
+            // The kernel counts how often the carrier was lost.
+            self.tell(host, |node, now| node.handle_carrier(false, now));
+        }
         let cable = self.hosts[host].cable;
         self.tell(host, |node, now| node.handle_carrier(cable, now));
         self.unprepare(host);

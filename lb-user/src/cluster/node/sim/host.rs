@@ -117,6 +117,8 @@ pub(super) struct Host {
     pub(super) weight: u8,
     pub(super) facts: u64,
     pub(super) mandate: Mandate,
+    /// Its cable was cut while its agent was being replaced, so that nobody ended its lease, which is long then.
+    pub(super) cut_unseen: bool,
     /// It is to be replaced in place once the others wait.
     pub(super) upgrading: bool,
     /// It ends once it has handed over.
@@ -157,6 +159,7 @@ impl Host {
             weight: 50,
             facts: 1,
             mandate: Mandate::default(),
+            cut_unseen: false,
             upgrading: false,
             ending: false,
             handed_over: false,

@@ -178,7 +178,12 @@ impl Sim {
         let cable = to.cable;
         self.note(host, || "agent starts".to_owned());
         self.tell(host, |node, now| node.handle_carrier(cable, now));
+        if std::mem::take(&mut self.hosts[host].cut_unseen) {
+            self.network_changed();
+        }
         self.disturb_host(host);
+        // A node that starts asks three times who has its addresses (RFC 5227) before it does anything else.
+        self.watch.disturbed = self.now + self.bounds.questions;
     }
 
     fn settings(&mut self, host: usize, peers: Vec<Priority>) -> Settings {

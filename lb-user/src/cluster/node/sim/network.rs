@@ -113,11 +113,12 @@ impl Sim {
                 passes(&self.network, a, b) && passes(&self.network, b, a)
             };
             let stopped = self.hosts[a].clock.stopped || self.hosts[b].clock.stopped;
+            let cut_unseen = self.hosts[a].cut_unseen || self.hosts[b].cut_unseen;
             let hears = |host: usize| self.hosts[host].saved.is_none() && self.hosts[host].asleep.is_none();
             let bond = match self.network.bonds[a][b] {
                 // An agent that stands still, or is being replaced, hears nothing yet.
                 Bond::Apart if !hears(a) || !hears(b) => Bond::Apart,
-                _ if stopped || !both(Network::passes) => Bond::Apart,
+                _ if stopped || cut_unseen || !both(Network::passes) => Bond::Apart,
                 Bond::Apart if both(Network::passes_heartbeats) => Bond::Merging(merged),
                 Bond::Merging(_) if !both(Network::passes_heartbeats) || !hears(a) || !hears(b) => {
                     Bond::Apart
