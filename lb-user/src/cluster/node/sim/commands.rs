@@ -90,7 +90,14 @@ impl Sim {
             Happening::Wake { host, sleep } if self.hosts[host].sleeps == sleep => self.wake(host),
             Happening::Wake { .. } => {}
             Happening::Replace(host) => self.replace(host),
+            // Who stands still is told when it has woken.
+            Happening::Replaced(host) if self.hosts[host].asleep.is_some() => {
+                self.schedule(self.now + MS * 20, Happening::Replaced(host));
+            }
             Happening::Replaced(host) => self.replaced(host),
+            Happening::GivenUp { host, run } if self.hosts[host].asleep.is_some() => {
+                self.schedule(self.now + MS * 20, Happening::GivenUp { host, run });
+            }
             Happening::GivenUp { host, run } => {
                 if self.hosts[host].run == run && self.hosts[host].upgrading {
                     self.unprepare(host);
