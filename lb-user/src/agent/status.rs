@@ -256,6 +256,23 @@ mod tests {
     use super::super::{explain, holders::tests};
     use super::*;
 
+    /// As of the snapshot, without a proxy; `counted`: by rule, why a packet of 100 bytes met its fate.
+    fn of(config: &Config, plan: &Plan, snapshot: &Snapshot, counted: &[(usize, Reason)]) -> Status {
+        status(Facts {
+            config,
+            plan,
+            snapshot,
+            interface: InterfaceStatus::default(),
+            tally: Tally::of(3, counted),
+            proxy: None,
+            services: &[],
+            connections: 0,
+            events: Vec::new(),
+            now: snapshot.at,
+            pid: 1,
+        })
+    }
+
     #[test]
     fn the_status_tells_what_each_rule_passed_and_left_to_others() {
         let config = explain::tests::config();
@@ -275,19 +292,7 @@ mod tests {
             health: crate::cluster::wire::Health { deaf: true, ..Default::default() },
             ..tests::peer(2, plan.tables.len(), &[], &[])
         }];
-        let status = status(Facts {
-            config: &config,
-            plan: &plan,
-            snapshot: &snapshot,
-            interface: InterfaceStatus::default(),
-            tally: Tally::of(3, &counted),
-            proxy: None,
-            services: &[],
-            connections: 0,
-            events: Vec::new(),
-            now: snapshot.at,
-            pid: 1,
-        });
+        let status = of(&config, &plan, &snapshot, &counted);
         let packets = |rule: &RuleStatus| {
             [rule.accepted, rule.dropped, rule.left_to_others, rule.refused].map(|count| count.packets)
         };
@@ -328,19 +333,7 @@ mod tests {
             let tables = vec![BucketTable::filled(BucketState::Mine); plan.tables.len()];
             let mut snapshot = Snapshot { late, wrongly_suspected, refused, ..tests::snapshot(tables) };
             snapshot.peers = vec![PeerSnapshot { lost_path, ..tests::peer(2, plan.tables.len(), &[], &[]) }];
-            let status = status(Facts {
-                config: &config,
-                plan: &plan,
-                snapshot: &snapshot,
-                interface: InterfaceStatus::default(),
-                tally: Tally::of(3, &[]),
-                proxy: None,
-                services: &[],
-                connections: 0,
-                events: Vec::new(),
-                now: snapshot.at,
-                pid: 1,
-            });
+            let status = of(&config, &plan, &snapshot, &[]);
             let remarks = &status.heartbeats.remarks;
             assert_eq!(remarks.len(), expected.len(), "{what}: {remarks:?}");
             let said = remarks.iter().zip(expected).all(|(remark, text)| remark.contains(text));

@@ -119,6 +119,9 @@ const ROUNDS: u32 = 16;
 /// How many rounds go out in a period.
 const PACE: u32 = 8;
 
+/// As many do where its kernel has answered `CONFIRMATIONS` times meanwhile: one in sixteen thousand such silences is a living lease's.
+const CONFIRMED_ROUNDS: u32 = 12;
+
 /// How often its kernel must have answered while its lease did not, to show that the host is well and the lease has ended. One would do
 /// if no frame were lost.
 const CONFIRMATIONS: u32 = 8;
@@ -142,7 +145,7 @@ struct Probes {
     last: Option<Time>,
     /// How many rounds were sent since the latest answer of the lease.
     unanswered: u32,
-    /// When the `ROUNDS`th of them was.
+    /// When there had been enough of them.
     enough: Option<Time>,
     /// The first round since the latest sign of life of any kind. The host renewed no lease after it, or it would have answered.
     first: Option<Time>,
@@ -437,8 +440,9 @@ impl Peer {
         self.probes.last = Some(now);
         self.probes.first.get_or_insert(now);
         self.probes.unanswered = self.probes.unanswered.saturating_add(1);
-        if self.probes.unanswered == ROUNDS {
-            self.probes.enough = Some(now);
+        let confirmed = self.probes.confirmed >= CONFIRMATIONS;
+        if self.probes.unanswered >= if confirmed { CONFIRMED_ROUNDS } else { ROUNDS } {
+            self.probes.enough.get_or_insert(now);
         }
         let lease = self.mac.map(|mac| Probe::Lease { mac });
         [Some(Probe::Kernel), lease].into_iter().flatten().collect()

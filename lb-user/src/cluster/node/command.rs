@@ -69,7 +69,7 @@ pub enum Command {
         /// What.
         probe: Probe,
     },
-    /// Ask the gateway, or the neighbours, by ARP whether this node reaches anyone.
+    /// Ask the gateway, by ARP or ND, or the neighbours, by ARP, whether this node reaches anyone.
     AskGateway,
     /// Ask by ARP who has this node's own address, and who has the cluster IPs.
     AskAddresses,

@@ -354,8 +354,8 @@ impl Event {
                 "merged: {} held {buckets} buckets that this node held, too, as after a split of the network; the lower priority number keeps them",
                 name(*node)
             ),
-            Self::GatewayLost => "the gateway no longer answers ARP".to_owned(),
-            Self::GatewayFound => "the gateway answers ARP again".to_owned(),
+            Self::GatewayLost => "the gateway no longer answers".to_owned(),
+            Self::GatewayFound => "the gateway answers again".to_owned(),
             Self::CutOff(true) => "stepped down: the gateway answers another ready node, but not this one; look at this host's port, VLAN and cable".to_owned(),
             Self::CutOff(false) => "this node is no longer cut off from the gateway".to_owned(),
             Self::PathLost { node, second } => format!("{} is not heard on its {} path", name(*node), path(*second)),
@@ -419,7 +419,7 @@ impl Event {
                 "not serving yet: waiting to hear {} on UDP port {HEARTBEAT_PORT}, or to find it silent",
                 name(*node)
             ),
-            Self::Alone => "not serving yet: no other node is heard, and neither the gateway nor a neighbour answers ARP; check this host's cable and network".to_owned(),
+            Self::Alone => "not serving yet: no other node is heard, and neither the gateway nor a neighbour answers; check this host's cable and network".to_owned(),
             Self::CannotSend(Unsent { node, reason }) => format!(
                 "not serving: heartbeats to {} cannot be sent ({reason}): check this host's own address, and that its firewall lets UDP port {HEARTBEAT_PORT} out",
                 name(*node)

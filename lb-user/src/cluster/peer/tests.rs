@@ -56,7 +56,7 @@ fn a_host_that_is_gone_is_suspected_a_quarter_of_a_period_after_the_suspect_time
 #[test]
 fn an_agent_that_is_gone_is_suspected_within_a_period_of_the_suspect_time() {
     // A lease of four fifths, less the margin.
-    for (timing, lease, most) in [(DEFAULT, 74_000, 120_500), (FAST, 19_500, 31_500)] {
+    for (timing, lease, most) in [(DEFAULT, 74_000, 110_000), (FAST, 19_500, 28_500)] {
         let suspected = suspected_after(&mut heard(timing), &timing, ALWAYS, US * lease).unwrap();
         assert!(suspected <= most, "{suspected}");
     }
