@@ -423,16 +423,16 @@ impl Peer {
     /// When its lease has ended, given that nothing more is heard. Silence of the lease alone does not show that: a host that stands
     /// still answers nothing either, and wakes with what remains of the lease that it had renewed just before.
     fn lease_over(&self, ours: &Timing) -> Time {
-        let last_renewed = self.probes.first.unwrap_or_else(|| self.next_probe(ours));
         if self.probes.confirmed >= CONFIRMATIONS {
             return Time::default();
         }
+        let last_renewed = self.probes.first.unwrap_or_else(|| self.next_probe(ours));
         last_renewed + lease_time(self.suspect_time(ours))
     }
 
-    /// The probes to send now: from a quarter of a period after a missed heartbeat on eight rounds a period, so that it takes many lost frames to miss a
-    /// living lease, and a lease that ends is noticed at once; one a period once suspect, and for a minute after death. With each
-    /// the host is asked whether it is there to answer.
+    /// The probes to send now: from a quarter of a period after a missed heartbeat on eight rounds a period, so that it takes many
+    /// lost frames to miss a living lease, and a lease that ends is noticed at once; one a period once suspect, and for a minute
+    /// after death. With each the host is asked whether it is there to answer.
     pub(crate) fn probes_due(&mut self, ours: &Timing, now: Time) -> Vec<Probe> {
         if self.standing == Standing::Stopped || self.next_probe(ours) > now {
             return Vec::new();
@@ -551,14 +551,18 @@ impl Peer {
     /// Since when it is silent. An answer of its lease so late that the lease must have been renewed since it was last heard shows
     /// that only its heartbeats are lost; then the answers have to be missing for as long as heartbeats otherwise.
     fn silent_since(&self, ours: &Timing) -> Time {
-        let heard = self.last_heard.map_or(self.since, |heard| heard.max(self.since));
-        self.renewed_unheard(ours).unwrap_or(heard)
+        self.renewed_unheard(ours).unwrap_or_else(|| self.heard_or_since())
     }
 
     /// When its lease last answered, if it must have been renewed since this node last heard of it.
     pub(crate) fn renewed_unheard(&self, ours: &Timing) -> Option<Time> {
-        let heard = self.last_heard.map_or(self.since, |heard| heard.max(self.since));
+        let heard = self.heard_or_since();
         self.last_lease_answer.filter(|answer| *answer >= heard + self.suspect_time(ours))
+    }
+
+    /// When it was last heard, or when silence began to count.
+    fn heard_or_since(&self) -> Time {
+        self.last_heard.map_or(self.since, |heard| heard.max(self.since))
     }
 
     /// Enough rounds were asked since the lease last answered, and had time for an answer.

@@ -25,7 +25,7 @@ impl Sim {
     }
 
     /// A cluster that has converged.
-    fn converged(count: u8, seed: u64) -> Self {
+    pub(super) fn converged(count: u8, seed: u64) -> Self {
         Self::usual(count, seed).converge()
     }
 
@@ -65,7 +65,7 @@ impl Sim {
     }
 
     /// Every bucket has an acceptor; that none has two is checked all the time.
-    fn check_complete(&self) {
+    pub(super) fn check_complete(&self) {
         for (table, missing) in self.watch.missing.iter().enumerate() {
             if !missing.is_empty() {
                 self.fail(&format!("{} buckets of table {table} have no acceptor", missing.len()));
