@@ -1,5 +1,9 @@
-//! Writes the frames that the fuzzer begins with: one of each kind, in some worlds. `seeds FOLDER`.
+//! Writes what the fuzzers begin with, a folder for each: frames of each kind, in some worlds; logons of each kind;
+//! paths; rules; what is ambiguous as HTTP/1; a ClientHello. `seeds FOLDER`.
 
+#[path = "../../lb-user/tests/framing/corpus/mod.rs"]
+#[allow(dead_code, reason = "the tests' own cases, of which the seeds need the bytes alone")]
+mod corpus;
 #[path = "../../tests/tests/verdicts/frames.rs"]
 #[allow(dead_code, reason = "the tests' own builders, of which the seeds need some")]
 mod frames;
@@ -7,7 +11,7 @@ mod frames;
 mod world;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 use lb_common::packet::protocol;
@@ -18,7 +22,42 @@ use crate::world::HEARING_PORT;
 
 fn main() -> io::Result<()> {
     let folder = PathBuf::from(env::args_os().nth(1).ok_or_else(|| io::Error::other("no folder is named"))?);
-    fs::create_dir_all(&folder)?;
+    write_frames(&folder.join("packet"))?;
+    write_logons(&folder.join("credentials"))?;
+    write(&folder.join("path"), &PATHS)?;
+    write(&folder.join("rules"), &RULES)?;
+    write_messages(&folder.join("http1"))?;
+    fs::create_dir_all(folder.join("sni"))?;
+    fs::write(folder.join("sni/hello"), hello())
+}
+
+/// Flags, the length of pieces, and a message with another one behind it.
+fn write_messages(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let requests = corpus::requests().into_iter().map(|case| (0, case.bytes));
+    let responses = corpus::responses::responses().into_iter();
+    let responses = responses.map(|case| (if case.method == "HEAD" { 3 } else { 2 }, case.answer.bytes));
+    for (number, (flags, message)) in requests.chain(responses).enumerate() {
+        let seed = [&[flags, 7], &message[..], corpus::CANARY.as_bytes()].concat();
+        fs::write(folder.join(number.to_string()), seed)?;
+    }
+    Ok(())
+}
+
+fn write(folder: &Path, seeds: &[&str]) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    seeds.iter().enumerate().try_for_each(|(number, seed)| fs::write(folder.join(number.to_string()), seed))
+}
+
+/// Where it is cut, then a ClientHello of one record with one name and an empty extension.
+fn hello() -> Vec<u8> {
+    let extensions = b"\0\0\0\x0b\0\x09\0\0\x06a.test\0\x17\0\0";
+    let body = [&[3; 34][..], b"\0\0\x02\x13\x01\x01\0\0\x13", extensions].concat();
+    [b"\x80\x16\x03\x01\0\x42\x01\0\0\x3e", &body[..]].concat()
+}
+
+fn write_frames(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
     let mut frames = Vec::new();
     for (client, vip) in
         [([203, 0, 113, 10].into(), world::VIP4.into()), ([0xfd; 16].into(), world::VIP6.into())]
@@ -85,3 +124,69 @@ fn link_frames() -> Vec<Vec<u8>> {
         ethernet(CLUSTER_MAC, 0x88cc, &[0; 46]),
     ]
 }
+
+fn write_logons(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let element = |tag: u8, content: &[u8]| [&[tag, content.len() as u8], content].concat();
+    let response = |token: &[u8]| {
+        let token = element(0xa2, &element(0x04, token));
+        element(0xa1, &element(0x30, &[element(0xa0, &[0x0a, 1, 1]), token].concat()))
+    };
+    let init = |token: &[u8]| {
+        let mechanisms = element(0xa0, &element(0x30, b"\x06\x0a\x2b\x06\x01\x04\x01\x82\x37\x02\x02\x0a"));
+        let token = element(0xa2, &element(0x04, token));
+        let init = element(0xa0, &element(0x30, &[mechanisms, token].concat()));
+        element(0x60, &[&b"\x06\x06\x2b\x06\x01\x05\x05\x02"[..], &init].concat())
+    };
+    let ticket = element(0x60, b"\x06\x09\x2a\x86\x48\x86\xf7\x12\x01\x02\x02\x01\0\x6e\0");
+    let first = b"NTLMSSP\0\x01\0\0\0\x07\x82\x08\xa2";
+    let seeds = [
+        b"EXAMPLE\\ann:secret".to_vec(),
+        b"Basic YW5uOnNlY3JldA==".to_vec(),
+        b"destination=x&flags=4&username=ann%40example.test&password=x".to_vec(),
+        first.to_vec(),
+        init(first),
+        ntlm(1, b"E\0X\0", b"a\0n\0n\0"),
+        ntlm(2, b"EX", b"ann"),
+        ntlm(1, b"", b""),
+        response(&ntlm(1, b"E\0X\0", b"a\0n\0n\0")),
+        init(&ticket),
+        ticket,
+    ];
+    for (number, seed) in seeds.iter().enumerate() {
+        fs::write(folder.join(format!("{number:03}")), seed)?;
+    }
+    Ok(())
+}
+
+/// AUTHENTICATE_MESSAGE without responses (MS-NLMP, section 2.2.1.3).
+fn ntlm(flags: u32, domain: &[u8], user: &[u8]) -> Vec<u8> {
+    let mut message = b"NTLMSSP\0\x03\0\0\0".to_vec();
+    let mut offset = 64_u32;
+    for text in [b"", b"", domain, user, b"", b""] {
+        let length = text.len() as u16;
+        message.extend([length.to_le_bytes(), length.to_le_bytes()].concat());
+        message.extend(offset.to_le_bytes());
+        offset += u32::from(length);
+    }
+    message.extend(flags.to_le_bytes());
+    message.extend([domain, user].concat());
+    message
+}
+
+const PATHS: [&str; 6] = [
+    "/owa/auth/15.1.2507/themes/resources/logon.css",
+    "/autodiscover/autodiscover.json/v1.0/a%40b?Email=a%40b",
+    "/owa/%2e%2e/ecp/./x//y/..;a=b/%2f%5c",
+    "/owa/r%c3%a9sum%C3%A9/%252e/%u0041/%25/%00",
+    "/owa/.../..%20/%c0%ae/\\#",
+    "//x/..//..",
+];
+
+const RULES: [&str; 5] = [
+    "\u{1}/owa/x?y\nz\n^(owa)/(.*)\n{QUERY_STRING}\n(.+)\nhttps://farm/{R:2}?{C:1}",
+    "\u{5}/owa/x?y\nz\n*/*\n{HTTPS}\nOn\nhttps://farm/{ToLower:{R:0}}",
+    "\u{9}/Autodiscover/?PowerShell\nz\n(?=.*a)(?!b)\n{UrlDecode:{REQUEST_URI}}\n(?=.*autodiscover)(?=.*powershell)\n{UrlEncode:{URL}}",
+    "\u{1}/aab\nz\n(?:(a+)|b)*?\\1$\n{HTTP_X}\n[^\\W\\d-]{1,3}\\b\n{CACHE_URL}",
+    "\u{3}/a%3f%25\n%0d\n(?<n>.)\\k<n>|[^]\\x41\\u00e9\n{UNENCODED_URL}\n^$\n/x/{HtmlEncode:{HTTP_X}}#y",
+];

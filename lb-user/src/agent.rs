@@ -12,10 +12,13 @@ pub(crate) mod events;
 mod explain;
 mod facts;
 mod holders;
+mod metrics;
 mod open;
 mod operator;
 mod orders;
+mod reload;
 mod restart;
+mod servers;
 mod serving;
 mod status;
 pub mod upgrade;
@@ -39,8 +42,10 @@ use self::checks::Services;
 use self::events::{Destinations, EventLog, Note};
 use self::open::{Open, open_connections};
 use self::operator::Shared;
+use self::reload::Reloader;
 use self::restart::Again;
 pub use self::restart::End;
+use self::servers::Servers;
 use self::serving::Serving;
 use self::upgrade::{Arrival, Departure, Files, Preparing, Upgrade};
 use self::voice::Voice;
@@ -61,7 +66,7 @@ use crate::dataplane::link::{self, Interface, Link, Lock, RunDir};
 use crate::dataplane::{self, Dataplane, Lease, OwnerTables, Plan};
 use crate::proxy::spawn::Account;
 use crate::proxy::supervisor::{self, Supervisor};
-use crate::sys::signals::{StopSignalStream, StopSignals};
+use crate::sys::signals::{Signal, StopSignalStream, StopSignals};
 use crate::{announce, control, hearing, preflight};
 
 /// How long the others have to take this node's share when it stops.
@@ -126,6 +131,8 @@ struct Agent {
     control: Option<JoinHandle<()>>,
     sockets: Option<Arc<Sockets>>,
     wanted_upgrades: (mpsc::Sender<Upgrade>, Option<mpsc::Receiver<Upgrade>>),
+    reloader: Option<Arc<Reloader>>,
+    reloaded: (mpsc::Sender<Arc<Config>>, mpsc::Receiver<Arc<Config>>),
     /// Held to the end: one agent a run folder, and one an interface.
     run_dir: Option<RunDir>,
     lock: Option<Lock>,
@@ -159,6 +166,8 @@ impl Agent {
             control: None,
             sockets: None,
             wanted_upgrades: (upgrades, Some(wanted_upgrades)),
+            reloader: None,
+            reloaded: mpsc::channel(1),
             run_dir: None,
             lock: None,
             restart: false,
@@ -200,6 +209,7 @@ impl Agent {
         let cluster = self.start_cluster(&nic, mandate)?;
         if let Some(spec) = proxy {
             serving.follow(self.proxy.insert(Supervisor::start(spec)?));
+            self.restore_servers();
         }
         self.serving = Some(serving);
         let sockets = Arc::new(Sockets::bind(&config.local.run_dir)?);
@@ -225,7 +235,7 @@ impl Agent {
 
     /// Whether there is a proxy.
     fn publishes(&self) -> bool {
-        !self.config.cluster.sites.is_empty() && !self.config.cluster.observe
+        self.config.cluster.listens().next().is_some() && !self.config.cluster.observe
     }
 
     fn start_cluster(&mut self, nic: &Interface, mandate: Mandate) -> Result<Handle> {
@@ -245,8 +255,20 @@ impl Agent {
     fn open_control(&mut self, cluster: Handle, sockets: Arc<Sockets>) -> Result<()> {
         let dataplane = self.dataplane.as_ref().context("the control socket needs the data path")?;
         let serving = self.serving.as_ref().context("the control socket needs what serves")?;
+        let events = Arc::clone(self.events.as_ref().context("the control socket needs the events log")?);
+        let turn = Arc::default();
+        let reloader = Arc::new(Reloader::new(
+            self.files.clone(),
+            self.secret.clone(),
+            Arc::clone(&self.config),
+            self.proxy.as_ref().map(Supervisor::changer),
+            self.reloaded.0.clone(),
+            Arc::clone(&events),
+            Arc::clone(&turn),
+        ));
+        self.reloader = Some(Arc::clone(&reloader));
         let shared = Arc::new(Shared {
-            config: Arc::clone(&self.config),
+            reloader,
             plan: Arc::clone(&self.plan),
             cluster,
             counters: dataplane.counters(),
@@ -254,10 +276,11 @@ impl Agent {
             captures: dataplane.captures(),
             interface: dataplane.status(),
             proxy: self.proxy.as_ref().map(Supervisor::status),
-            events: Arc::clone(self.events.as_ref().context("the control socket needs the events log")?),
+            events,
             services: serving.service_status.subscribe(),
             connections: serving.connections.clone(),
             answers: Arc::clone(&serving.answers),
+            servers: self.servers()?,
             listing: Arc::default(),
             followers: Arc::new(Semaphore::new(operator::FOLLOWERS)),
             upgrading: operator::Upgrading {
@@ -266,7 +289,7 @@ impl Agent {
                 secret: self.secret.clone(),
                 latest: self.upgrade.clone(),
                 agent: self.wanted_upgrades.0.clone(),
-                turn: Arc::default(),
+                turn,
             },
         });
         self.control = Some(tokio::spawn(async move {
@@ -274,6 +297,19 @@ impl Agent {
             control::server::serve(&sockets, answer).await;
         }));
         Ok(())
+    }
+
+    /// Gives the proxy's servers the states that operators gave them before.
+    fn restore_servers(&self) {
+        if let Some(proxy) = &self.proxy {
+            proxy.states().set(servers::kept(&self.config.local.state_dir));
+        }
+    }
+
+    fn servers(&self) -> Result<Servers> {
+        let events = Arc::clone(self.events.as_ref().context("what operators do needs the events log")?);
+        let proxy = self.proxy.as_ref().map(|proxy| (proxy.states(), proxy.status()));
+        Ok(Servers::new(self.config.local.state_dir.clone(), proxy, events))
     }
 
     /// All that can fail of the proxy before anything is changed on the host. Only where nothing fails is a proxy that was
@@ -286,7 +322,7 @@ impl Agent {
             return Ok(None);
         }
         Account::find(&self.config.local.proxy_user)?;
-        let snapshot = supervisor::snapshot(&self.config)?;
+        let snapshot = supervisor::snapshot(&self.config, &self.secret)?;
         let listeners = supervisor::take_listeners(&self.config.local.run_dir, &snapshot.listen)?;
         Ok(Some(supervisor::Spec {
             program: upgrade::own_program(),
@@ -294,7 +330,7 @@ impl Agent {
             snapshot,
             listeners,
             run_dir: self.config.local.run_dir.clone(),
-            log: None,
+            log: supervisor::open_log(self.config.local.access_log.as_deref())?,
         }))
     }
 
@@ -359,7 +395,10 @@ impl Agent {
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let served = loop {
             tokio::select! {
-                _ = self.signals.next() => break Ok(()),
+                signal = self.signals.next() => match signal {
+                    Ok(Signal::Reload) => self.reload(),
+                    Ok(Signal::Stop) | Err(_) => break Ok(()),
+                },
                 output = outputs.recv() => match output {
                     Some(Output::Restart) if self.can_start_anew() => {
                         self.restart = true;
@@ -374,6 +413,7 @@ impl Agent {
                 },
                 news = Serving::next(&mut self.serving) => self.handle_news(news),
                 Some(upgrade) = upgrades.recv() => self.prepare(upgrade),
+                Some(config) = self.reloaded.1.recv() => self.reconfigured(config),
                 () = Preparing::too_late(self.preparing.as_ref()) => {
                     self.call_off("not every node has confirmed that it waits");
                 }
@@ -390,6 +430,13 @@ impl Agent {
             self.hand_over(&mut outputs).await;
         }
         served.map(|()| None)
+    }
+
+    /// Reads the configuration again, as SIGHUP asks for, once it is its turn; what comes of it is logged.
+    fn reload(&self) {
+        if let Some(reloader) = self.reloader.clone() {
+            tokio::spawn(async move { reloader.reload_in_turn().await });
+        }
     }
 
     fn tell(&self, input: Input) {
@@ -546,7 +593,7 @@ impl Agent {
                     () = &mut stop => break,
                     // The cluster thread still wants its scans while connections end.
                     Some(output) = outputs.recv() => self.handle_output(output),
-                    _ = self.signals.next() => {
+                    () = self.signals.stop() => {
                         warn!("not waiting for connections in flight");
                         killer.kill();
                         return;
@@ -580,7 +627,7 @@ impl Agent {
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
                 Some(output) = outputs.recv() => self.handle_output(output),
-                _ = self.signals.next() => {
+                () = self.signals.stop() => {
                     warn!("not waiting for connections of other services");
                     return;
                 }

@@ -287,10 +287,10 @@ fn ports(config: &Config) -> Vec<PreflightError> {
     if config.cluster.observe {
         return problems;
     }
-    for address in config.cluster.sites.iter().flat_map(|site| &site.listen) {
+    for address in config.cluster.listens() {
         // As the proxy will, but without listening: nobody gets to see a port that opens and closes.
-        if let Err(error) = supervisor::bind(*address) {
-            problems.push(port("TCP", *address, &error));
+        if let Err(error) = supervisor::bind(address) {
+            problems.push(port("TCP", address, &error));
         }
     }
     problems

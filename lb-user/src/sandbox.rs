@@ -77,7 +77,7 @@ pub fn confine(ports: &BTreeSet<u16>) -> Result<Confined, SandboxError> {
     let allowed = allowed_filter().map_err(SandboxError::Seccomp)?;
     seccompiler::apply_filter(&no_clone3).map_err(SandboxError::Seccomp)?;
     seccompiler::apply_filter(&allowed).map_err(SandboxError::Seccomp)?;
-    Ok(Confined { landlock })
+    Ok(Confined { landlock, ports: ports.clone() })
 }
 
 /// What the kernel could enforce.
@@ -85,6 +85,14 @@ pub fn confine(ports: &BTreeSet<u16>) -> Result<Confined, SandboxError> {
 pub struct Confined {
     /// Landlock, which old kernels have in part or not at all.
     pub landlock: RulesetStatus,
+    ports: BTreeSet<u16>,
+}
+
+impl Confined {
+    /// Whether the kernel lets this process connect to a port. Where Landlock is in force in part only it may say no, too.
+    pub fn allows(&self, port: u16) -> bool {
+        self.landlock == RulesetStatus::NotEnforced || self.ports.contains(&port)
+    }
 }
 
 impl fmt::Display for Confined {

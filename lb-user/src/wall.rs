@@ -44,6 +44,14 @@ impl WallTime {
         Self(self.0.saturating_sub(u64::try_from(length.as_millis()).unwrap_or(u64::MAX)))
     }
 
+    /// Year, month, day, hour, minute and second in UTC.
+    pub fn utc(self) -> [u32; 6] {
+        let seconds = self.0 / 1000;
+        let (year, month, day) = date(seconds / DAY);
+        let all = [year, month, day, seconds % DAY / 3600, seconds / 60 % 60, seconds % 60];
+        all.map(|part| u32::try_from(part).unwrap_or_default())
+    }
+
     /// As this host's clocks show it: `2026-11-24 13:31:07`. Where the time zone cannot be read, in UTC.
     pub fn local(self) -> String {
         let seconds = i64::try_from(self.0 / 1000).unwrap_or(0);
@@ -73,9 +81,7 @@ impl WallTime {
 
 impl fmt::Display for WallTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seconds, ms) = (self.0 / 1000, self.0 % 1000);
-        let (year, month, day) = date(seconds / DAY);
-        let (hour, minute, second) = (seconds % DAY / 3600, seconds / 60 % 60, seconds % 60);
+        let ([year, month, day, hour, minute, second], ms) = (self.utc(), self.0 % 1000);
         write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
     }
 }

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use lb_user::control::api::{
-    Action, Answer, Captured, Connection, Connections, Count, EventRecord, Explanation, InterfaceStatus,
-    NodeExplanation, NodeStatus, Nodes, Operated, ProxyStatus, Request, RuleStatus, Sample, ServerStatus,
-    ServiceStatus, Status, TableStatus,
+    Action, Answer, Captured, Connection, Connections, Count, EventRecord, Explanation, FarmExplanation,
+    InterfaceStatus, NodeExplanation, NodeStatus, Nodes, Operated, ProxyStatus, Recalled, Reloaded, Request,
+    RequestExplanation, RuleStatus, Sample, ServerExplanation, ServerStatus, ServiceStatus, Status, Step,
+    TableStatus, TestStatus,
 };
 use lb_user::control::server::{Lines, Reply, Sockets, serve};
 use lb_user::dataplane::link::{Interface, Link, Lock};
@@ -71,6 +72,47 @@ fn status_opens_with_what_is_wrong_and_fits_80_columns() {
 }
 
 #[test]
+fn farms_are_tables_that_fit_80_columns_or_a_line_of_json_a_server() {
+    let folder = Folder::new("farm");
+    let _agent = agent(&folder.0);
+    let output = rollcall(&["farm", "exchange", "--run-dir", folder.path()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = stdout(&output);
+    let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 80).collect();
+    assert!(wide.is_empty(), "{wide:#?}\n{text}");
+    for shown in ["farm exchange", "sbex1", "disabled", "1 of 2", "no connection", "/ews/healthcheck.htm"] {
+        assert!(text.contains(shown), "{shown}\n{text}");
+    }
+    let json = stdout(&rollcall(&["farm", "--json", "--run-dir", folder.path()]));
+    assert_eq!(serde_json::from_str::<ServerStatus>(&json).unwrap(), server("sbex1", "disabled"));
+    let unknown = rollcall(&["farm", "web", "--run-dir", folder.path()]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(
+        stderr(&unknown).contains("no farm is named web; the farms are exchange"),
+        "{}",
+        stderr(&unknown)
+    );
+}
+
+#[test]
+fn a_server_is_given_a_state_or_it_is_told_why_not() {
+    let folder = Folder::new("farm-set");
+    let _agent = agent(&folder.0);
+    let set = |arguments: &[&str]| {
+        rollcall(&[&["farm", "set", "exchange"], arguments, &["--run-dir", folder.path()]].concat())
+    };
+    let done = set(&["sbex1", "drain"]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert_eq!(stdout(&done), "server sbex1 of farm exchange is drain on this node; it was active\n");
+    let json = stdout(&set(&["sbex1", "disabled", "--json"]));
+    assert_eq!(serde_json::from_str::<ServerStatus>(&json).unwrap(), server("sbex1", "disabled"));
+    let refused = set(&["sbex9", "drain"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("no server of farm exchange is named sbex9"), "{}", stderr(&refused));
+    assert_eq!(set(&["sbex1", "asleep"]).status.code(), Some(2), "no such state");
+}
+
+#[test]
 fn status_json_is_one_line_that_reads_back() {
     let folder = Folder::new("json");
     let _agent = agent(&folder.0);
@@ -114,6 +156,51 @@ fn explain_says_it_in_a_sentence_and_then_in_tables() {
     }
     let no_port = rollcall(&["explain", "203.0.113.1", "192.168.50.8:443"]);
     assert_eq!(stderr(&no_port), "error: 203.0.113.1 needs a port\nhint: 203.0.113.1:443\n");
+}
+
+#[test]
+fn a_request_is_explained_by_its_url_or_by_its_number_and_fits_80_columns() {
+    let folder = Folder::new("explain-request");
+    let _agent = agent(&folder.0);
+    let explain = |args: &[&str]| rollcall(&[&["explain"], args, &["--run-dir", folder.path()]].concat());
+    let url = "https://mail.example.test/owa/";
+    let by_url = explain(&[url, "--method", "HEAD", "--header", "A: b", "--from", "203.0.113.7"]);
+    let said = "sbex1 gets HEAD https://mail.example.test/owa/ of 203.0.113.7";
+    let by_number = explain(&["--request", "1"]);
+    for (output, shown) in [
+        (&by_url, [said, "mail.example.test: the handshake", "networks let the client in", "no, keeps"]),
+        (
+            &by_number,
+            [
+                "1: 502 to POST https://mail.example.test/ews/",
+                "connect_failed",
+                "in all 5000.0 ms",
+                "sbex1 gets POST",
+            ],
+        ),
+    ] {
+        assert!(output.status.success(), "{}", stderr(output));
+        let text = stdout(output);
+        let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 80).collect();
+        assert!(wide.is_empty(), "{wide:#?}\n{text}");
+        for shown in shown {
+            assert!(text.contains(shown), "{shown}\n{text}");
+        }
+    }
+    let json = stdout(&explain(&[url, "--json"]));
+    let explanation: RequestExplanation = serde_json::from_str(&json).unwrap();
+    assert_eq!(explanation.farm, request_explanation().farm);
+    for (args, status, said) in [
+        (&["--request", "2"][..], 1, "request 2 is not among the last ones"),
+        (&[url, "192.0.2.1:443"], 1, "has no DESTINATION"),
+        (&["192.0.2.1:443"], 1, "needs a DESTINATION"),
+        (&[url, "--header", "no colon"], 2, "write Name: value"),
+        (&[url, "--request", "1"], 2, "cannot be used with"),
+    ] {
+        let output = explain(args);
+        assert_eq!(output.status.code(), Some(status), "{args:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(said), "{args:?}: {}", stderr(&output));
+    }
 }
 
 #[test]
@@ -321,6 +408,45 @@ fn an_upgrade_that_is_refused_says_why_and_names_the_whole_path() {
 }
 
 #[test]
+fn metrics_are_printed_as_they_come() {
+    let folder = Folder::new("metrics");
+    let _agent = agent(&folder.0);
+    let printed = rollcall(&["metrics", "--run-dir", folder.path()]);
+    assert_eq!((printed.status.code(), stdout(&printed).as_str()), (Some(0), METRICS));
+}
+
+const METRICS: &str = "# TYPE rollcall_packets counter\nrollcall_packets_total{reason=\"mine\"} 3\n# EOF\n";
+
+#[test]
+fn a_reload_says_what_changed_and_what_the_operator_should_know() {
+    let folder = Folder::new("reload");
+    let _agent = agent(&folder.0);
+    let reload =
+        |arguments: &[&str]| rollcall(&[&["reload", "--run-dir", folder.path()], arguments].concat());
+    assert_eq!(
+        stdout(&reload(&[])),
+        "applied: configuration 0123456789abcdef; changed: sites, limits\nwarning: a certificate is about to expire\n"
+    );
+    let json: serde_json::Value = serde_json::from_str(&stdout(&reload(&["--json"]))).unwrap();
+    assert_eq!(json["changed"], serde_json::json!(["sites", "limits"]));
+    let refused = reload(&["--replace-worker"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        stderr(&refused).contains("no other worker took over\nhint: look at its log"),
+        "{}",
+        stderr(&refused)
+    );
+}
+
+fn reloaded() -> Reloaded {
+    Reloaded {
+        hash: "0123456789abcdef".to_owned(),
+        changed: vec!["sites".to_owned(), "limits".to_owned()],
+        warnings: vec!["a certificate is about to expire".to_owned()],
+    }
+}
+
+#[test]
 fn a_program_tells_the_format_that_it_takes_over_as_one_number() {
     let format = rollcall(&["upgrade-check"]);
     assert_eq!(stdout(&format).trim().parse(), Ok(lb_user::agent::upgrade::FORMAT));
@@ -346,10 +472,21 @@ async fn answer(request: Request) -> Reply {
         Request::Operate { action, nodes, .. } => {
             Answer::Operated { nodes: vec![operated("arr1", true, &format!("{action:?} {nodes:?}"))] }.into()
         }
+        Request::SetServer { server: named, state, .. } if named == "sbex1" => {
+            let server = Box::new(server(&named, state.as_str()));
+            Answer::ServerSet { was: "active".into(), server }.into()
+        }
+        Request::SetServer { server, .. } => {
+            Answer::Error { text: format!("no server of farm exchange is named {server}") }.into()
+        }
         Request::Upgrade { binary } => {
             let binary = binary.unwrap_or_default();
             Answer::Error { text: format!("cannot start {}; hint: name another", binary.display()) }.into()
         }
+        Request::Reload { replace_worker: true } => {
+            Answer::Error { text: "no other worker took over; hint: look at its log".to_owned() }.into()
+        }
+        Request::Reload { replace_worker: false } => Answer::Reloaded(reloaded()).into(),
         Request::Explain(_) => Answer::Explanation(Box::new(explanation())).into(),
         Request::Connections { .. } => Answer::Connections(connections()).into(),
         Request::Capture { reasons, .. } if reasons.is_empty() => {
@@ -360,6 +497,17 @@ async fn answer(request: Request) -> Reply {
             samples().into_iter().for_each(|answer| sender.try_send(answer).unwrap());
             Reply::Many(Lines { answers, enough: tokio::sync::watch::Sender::new(false) })
         }
+        Request::Metrics => Answer::Metrics { text: METRICS.to_owned() }.into(),
+        Request::Recall { id } if id == "1" => {
+            Answer::Recalled { request: Some(Box::new(recalled())) }.into()
+        }
+        Request::Recall { id } if id == "2" => Answer::Recalled { request: None }.into(),
+        Request::ExplainRequest(asked) => {
+            let summary = format!("sbex1 gets {} {} of {}", asked.method, asked.url, asked.from);
+            Answer::RequestExplanation(Box::new(RequestExplanation { summary, ..request_explanation() }))
+                .into()
+        }
+        Request::Recall { id } => Answer::Error { text: format!("there is no request {id}") }.into(),
         Request::Events { follow: false } => Answer::Events { records: events() }.into(),
         Request::Events { follow: true } => {
             let (sender, answers) = tokio::sync::mpsc::channel(8);
@@ -418,6 +566,51 @@ fn explanation() -> Explanation {
     }
 }
 
+/// With texts that are longer than a line.
+fn request_explanation() -> RequestExplanation {
+    let step = |what: &str, result: &str| Step { what: what.into(), result: result.into() };
+    let server = ServerExplanation {
+        name: "a-very-long-name-of-a-server".into(),
+        state: "disabled".into(),
+        health: "unhealthy".into(),
+        finding: Some("no connection".into()),
+        tested_ms: Some(1_000_000),
+        takes_new: false,
+        keeps: true,
+    };
+    RequestExplanation {
+        site: Some("mail.example.test".into()),
+        site_why: "the handshake names mail.example.test, and that is a name of the site".into(),
+        steps: vec![step("networks", "let the client in"), step("rule old", &"is long, ".repeat(20))],
+        farm: Some(FarmExplanation {
+            name: "exchange".into(),
+            target: "/owa/".into(),
+            test: "default".into(),
+            idle_seconds: 900,
+            body_bytes: u64::MAX,
+            servers: vec![server],
+            ..FarmExplanation::default()
+        }),
+        remarks: vec!["limits are not looked at; ".repeat(5)],
+        ..RequestExplanation::default()
+    }
+}
+
+fn recalled() -> Recalled {
+    Recalled {
+        id: "1".into(),
+        client: "203.0.113.9".into(),
+        method: "POST".into(),
+        host: "mail.example.test".into(),
+        path: "/ews/".into(),
+        status: 502,
+        cause: "connect_failed".into(),
+        total_us: 5_000_000,
+        whole: true,
+        ..Recalled::default()
+    }
+}
+
 fn connections() -> Connections {
     let connection = Connection {
         client: "203.0.113.110:40000".parse().unwrap(),
@@ -460,12 +653,7 @@ fn half_done() -> Vec<Operated> {
 }
 
 fn status() -> Status {
-    let server = ServerStatus {
-        farm: "exchange".into(),
-        name: "sbex1".into(),
-        address: "192.168.150.107:65535".into(),
-        healthy: false,
-    };
+    let server = server("sbex1", "disabled");
     Status {
         node: "arr1".into(),
         problem: Some("arr2 is silent for 12 s: does UDP port 7644 reach it?".into()),
@@ -496,6 +684,31 @@ fn status() -> Status {
         peer_port: 7645,
         events: vec!["arr2 joined".into(), "a sentence that does not fit, ".repeat(9)],
         ..Status::default()
+    }
+}
+
+fn server(name: &str, state: &str) -> ServerStatus {
+    let test = |name: &str, health: &str| TestStatus {
+        name: name.into(),
+        what: format!("/{name}/healthcheck.htm"),
+        health: health.into(),
+        finding: Some("no connection".into()),
+        tested_ms: Some(1_000_000),
+    };
+    ServerStatus {
+        farm: "exchange".into(),
+        name: name.into(),
+        address: "192.168.150.107:65535".into(),
+        state: state.into(),
+        configured: "active".into(),
+        weight: 1000,
+        backup: true,
+        requests: 12_345,
+        total: u64::MAX,
+        failed: u64::MAX,
+        response_us: 59_999_000,
+        tests: vec![test("autodiscover", "unhealthy"), test("ews", "healthy")],
+        ..ServerStatus::default()
     }
 }
 

@@ -15,9 +15,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use lb_user::config::model::{HealthTest, Server};
-use lb_user::proxy::snapshot::{Farm, PrivateKey, Site, Snapshot, Verify};
+use lb_user::config::model::{Balance, Bounds, HealthTest, Server, Service, Share};
+use lb_user::proxy::snapshot::{AffinityKeys, Farm, PrivateKey, Site, Snapshot, Verify};
 use lb_user::proxy::supervisor::{Spec, Supervisor, take_listeners};
+use lb_user::proxy::tls::SiteTls;
 use lb_user::proxy::worker::{self, Work};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::{Pid, test_kill_process};
@@ -191,28 +192,34 @@ fn snapshot(listen: SocketAddr, names: Vec<String>, port: u16) -> Snapshot {
             listen: vec![listen],
             certificate: String::new(),
             key: PrivateKey::new(String::new()),
-            farm: 0,
+            redirect: Vec::new(),
+            previous: Vec::new(),
+            tls: SiteTls::default(),
+            staple: None,
+            service: Service::to_farm("", Bounds::default()).try_map(|_| Ok::<_, ()>(0)).expect("a farm"),
         }],
         farms: vec![Farm {
             name: String::new(),
             servers: vec![Server {
                 name: String::new(),
                 address: SocketAddrV4::new([127, 0, 0, 1].into(), port),
+                share: Share::default(),
             }],
+            balance: Balance::default(),
             verify: Verify::Nothing,
-            health: HealthTest {
-                path: String::new(),
-                host: String::new(),
-                status: 200,
-                body: String::new(),
-                interval: Duration::from_secs(1),
-                timeout: Duration::from_secs(1),
-                failures: 1,
-            },
-            response_timeout: Duration::from_secs(1),
+            tests: vec![HealthTest::plain("")],
             connect_timeout: Duration::from_secs(1),
+            reuse: Default::default(),
         }],
+        tcp: Vec::new(),
         drain_timeout: Duration::ZERO,
+        limits: Default::default(),
+        protection: Default::default(),
+        trusted_proxies: Vec::new(),
+        tickets: Vec::new(),
+        affinity: AffinityKeys::new(vec![[3; 32]]),
+        log: Default::default(),
+        seed: [0; 2],
     }
 }
 

@@ -63,12 +63,27 @@ impl Certificates {
         Ok(made)
     }
 
+    /// The same in files of their own below `folder`.
+    pub fn copy_to(&self, folder: &Path) -> Result<Self> {
+        let copy = |from: &Path, name: &str| {
+            let to = folder.join(name);
+            fs::copy(from, &to).with_context(|| format!("cannot copy {}", from.display())).map(|_| to)
+        };
+        let (certificate, key) = (copy(&self.certificate, "mail.pem")?, copy(&self.key, "mail.key")?);
+        Ok(Self { certificate, key, ca: self.ca.clone() })
+    }
+
     /// A client's TLS that trusts the lab's CA alone.
     pub fn client(&self) -> Result<Arc<ClientConfig>> {
+        let config = ClientConfig::builder().with_root_certificates(self.roots()?).with_no_client_auth();
+        Ok(Arc::new(config))
+    }
+
+    /// The lab's CA alone.
+    pub fn roots(&self) -> Result<RootCertStore> {
         let mut roots = RootCertStore::empty();
         roots.add(self.ca.clone()).context("the lab's CA is unusable")?;
-        let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        Ok(Arc::new(config))
+        Ok(roots)
     }
 }
 
@@ -87,6 +102,8 @@ pub struct Backend {
     pub name: String,
     /// Its nginx.
     pub process: Process,
+    /// Its folder.
+    folder: PathBuf,
 }
 
 impl Backend {
@@ -106,7 +123,14 @@ impl Backend {
         let text = configuration(&folder, name, certificates, lab.plan.ipv6);
         let process = start_nginx(namespace, name, &folder, &text)?;
         wait_for_port(namespace, Ipv4Addr::LOCALHOST, 443, &process)?;
-        Ok(Self { name: name.to_owned(), process })
+        Ok(Self { name: name.to_owned(), process, folder })
+    }
+}
+
+impl Backend {
+    /// While there is this file, it answers everything with 500.
+    pub fn broken(&self) -> PathBuf {
+        self.folder.join("broken")
     }
 }
 
@@ -114,7 +138,7 @@ impl Backend {
 pub fn start_nginx(namespace: &Namespace, what: &str, folder: &Path, http: &str) -> Result<Process> {
     let file = folder.join("nginx.conf");
     let mut text = format!(
-        "daemon off; user root; worker_processes 1; pid {0}/pid; error_log {0}/error.log;\nevents {{ worker_connections 4096; }}\nhttp {{\naccess_log off;\n",
+        "daemon off; user root; worker_processes 1; worker_rlimit_nofile 32768; pid {0}/pid; error_log {0}/error.log;\nevents {{ worker_connections 32768; }}\nhttp {{\naccess_log off;\n",
         folder.display()
     );
     for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
@@ -125,6 +149,14 @@ pub fn start_nginx(namespace: &Namespace, what: &str, folder: &Path, http: &str)
     nginx.arg("-p").arg(folder).arg("-c").arg(&file);
     nginx.arg("-e").arg(folder.join("error.log"));
     Process::start(&format!("nginx on {what}"), namespace, &mut nginx, &folder.join("error.log"))
+}
+
+/// Starts haproxy in the foreground in `namespace`, with `text` as its `file`.
+pub fn start_haproxy(namespace: &Namespace, what: &str, file: &Path, text: &str) -> Result<Process> {
+    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    let mut command = Command::new(find_program("haproxy")?);
+    command.args(["-db", "-f"]).arg(file);
+    Process::start(what, namespace, &mut command, &file.with_extension("log"))
 }
 
 /// Waits until something accepts connections on a port of `namespace`; the error carries the end of the process's log.
@@ -158,6 +190,7 @@ server {{
     ssl_certificate {certificate}; ssl_certificate_key {key};
     add_header X-Server {name} always;
     root {folder}/www;
+    if (-f {folder}/broken) {{ return 500; }}
     location ~* ^/({all})/healthcheck\.htm$ {{ default_type text/html; return 200 "200 OK<br/>{upper}.example.test"; }}
     location = {large} {{ alias {folder}/www/large.bin; }}
     location = {SLOW} {{ alias {folder}/www/large.bin; limit_rate 1m; }}

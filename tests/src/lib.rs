@@ -4,7 +4,8 @@
 //! No test is here (see `tests/`), and nothing of this is part of the product. Reading order: `lab` (the network), `backend`
 //! and `node` (the machines in it), `client`, `prober` and `capture` (what is measured, and how), `scenario`, `demo` and `bench`.
 //! Beside the published site there is a smaller service, `responder`, which answers TCP and UDP with the node's name; its clients
-//! are `caller`, `asker` and `pinger`, and `mixed` is a scenario with all of them.
+//! are `caller`, `asker` and `pinger`, and `mixed` is a scenario with all of them. `exchange` has servers that know users, and the users;
+//! `postfix` is the edge host. `soak` has scenarios that last.
 //!
 //! Nothing here touches the machine's own network: every interface, bridge, address and packet lives in a namespace of the
 //! lab. Root is needed.
@@ -19,16 +20,19 @@ pub mod client;
 pub mod container;
 pub mod demo;
 pub mod estate;
+pub mod exchange;
 pub mod hostile;
 pub mod lab;
 pub mod mixed;
 pub mod netns;
 pub mod node;
 pub mod pinger;
+pub mod postfix;
 pub mod prober;
 pub mod report;
 pub mod responder;
 pub mod scenario;
+pub mod soak;
 pub mod stress;
 pub mod syn_flood;
 pub mod sys;

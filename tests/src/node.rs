@@ -134,6 +134,10 @@ impl Cluster {
         for node in self.nodes.iter().filter(|node| node.agent.is_some()) {
             let status = node.status()?;
             let proxy_ready = status.proxy.as_ref().is_none_or(|proxy| proxy.ready);
+            let mut services = status.tables.iter().filter_map(|table| table.service.as_ref());
+            if services.any(|service| service.works.is_none()) {
+                return Ok(Some(format!("{} does not know yet whether its services work", node.name())));
+            }
             let states = buckets(&status)?;
             let accepting = states.chars().filter(|state| "ma".contains(*state));
             if !status.lease || !proxy_ready || accepting.count() == 0 {
@@ -400,6 +404,16 @@ impl Node {
         let text = self.control(&["events", "--json"])?;
         let records = text.lines().map(serde_json::from_str);
         records.collect::<Result<_, _>>().with_context(|| format!("`rollcall events --json` printed {text}"))
+    }
+
+    /// The number of its latest event, for [`Node::events_since`]; 0: it has noted none.
+    pub fn latest_event(&self) -> Result<u64> {
+        Ok(self.events()?.last().map_or(0, |event| event.seq))
+    }
+
+    /// What it has noted after that one.
+    pub fn events_since(&self, latest: u64) -> Result<Vec<EventRecord>> {
+        Ok(self.events()?.into_iter().filter(|event| event.seq > latest).collect())
     }
 
     /// Waits until `ready` says so of the status; the error says what was waited for, with the last status and log.

@@ -12,7 +12,7 @@ pub fn line(text: impl Display) {
     println!("{text}");
 }
 
-/// What is under way: a spinner on a terminal, otherwise plain lines.
+/// What is under way: a spinner or a bar on a terminal, otherwise plain lines.
 #[derive(Debug)]
 pub struct Progress(ProgressBar);
 
@@ -25,6 +25,21 @@ impl Progress {
         }
         bar.enable_steady_tick(Duration::from_millis(100));
         Self(bar)
+    }
+
+    /// Shows how much of so many steps is done.
+    pub fn of(steps: usize) -> Self {
+        let bar = ProgressBar::new(steps.try_into().unwrap_or(u64::MAX));
+        if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {elapsed:>4} {msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self(bar)
+    }
+
+    /// One of the steps is done.
+    pub fn advance(&self) {
+        self.0.inc(1);
     }
 
     /// Says what is being done now.

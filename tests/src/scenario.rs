@@ -21,6 +21,12 @@ pub struct Load {
     pub longest: Duration,
 }
 
+impl Load {
+    /// Enough to see that new connections are served, where the machine's time is for something else; and where not one attempt may
+    /// stay without an answer: so few fit into every queue on their way though the machine stands still for a tenth of a second.
+    pub const LIGHT: Self = Self { rate: 2_000, longest: Duration::from_secs(120) };
+}
+
 impl Default for Load {
     /// A little more than the 20,000 that are promised, for what a busy machine does not get sent.
     fn default() -> Self {

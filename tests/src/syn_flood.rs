@@ -3,7 +3,6 @@
 //! The router sends it, past its own connection tracking, as if it had forwarded it from outside; what the nodes answer ends
 //! there. No source of it exists: 198.18.0.0/15 is for tests of this kind (RFC 2544).
 
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,6 +17,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::lab::Lab;
 use crate::node::Cluster;
+use crate::sys;
 
 /// SYNs a second: beyond any backlog, and below what starves a machine of two cores.
 const RATE: u64 = 100_000;
@@ -125,6 +125,7 @@ pub struct Memory {
 impl Memory {
     /// Now.
     pub fn of(cluster: &Cluster) -> Result<Self> {
+        let resident = |pid| sys::memory(pid, sys::Memory::Resident);
         let mut processes = Vec::new();
         for node in &cluster.nodes {
             let status = node.status()?;
@@ -133,7 +134,7 @@ impl Memory {
                 processes.push((format!("proxy of {}", node.name()), resident(pid)?));
             }
         }
-        Ok(Self { processes, kernel: kilobytes("/proc/meminfo", "SUnreclaim:")? })
+        Ok(Self { processes, kernel: sys::kilobytes("/proc/meminfo", "SUnreclaim:")? })
     }
 
     /// What grew since `before` by more than these bounds, a line each.
@@ -146,16 +147,4 @@ impl Memory {
             .map(|(name, then, now, _)| format!("{name}: from {} to {} KiB", then >> 10, now >> 10))
             .collect()
     }
-}
-
-fn resident(pid: u32) -> Result<u64> {
-    kilobytes(&format!("/proc/{pid}/status"), "VmRSS:")
-}
-
-/// The value of a line such as `VmRSS:  1234 kB`, in bytes.
-fn kilobytes(file: &str, key: &str) -> Result<u64> {
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix(key));
-    let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    Ok(number.with_context(|| format!("{file} has no {key}"))? << 10)
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -57,6 +58,27 @@ pub fn allow_many_files() -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
         .context("cannot raise the limit of files")
+}
+
+/// The same, and where this process may, raises what the system allows it, and what it starts, to `wanted` at least.
+pub fn allow_files(wanted: u64) -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.maximum.is_some_and(|maximum| maximum < wanted) {
+        // Without CAP_SYS_RESOURCE, which not even every root has, it stays as it is.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: Some(wanted) });
+    }
+    allow_many_files()
+}
+
+/// `program`, to be started where `name` is found at `address`, in a hosts file below `folder` that it alone sees: for programs that
+/// take the name for TLS from the address that they are given.
+pub fn with_host(program: &str, folder: &Path, name: &str, address: IpAddr) -> Result<Command> {
+    let hosts = folder.join("hosts");
+    fs::write(&hosts, format!("{address} {name}\n")).context("cannot write a hosts file")?;
+    let mut command = Command::new(find_program("unshare")?);
+    command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]).arg(&hosts);
+    command.arg(find_program(program)?);
+    Ok(command)
 }
 
 /// A network namespace that has a name.
@@ -225,6 +247,35 @@ pub fn start_time(pid: u32) -> Option<u64> {
     fields.get(19)?.parse().ok()
 }
 
+/// Which figure of a process's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// What is resident (VmRSS).
+    Resident,
+    /// The most that ever was (VmHWM).
+    Peak,
+    /// What is resident, shared pages by their share (PSS).
+    Proportional,
+}
+
+/// So much memory process `pid` has, in bytes.
+pub fn memory(pid: u32, memory: Memory) -> Result<u64> {
+    let (file, key) = match memory {
+        Memory::Resident => ("status", "VmRSS:"),
+        Memory::Peak => ("status", "VmHWM:"),
+        Memory::Proportional => ("smaps_rollup", "Pss:"),
+    };
+    kilobytes(&format!("/proc/{pid}/{file}"), key)
+}
+
+/// The value of a line such as `VmRSS:  1234 kB`, in bytes.
+pub fn kilobytes(file: &str, key: &str) -> Result<u64> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(number.with_context(|| format!("{file} has no {key}"))? << 10)
+}
+
 /// The processor time that process `pid` has used so far, all its threads together; `None` for one that is gone.
 pub fn processor_time(pid: u32) -> Option<Duration> {
     /// A tick of /proc (proc_pid_stat(5)): a hundredth of a second on every Linux of today.
@@ -375,6 +426,15 @@ mod tests {
         thread::spawn(move || while own() < before + Duration::from_millis(50) {}).join().unwrap();
         assert!(own() >= before + Duration::from_millis(50));
         assert_eq!(processor_time(u32::MAX), None);
+    }
+
+    #[test]
+    fn memory_is_told_in_bytes_and_a_line_that_is_not_there_is_an_error() {
+        let own = |kind| memory(std::process::id(), kind).unwrap();
+        assert!(own(Memory::Peak) >= 1 << 20 && own(Memory::Resident) >= 1 << 20);
+        assert!(own(Memory::Proportional) >= 1 << 10);
+        assert!(memory(u32::MAX, Memory::Peak).is_err());
+        assert!(kilobytes("/proc/meminfo", "NoSuchThing:").is_err());
     }
 
     #[test]

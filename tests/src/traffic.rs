@@ -85,7 +85,7 @@ impl Browsers {
     }
 }
 
-const PAGES: [&str; 5] = ["/owa/", "/ecp/", "/EWS/Exchange.asmx", "/mapi/emsmdb", "/Autodiscover/"];
+const PAGES: [&str; 5] = ["/owa/", "/OAB/", "/EWS/Exchange.asmx", "/mapi/emsmdb", "/Autodiscover/"];
 
 fn browse(https: &Https, number: usize, habit: Habit, stop: &AtomicBool, done: &AtomicUsize) -> Vec<Request> {
     let mut requests = Vec::new();

@@ -180,8 +180,8 @@ const CASES: &[Case] = &[
         },
         around: &[],
         status: 2,
-        causes: &["other.pem: no certificate in this file"],
-        hints: &["openssl pkcs12 -in FILE.pfx -nokeys"],
+        causes: &["other.pem: damaged, or neither PEM nor PKCS#12"],
+        hints: &["openssl pkcs12 -info -noout -in", "other.pem"],
     },
     Case {
         name: "a key that is none",
@@ -192,8 +192,8 @@ const CASES: &[Case] = &[
         },
         around: &[],
         status: 2,
-        causes: &["other.pem: no usable private key in this file"],
-        hints: &["openssl pkcs12 -in FILE.pfx -nocerts"],
+        causes: &["other.pem: damaged, or neither PEM nor PKCS#12"],
+        hints: &["openssl pkcs12 -info -noout -in", "other.pem"],
     },
     Case {
         name: "the key of another certificate",
@@ -204,7 +204,7 @@ const CASES: &[Case] = &[
         },
         around: &[],
         status: 2,
-        causes: &["the private key does not belong to the certificate"],
+        causes: &["the private key belongs to none of the certificates"],
         hints: &["name the key that the certificate was requested with"],
     },
     Case {

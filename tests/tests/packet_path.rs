@@ -158,10 +158,27 @@ fn holds_nothing(cluster: &mut Cluster, name: &str) {
 #[test]
 fn a_question_by_udp_is_answered_once_by_the_node_that_holds_its_bucket() {
     let mut scenario = Mixed::prepare(&dual_stack(2)).unwrap();
+    let held = |scenario: &Mixed| -> Vec<_> {
+        let nodes = scenario.cluster.nodes.iter();
+        nodes.map(|node| (node.name().to_owned(), node.holds_of(&PORT.to_string()).unwrap())).collect()
+    };
+    // The cluster is up once the site's shares are; those of this port may still be on their way.
+    let mut before = held(&scenario);
+    let deadline = Time::now() + Duration::from_secs(20);
+    loop {
+        thread::sleep(Duration::from_millis(500));
+        let now = held(&scenario);
+        let rests = now == before;
+        before = now;
+        if rests {
+            break;
+        }
+        assert!(Time::now() < deadline, "shares do not come to rest");
+    }
     scenario.admit(&[Kind::Udp], Duration::ZERO, 0).unwrap();
     thread::sleep(Duration::from_secs(2));
-    let nodes = scenario.cluster.nodes.iter();
-    let held: Vec<_> = nodes.map(|node| (node.name().to_owned(), node.holds().unwrap())).collect();
+    let held = held(&scenario);
+    assert!(held == before, "shares moved while questions were asked");
     let seed = scenario.cluster.seed;
     let seen = scenario.finish().unwrap();
     for question in &seen.questions {

@@ -1,4 +1,4 @@
-//! Upgrades in place, on a real kernel: another program goes on in the agent's process while new connections come at 10,000 a
+//! Upgrades in place, on a real kernel: another program goes on in the agent's process while new connections come at 2,000 a
 //! second and others stay open, and nobody outside can tell. And what is refused changes nothing.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what fails panics with its error")]
 
@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use rollcall_tests::node::{Cluster, Held, Node, table_of};
 use rollcall_tests::report::line;
 use rollcall_tests::responder::{PORT, Responder};
 use rollcall_tests::scenario::{Load, Scenario};
+use rollcall_tests::sys::signal;
+use rustix::process::Signal;
 
 #[test]
 fn two_agents_are_upgraded_one_after_the_other_and_nobody_can_tell() {
@@ -30,7 +33,8 @@ fn three_agents_are_upgraded_one_after_the_other_and_nobody_can_tell() {
 }
 
 fn upgrade_all(nodes: u8) {
-    let mut scenario = Scenario::start(nodes).unwrap();
+    let cluster = Cluster::start(nodes).unwrap();
+    let mut scenario = Scenario::on(cluster, Load::LIGHT).unwrap();
     let names: Vec<_> = scenario.cluster.nodes.iter().map(|node| node.name().to_owned()).collect();
     let (begin, held) = (Time::now(), scenario.cluster.nodes[0].holds().unwrap());
     for name in &names {
@@ -79,6 +83,65 @@ fn an_upgraded_agent_is_an_agent_like_any_other() {
     let node = cluster.node("arr1");
     let ended = node.stop().unwrap();
     assert!(ended.success(), "the agent ended with {ended}\n{}", node.log_tail());
+    assert_eq!(cluster.tear_down(), Vec::<String>::new());
+}
+
+/// Whoever comes second is told to wait: an upgrade would take the proxy's answer from the program that asked.
+#[test]
+fn an_upgrade_and_a_reload_at_once_cost_the_proxys_worker_nothing() {
+    let cluster = Cluster::start(2).unwrap();
+    let node = &cluster.nodes[0];
+    let worker = || node.status().unwrap().proxy.map(|proxy| (proxy.pid, proxy.restarts)).unwrap();
+    let (before, mut reloaded) = (worker(), 0);
+    for _ in 0..8 {
+        let ended = AtomicBool::new(false);
+        reloaded += thread::scope(|scope| {
+            let reloads = scope.spawn(|| {
+                let mut done = 0;
+                while !ended.load(Ordering::Relaxed) {
+                    done += u32::from(node.control(&["reload"]).is_ok());
+                }
+                done
+            });
+            let upgraded =
+                std::iter::repeat_with(|| node.control(&["upgrade"])).take(100).find_map(Result::ok);
+            ended.store(true, Ordering::Relaxed);
+            assert!(upgraded.is_some(), "it was never its turn: {:?}", node.control(&["upgrade"]));
+            reloads.join().unwrap()
+        });
+    }
+    assert!(reloaded > 0, "no reload was ever let through");
+    assert_eq!(worker(), before);
+    assert_eq!(cluster.tear_down(), Vec::<String>::new());
+}
+
+/// A certificate's renewal asks for it by a signal, and has nobody to tell that it has to come again.
+#[test]
+fn a_signal_to_reload_is_obeyed_whenever_in_an_upgrade_it_comes() {
+    let cluster = Cluster::start(2).unwrap();
+    let node = &cluster.nodes[0];
+    // Alike events are one with a count.
+    let latest = || {
+        let events = node.events().unwrap().into_iter().rev();
+        events.filter(|event| event.kind == "reloaded").map(|event| (event.seq, event.count)).next()
+    };
+    for wait in [0, 30, 80, 150, 300] {
+        let (before, pid) = (latest(), node.status().unwrap().pid);
+        thread::scope(|scope| {
+            // One that comes while the signal is being obeyed has to come again.
+            let upgrade =
+                || std::iter::repeat_with(|| node.control(&["upgrade"])).take(100).find_map(Result::ok);
+            let upgraded = scope.spawn(upgrade);
+            thread::sleep(Duration::from_millis(wait));
+            signal(pid, Signal::HUP);
+            assert!(upgraded.join().unwrap().is_some(), "it was never its turn");
+        });
+        let deadline = Time::now() + Duration::from_secs(20);
+        while latest().is_none_or(|now| Some(now) == before) {
+            assert!(Time::now() < deadline, "a signal {wait} ms into an upgrade was lost");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
     assert_eq!(cluster.tear_down(), Vec::<String>::new());
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: coverage-guided fuzzing of the data path's code on the host (fuzz/), with libFuzzer.
+//! `cargo xtask fuzz`: coverage-guided fuzzing, on the host, of code that reads strangers' bytes (fuzz/), with libFuzzer.
 //!
 //! libFuzzer wants to know which branches a run took, and rustc's own LLVM can say so with a stable toolchain: the flags below
 //! are those of cargo-fuzz without a sanitizer, of which the code, without `unsafe`, has no need.
@@ -19,54 +19,74 @@ const FLAGS: [&str; 6] = [
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
 ];
 
-/// Builds the fuzzer and its seeds, and runs it for `seconds`. What it finds worth keeping stays in target/fuzz/corpus.
+/// A program that fuzzes, and the longest input it is given.
+struct Fuzzer {
+    name: &'static str,
+    max_len: u32,
+}
+
+const FUZZERS: [Fuzzer; 6] = [
+    Fuzzer { name: "packet", max_len: 700 },
+    Fuzzer { name: "credentials", max_len: 2000 },
+    Fuzzer { name: "path", max_len: 200 },
+    Fuzzer { name: "rules", max_len: 600 },
+    Fuzzer { name: "http1", max_len: 800 },
+    Fuzzer { name: "sni", max_len: 400 },
+];
+
+/// Builds the fuzzers and their seeds, and runs each for `seconds`. What one finds worth keeping stays in target/fuzz/corpus.
 #[expect(clippy::print_stdout, reason = "its figures are what the task is run for")]
 pub(crate) fn run(seconds: u64) -> Result<()> {
     let folder = workspace_root().join("target/fuzz");
-    for name in ["corpus", "crashes"] {
-        fs::create_dir_all(folder.join(name)).context("cannot make target/fuzz")?;
-    }
     let seeds = folder.join("seeds");
     exec(cargo(&folder).args(["run", "--quiet", "--release", "--bin", "seeds", "--"]).arg(&seeds))?;
-    let fuzzer = build(&folder)?;
-    println!("fuzzing for {seconds} s");
-    let mut fuzzer = Command::new(fuzzer);
-    fuzzer
-        .arg(format!("-max_total_time={seconds}"))
-        .args(["-max_len=700", "-timeout=5", "-print_final_stats=1"])
-        .arg(format!("-artifact_prefix={}/", folder.join("crashes").display()))
-        .args([folder.join("corpus"), seeds]);
-    let output = fuzzer.output().context("could not start the fuzzer")?;
-    let log = String::from_utf8_lossy(&output.stderr).into_owned();
-    fs::write(folder.join("log"), &log).context("cannot write target/fuzz/log")?;
-    if !output.status.success() {
-        bail!("the fuzzer found something; target/fuzz/log ends with\n{}", tail(&log));
+    let programs = build(&folder)?;
+    for fuzzer in &FUZZERS {
+        println!("fuzzing {} for {seconds} s", fuzzer.name);
+        let log = fuzzer.run(&folder, &programs, seconds)?;
+        println!("{}", Summary::of(&log)?);
     }
-    println!("{}", Summary::of(&log)?);
     Ok(())
 }
 
-/// The program that fuzzes. With a target of its own, so that build scripts do not get the flags.
+impl Fuzzer {
+    /// What libFuzzer wrote.
+    fn run(&self, folder: &Path, programs: &Path, seconds: u64) -> Result<String> {
+        let Self { name, max_len } = self;
+        let [corpus, crashes, seeds] =
+            ["corpus", "crashes", "seeds"].map(|kind| folder.join(kind).join(name));
+        for made in [&corpus, &crashes] {
+            fs::create_dir_all(made).context("cannot make target/fuzz")?;
+        }
+        let mut command = Command::new(programs.join(name));
+        command
+            .arg(format!("-max_total_time={seconds}"))
+            .arg(format!("-max_len={max_len}"))
+            .args(["-timeout=5", "-print_final_stats=1"])
+            .arg(format!("-artifact_prefix={}/", crashes.display()))
+            .args([corpus, seeds]);
+        let output = command.output().context("could not start the fuzzer")?;
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        fs::write(folder.join(format!("{name}.log")), &log).context("cannot write target/fuzz")?;
+        if !output.status.success() {
+            bail!("the fuzzer found something; target/fuzz/{name}.log ends with\n{}", tail(&log));
+        }
+        Ok(log)
+    }
+}
+
+/// The folder with the programs that fuzz. With a target of its own, so that build scripts do not get the flags.
 fn build(folder: &Path) -> Result<PathBuf> {
     let version = capture(Command::new("rustc").arg("-vV"))?;
     let host =
         version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
-    exec(
-        cargo(folder)
-            .args([
-                "build",
-                "--quiet",
-                "--release",
-                "--features",
-                "fuzz",
-                "--bin",
-                "packet",
-                "--target",
-                host,
-            ])
-            .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}")),
-    )?;
-    Ok(folder.join(host).join("release/packet"))
+    let mut command = cargo(folder);
+    command.args(["build", "--quiet", "--release", "--features", "fuzz", "--target", host]);
+    for fuzzer in &FUZZERS {
+        command.args(["--bin", fuzzer.name]);
+    }
+    exec(command.env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}")))?;
+    Ok(folder.join(host).join("release"))
 }
 
 fn cargo(target: &Path) -> Command {
@@ -102,7 +122,7 @@ impl<'a> Summary<'a> {
                 corpus: find("corp:")?,
             })
         })();
-        found.context("the fuzzer wrote no figures; see target/fuzz/log")
+        found.context("the fuzzer wrote no figures; see its log in target/fuzz")
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod fuzz;
 mod old_kernel;
+mod python;
 mod run;
 mod setup;
 mod simulate;
@@ -39,9 +40,9 @@ enum Task {
     },
     /// Simulate clusters with faults from many seeds, and check what must hold at every step.
     Simulate(simulate::Options),
-    /// Fuzz the data path's code on the host, and fail on a crash.
+    /// Fuzz, on the host, code that reads strangers' bytes, and fail on a crash.
     Fuzz {
-        /// For how long.
+        /// For how long, each.
         #[arg(long, default_value_t = 30)]
         seconds: u64,
     },
@@ -54,6 +55,12 @@ enum Task {
     /// Measure: packet, failover, idle or proxy; peers in the same run.
     Bench {
         /// packet | failover | idle | proxy, and its options.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Run what lasts: 59-minute holds while nodes come and go, or RPC channels of 1 GiB.
+    Soak {
+        /// hold [--minutes N] | rpc [--mib N]
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -101,6 +108,10 @@ fn run_task(task: Task) -> Result<ExitCode> {
         Task::Bench { args } => {
             setup::run(setup::For::Everything)?;
             return run::bench(&args);
+        }
+        Task::Soak { args } => {
+            setup::run(setup::For::Tests)?;
+            return run::soak(&args);
         }
         Task::OldKernel => {
             setup::run(setup::For::OldKernel)?;

@@ -23,6 +23,11 @@ pub(crate) fn bench(args: &[String]) -> Result<ExitCode> {
     lab("bench", args)
 }
 
+/// Builds the agent and the lab's programs, then runs a soak.
+pub(crate) fn soak(args: &[String]) -> Result<ExitCode> {
+    lab("soak", args)
+}
+
 /// Attaches the XDP program alone; `rollcall load` does the work.
 pub(crate) fn load(args: &[String]) -> Result<ExitCode> {
     build()?;

@@ -10,12 +10,14 @@ use indicatif::ProgressBar;
 use xtask::bpf::{self, Toolchain};
 use xtask::{capture, exec, find_program};
 
+use crate::python;
+
 /// How much to set up.
 #[derive(Clone, Copy)]
 pub(crate) enum For {
     /// What compiles the XDP program.
     Build,
-    /// And what the lab and the tests run.
+    /// And what the lab and the tests run, Python's packages among it.
     Tests,
     /// And the benches' peers.
     Everything,
@@ -36,10 +38,18 @@ impl For {
         };
         sets.iter().copied().flatten()
     }
+
+    fn runs_python(self) -> bool {
+        match self {
+            Self::Tests | Self::Everything => true,
+            Self::Build | Self::OldKernel | Self::Fuzz => false,
+        }
+    }
 }
 
-/// A program that some task runs, and the Debian package that brings it.
+/// What some task runs, and the Debian package that brings it.
 struct Need {
+    /// A program's name, or a file with its whole path, such as a module of one.
     program: &'static str,
     package: &'static str,
 }
@@ -47,18 +57,32 @@ struct Need {
 const BUILD: [Need; 2] =
     [Need { program: "cc", package: "gcc" }, Need { program: "cmake", package: "cmake" }];
 
-const TESTS: [Need; 6] = [
+const TESTS: [Need; 19] = [
     Need { program: "ip", package: "iproute2" },
     Need { program: "nsenter", package: "util-linux" },
     Need { program: "nft", package: "nftables" },
     Need { program: "nginx", package: "nginx-light" },
     Need { program: "curl", package: "curl" },
     Need { program: "stress-ng", package: "stress-ng" },
+    Need { program: "slowhttptest", package: "slowhttptest" },
+    Need { program: "haproxy", package: "haproxy" },
+    // The bare server: the package `apache2` would add a service to this machine.
+    Need { program: "apache2", package: "apache2-bin" },
+    Need { program: "/usr/lib/apache2/modules/mod_auth_gssapi.so", package: "libapache2-mod-auth-gssapi" },
+    Need { program: "postfix", package: "postfix" },
+    Need { program: "krb5kdc", package: "krb5-kdc" },
+    Need { program: "kadmin.local", package: "krb5-admin-server" },
+    Need { program: "kinit", package: "krb5-user" },
+    Need { program: "python3", package: "python3" },
+    Need { program: "node", package: "nodejs" },
+    Need { program: "h2load", package: "nghttp2-client" },
+    Need { program: "testssl", package: "testssl.sh" },
+    // A browser without what draws windows.
+    Need { program: "chromium-headless-shell", package: "chromium-headless-shell" },
 ];
 
-const PEERS: [Need; 4] = [
+const PEERS: [Need; 3] = [
     Need { program: "iptables-legacy", package: "iptables" },
-    Need { program: "haproxy", package: "haproxy" },
     Need { program: "keepalived", package: "keepalived" },
     Need { program: "wrk", package: "wrk" },
 ];
@@ -77,6 +101,9 @@ const BPF_LINKER: &str = "0.13.0";
 
 pub(crate) fn run(wanted: For) -> Result<()> {
     install_programs(wanted)?;
+    if wanted.runs_python() {
+        python::install()?;
+    }
     if Toolchain::find().is_err() {
         install_toolchain()?;
     }
@@ -144,7 +171,7 @@ pub(crate) fn can_apt() -> bool {
 }
 
 /// Installs Debian packages; the daemons among them are not started, since only the lab's own copies should run.
-fn apt_install(packages: &[&str]) -> Result<()> {
+pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
     with_spinner(&format!("installing {}", packages.join(" ")), |_| {
         let _policy = NoDaemons::set()?;
         let install = || {

@@ -71,11 +71,18 @@ impl Services {
             tests: table.checks.iter().map(|check| place_of(&mut tests, check)).collect(),
         };
         let tables: Vec<Needs> = plan.tables.iter().enumerate().map(of_table).collect();
-        let farms = config.cluster.farms.iter().map(|farm| (farm.name.clone(), farm.min_servers));
         let proxied = || tables.iter().zip(&told).filter(|(needs, _)| needs.proxy);
         let proxy = tables.iter().any(|needs| needs.proxy);
         let proxy = proxy.then(|| Steady::new(proxied().any(|(_, told)| *told)));
-        Self { tables, tests, farms: farms.collect(), proxy, lack: None, told }
+        Self { tables, tests, farms: farms_of(config), proxy, lack: None, told }
+    }
+
+    /// Something else is published, under the same rules.
+    pub(super) fn handle_reload(&mut self, config: &Config) {
+        self.farms = farms_of(config);
+        for (index, needs) in self.tables.iter_mut().enumerate() {
+            needs.proxy = is_the_proxys(config, index);
+        }
     }
 
     /// By owner table, whether nothing has to be found out first.
@@ -201,14 +208,21 @@ impl Services {
     }
 }
 
+/// By farm, how many servers must be healthy.
+fn farms_of(config: &Config) -> BTreeMap<String, usize> {
+    let farms = config.cluster.farms.iter().map(|farm| (farm.name.clone(), farm.min_servers));
+    let pools = config.cluster.tcp.iter().flat_map(|service| service.pools().map(|(name, _)| (name, 1)));
+    farms.chain(pools).collect()
+}
+
 /// Whether a rule of this owner table covers what the proxy listens on.
 pub(super) fn is_the_proxys(config: &Config, table: usize) -> bool {
     let cluster = &config.cluster;
-    let listens = || cluster.sites.iter().flat_map(|site| &site.listen);
     let mut rules = cluster.rules.iter().zip(tables_of(&cluster.rules));
     !cluster.observe
-        && rules
-            .any(|(rule, its)| its == Some(table) && listens().any(|at| rule.covers_tcp(at.ip(), at.port())))
+        && rules.any(|(rule, its)| {
+            its == Some(table) && cluster.listens().any(|at| rule.covers_tcp(at.ip(), at.port()))
+        })
 }
 
 /// Where a check stands; those that are the same are one.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use aws_lc_rs::digest::{self, SHA256};
 
-use crate::config::model::Cluster;
+use crate::config::model::{Cluster, Config};
 use crate::dataplane::plan::tables_of;
 
 /// A digest of the cluster facts: what decides which node answers, not what the proxy publishes, nor how each node comes back,
@@ -26,6 +26,49 @@ pub(super) fn digest_of(cluster: &Cluster, seed: [u64; 2]) -> u64 {
     }
     let digest = digest::digest(&SHA256, text.as_bytes());
     digest.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// What a running agent cannot change of what it works with, by name. What the proxy serves is none of it.
+pub(super) fn differences(before: &Config, now: &Config) -> Vec<&'static str> {
+    let Cluster {
+        cluster_ips,
+        mode,
+        nodes,
+        rules,
+        unmatched,
+        timing,
+        gateway,
+        observe,
+        failback,
+        hold_down,
+        ramp,
+        initial_state,
+        sites: _,
+        farms: _,
+        limits: _,
+        tcp: _,
+        drain_timeout: _,
+        log: _,
+        protection: _,
+        trusted_proxies: _,
+    } = &before.cluster;
+    let new = &now.cluster;
+    let parts = [
+        ("the cluster IPs (`ip`)", *cluster_ips != new.cluster_ips),
+        ("`mode`", *mode != new.mode),
+        ("the nodes ([[node]])", *nodes != new.nodes),
+        ("the port rules ([[rule]], or what sites and TCP services add to them)", *rules != new.rules),
+        ("`unmatched`", *unmatched != new.unmatched),
+        ("the periods of heartbeats", *timing != new.timing),
+        ("`gateway`", *gateway != new.gateway),
+        ("`observe`", *observe != new.observe),
+        ("`failback`", *failback != new.failback),
+        ("`hold_down`", *hold_down != new.hold_down),
+        ("`ramp`", *ramp != new.ramp),
+        ("`initial_state`", *initial_state != new.initial_state),
+        ("this node's own file", before.local != now.local),
+    ];
+    parts.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect()
 }
 
 #[cfg(test)]

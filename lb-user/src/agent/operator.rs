@@ -11,25 +11,32 @@ use lb_common::verdict::LocalSocket;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 
 use super::events::EventLog;
+use super::reload::{BUSY, Reloader, told};
+use super::servers::Servers;
 use super::status::{Facts, status};
 use super::upgrade::{Candidate, Files, Upgrade};
-use super::{capture, connections, explain, orders};
+use super::{capture, connections, explain, metrics, orders};
 use crate::clock::Time;
 use crate::cluster::driver::Handle;
 use crate::cluster::scan;
 use crate::config::model::Config;
 use crate::config::secret::ClusterSecret;
 use crate::control::api::{
-    Action, Answer, InterfaceStatus, Nodes, Packet, Protocol, ProxyStatus, Request, ServiceStatus, Status,
-    UpgradeStatus,
+    Action, Answer, Asked, InterfaceStatus, Nodes, Packet, Protocol, ProxyStatus, Request, ServiceStatus,
+    Status, UpgradeStatus,
 };
 use crate::control::server::{Lines, Reply};
 use crate::dataplane::capture::Captures;
 use crate::dataplane::{Counters, InForce, Plan};
+use crate::proxy;
+use crate::proxy::number::NoNumber;
+use crate::proxy::served::policies;
+use crate::proxy::supervisor::question;
 
 /// What answers need.
 pub(super) struct Shared {
-    pub(super) config: Arc<Config>,
+    /// Which has the configuration in force.
+    pub(super) reloader: Arc<Reloader>,
     pub(super) plan: Arc<Plan>,
     pub(super) cluster: Handle,
     pub(super) counters: Counters,
@@ -44,6 +51,8 @@ pub(super) struct Shared {
     pub(super) connections: watch::Receiver<u32>,
     /// Who waits for what other nodes, or this one, say to an operator's wish.
     pub(super) answers: Arc<orders::Answers>,
+    /// By which servers' states are changed.
+    pub(super) servers: Servers,
     /// Held while connections are listed: whoever may only look cannot keep the kernel busy more than once at a time.
     pub(super) listing: Arc<Mutex<()>>,
     /// A place for each client that follows the events.
@@ -61,7 +70,7 @@ pub(super) struct Upgrading {
     pub(super) latest: Option<UpgradeStatus>,
     /// Where upgrades that are possible go.
     pub(super) agent: mpsc::Sender<Upgrade>,
-    /// Held while one is under way.
+    /// Held while one is under way, or a configuration is being applied.
     pub(super) turn: Arc<Mutex<()>>,
 }
 
@@ -79,8 +88,18 @@ impl Shared {
             Request::Operate { action, nodes, rule } => {
                 self.operate(&action, &nodes, rule.as_deref()).await.into()
             }
+            Request::SetServer { farm, server, state } => {
+                self.servers.set(&farm, &server, state).await.into()
+            }
             Request::Upgrade { binary } => Reply::Many(self.upgrade(binary)),
+            Request::Reload { replace_worker } => Reply::Many(self.reload(replace_worker)),
             Request::Explain(packet) => self.explain(&packet).into(),
+            Request::ExplainRequest(asked) => {
+                // Rules are compiled.
+                let explained = tokio::task::spawn_blocking(move || self.explain_request(&asked));
+                let failed = |error| Answer::Error { text: format!("the explanation failed: {error}") };
+                explained.await.unwrap_or_else(failed).into()
+            }
             Request::Connections { bucket, node, limit } => {
                 let turn = Arc::clone(&self.listing).lock_owned().await;
                 let listed = tokio::task::spawn_blocking(move || {
@@ -96,6 +115,8 @@ impl Shared {
                     Err(text) => Answer::Error { text }.into(),
                 }
             }
+            Request::Metrics => self.metrics().await.into(),
+            Request::Recall { id } => self.recall(&id).await.into(),
             Request::Events { follow: false } => Answer::Events { records: self.events.records() }.into(),
             Request::Events { follow: true } => self.follow_events(),
         }
@@ -109,8 +130,9 @@ impl Shared {
             }
         };
         let snapshot = self.cluster.snapshot();
+        let config = self.config();
         let facts = Facts {
-            config: &self.config,
+            config: &config,
             plan: &self.plan,
             snapshot: &snapshot,
             interface: self.interface.clone(),
@@ -123,7 +145,54 @@ impl Shared {
             pid: std::process::id(),
         };
         let upgrade = self.upgrading.latest.clone();
-        Answer::Status(Box::new(Status { upgrade, ..status(facts) }))
+        let configuration = self.reloader.status();
+        Answer::Status(Box::new(Status { upgrade, configuration, ..status(facts) }))
+    }
+
+    fn config(&self) -> Arc<Config> {
+        self.reloader.in_force()
+    }
+
+    /// Has the configuration read again, in a task of its own: a proxy may take longer than a connection lives.
+    fn reload(&self, replace_worker: bool) -> Lines {
+        let (sender, answers) = mpsc::channel(1);
+        let reloader = Arc::clone(&self.reloader);
+        tokio::spawn(async move {
+            let answer = match reloader.reload(replace_worker).await {
+                Ok(reloaded) => Answer::Reloaded(reloaded),
+                Err(refusal) => Answer::Error { text: told(&refusal) },
+            };
+            // Nobody may be left to tell.
+            drop(sender.send(answer).await);
+        });
+        Lines { answers, enough: watch::Sender::new(false) }
+    }
+
+    /// What the packet path counts, and before it what the proxy does, if there is one.
+    async fn metrics(&self) -> Answer {
+        let tally = match self.counters.tally() {
+            Ok(tally) => tally,
+            Err(error) => return Answer::Error { text: format!("cannot read the counters: {error}") },
+        };
+        let proxy = match &self.proxy {
+            Some(_) => question::metrics(&self.config().local.run_dir).await.map(Some),
+            None => Ok(None),
+        };
+        match proxy {
+            Ok(proxy) => Answer::Metrics { text: metrics::text(proxy.as_deref(), &tally.totals()) },
+            Err(error) => Answer::Error { text: error.to_string() },
+        }
+    }
+
+    async fn recall(&self, id: &str) -> Answer {
+        let id = match id.parse() {
+            Ok(id) => id,
+            Err(error) => return Answer::Error { text: NoNumber::to_string(&error) },
+        };
+        match question::request(&self.config().local.run_dir, id).await {
+            Ok(recalled) => Answer::Recalled { request: recalled.map(Box::new) },
+            Err(error) => Answer::Error { text: error.to_string() },
+        }
     }
 
     /// Begins an upgrade. An answer comes only if there will be none.
@@ -141,13 +210,13 @@ impl Shared {
     async fn try_upgrade(&self, binary: Option<PathBuf>) -> String {
         let Upgrading { files, program, secret, agent, turn, .. } = &self.upgrading;
         let Ok(_turn) = turn.try_lock() else {
-            return "an upgrade is under way already".to_owned();
+            return BUSY.to_owned();
         };
         if self.captures.is_running() {
             return "a capture is running on this node; hint: end it first".to_owned();
         }
         let path = binary.as_deref().unwrap_or(program);
-        let candidate = match Candidate::examine(path, files, &self.config, secret).await {
+        let candidate = match Candidate::examine(path, files, &self.config(), secret).await {
             Ok(candidate) => candidate,
             Err(refusal) => return refusal.to_string(),
         };
@@ -169,6 +238,23 @@ impl Shared {
         }
     }
 
+    fn explain_request(&self, asked: &Asked) -> Answer {
+        let failed = |error: anyhow::Error| Answer::Error { text: format!("{error:#}") };
+        let snapshot = match self.reloader.served() {
+            Ok(snapshot) => snapshot,
+            Err(error) => return failed(error.into()),
+        };
+        let policies = match policies(&snapshot) {
+            Ok(policies) => policies,
+            Err(error) => return failed(error.into()),
+        };
+        let proxy = self.proxy.as_ref().map(|proxy| proxy.borrow().clone());
+        match proxy::explain::explain(asked, &snapshot, &policies, proxy.as_ref()) {
+            Ok(explanation) => Answer::RequestExplanation(Box::new(explanation)),
+            Err(text) => Answer::Error { text },
+        }
+    }
+
     fn try_explain(&self, packet: &Packet) -> io::Result<crate::control::api::Explanation> {
         let socket = match packet.protocol {
             Protocol::Tcp => scan::socket_of(packet.destination, packet.source)?,
@@ -182,8 +268,9 @@ impl Shared {
                 BucketState::Other
             }
         };
+        let config = self.config();
         let known = explain::Known {
-            config: &self.config,
+            config: &config,
             plan: &self.plan,
             snapshot: &self.cluster.snapshot(),
             state: &state,
@@ -195,7 +282,8 @@ impl Shared {
     }
 
     fn connections(&self, bucket: Option<u16>, node: Option<&str>, limit: usize) -> Answer {
-        let node = match node.map(|node| orders::node(&self.config, node)).transpose() {
+        let config = self.config();
+        let node = match node.map(|node| orders::node(&config, node)).transpose() {
             Ok(node) => node,
             Err(text) => return Answer::Error { text },
         };
@@ -206,7 +294,7 @@ impl Shared {
             }
         };
         let wanted = connections::Wanted { bucket, node, limit };
-        match connections::list(&self.config, &self.plan, &self.cluster.snapshot(), wanted) {
+        match connections::list(&config, &self.plan, &self.cluster.snapshot(), wanted) {
             Ok(found) => Answer::Connections(found),
             Err(error) => {
                 Answer::Error { text: format!("cannot ask the kernel for its connections: {error}") }
@@ -218,7 +306,7 @@ impl Shared {
     fn capture(&self, wanted: capture::Wanted) -> Lines {
         let (sender, answers) = mpsc::channel(LINES);
         let (enough, told) = watch::channel(false);
-        let rules = self.config.cluster.rules.iter().map(ToString::to_string).collect();
+        let rules = self.config().cluster.rules.iter().map(ToString::to_string).collect();
         let to = capture::Destination { answers: sender, enough: told, rules };
         let (captures, counters) = (self.captures.clone(), self.counters.clone());
         tokio::task::spawn_blocking(move || capture::run(&captures, &counters, &wanted, &to));
@@ -244,12 +332,13 @@ impl Shared {
     }
 
     async fn operate(&self, action: &Action, nodes: &Nodes, rule: Option<&str>) -> Answer {
-        if self.config.cluster.observe {
+        let config = self.config();
+        if config.cluster.observe {
             return Answer::Error { text: "this node only observes: it has no share".to_owned() };
         }
-        match orders::Order::read(action, nodes, rule, &self.config, &self.cluster.snapshot()) {
+        match orders::Order::read(action, nodes, rule, &config, &self.cluster.snapshot()) {
             Ok(order) => {
-                let nodes = order.carry_out(&self.cluster, &self.answers, &self.config).await;
+                let nodes = order.carry_out(&self.cluster, &self.answers, &config).await;
                 Answer::Operated { nodes }
             }
             Err(text) => Answer::Error { text },

@@ -21,7 +21,7 @@ use crate::cluster::scan;
 use crate::config::{self, model::Config};
 use crate::control::api::{ProxyStatus, ServiceStatus};
 use crate::dataplane::Plan;
-use crate::proxy::supervisor::Supervisor;
+use crate::proxy::supervisor::{News as ProxyNews, Supervisor};
 
 /// How many outcomes of tests may wait for the agent; a test does not begin again before its outcome is taken.
 const OUTCOMES: usize = 64;
@@ -37,6 +37,8 @@ pub(super) struct Serving {
     pub(super) connections: watch::Receiver<u32>,
     /// The proxy's status, where there is one.
     proxy: Option<watch::Receiver<ProxyStatus>>,
+    /// What happens to its workers.
+    proxy_news: Option<mpsc::Receiver<ProxyNews>>,
     outcomes: mpsc::Receiver<(usize, Outcome)>,
     keeper: Keeper,
     /// What the operator wants of this node.
@@ -63,6 +65,8 @@ pub(super) enum News {
     Outcome(usize, Outcome),
     /// The proxy's status is another.
     Proxy(Box<ProxyStatus>),
+    /// Something happened to its workers.
+    Worker(ProxyNews),
     /// Time went by.
     Time,
 }
@@ -90,6 +94,7 @@ impl Serving {
             services,
             connections,
             proxy: None,
+            proxy_news: None,
             outcomes,
             keeper,
             intent,
@@ -99,7 +104,8 @@ impl Serving {
     }
 
     /// Judges this proxy from now on.
-    pub(super) fn follow(&mut self, proxy: &Supervisor) {
+    pub(super) fn follow(&mut self, proxy: &mut Supervisor) {
+        self.proxy_news = proxy.news();
         let mut status = proxy.status();
         status.mark_changed();
         self.proxy = Some(status);
@@ -107,7 +113,7 @@ impl Serving {
 
     /// What there is to do next. Cancel safe.
     pub(super) async fn next(serving: &mut Option<Self>) -> News {
-        let Some(Self { services, proxy, outcomes, intent, course, .. }) = serving else {
+        let Some(Self { services, proxy, proxy_news, outcomes, intent, course, .. }) = serving else {
             return std::future::pending().await;
         };
         let leaves = match intent {
@@ -119,6 +125,7 @@ impl Serving {
         tokio::select! {
             Some((test, outcome)) = outcomes.recv() => News::Outcome(test, outcome),
             status = next_status(proxy) => News::Proxy(Box::new(status)),
+            news = next_news(proxy_news) => News::Worker(news),
             () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => News::Time,
             () = tokio::time::sleep(GLANCE), if leaves => News::Time,
         }
@@ -142,10 +149,20 @@ impl Agent {
         match news {
             News::Outcome(test, outcome) => services.handle_outcome(test, outcome),
             News::Proxy(status) => services.handle_proxy(&status, Time::now()),
+            News::Worker(ProxyNews { kind, warning, text }) => self.log(Note::new(kind, warning, text)),
             News::Time => services.handle_timeout(Time::now()),
         }
         self.tell_services();
         self.steer_proxy();
+    }
+
+    /// Another configuration is in force.
+    pub(super) fn reconfigured(&mut self, config: Arc<Config>) {
+        self.config = config;
+        if let Some(Serving { services, .. }) = &mut self.serving {
+            services.handle_reload(&self.config);
+        }
+        self.tell_services();
     }
 
     /// Tells the cluster thread, and whoever asks for the status, how the services are.
@@ -235,6 +252,16 @@ fn course(intent: Intent, snapshot: &Snapshot, config: &Config, plan: &Plan) -> 
         Intent::Stopped | Intent::Suspended if !(0..plan.tables.len()).any(holds) => Course::End,
         Intent::Draining | Intent::Stopped | Intent::Suspended => Course::Drain,
     }
+}
+
+/// What happens to the proxy's workers; never where there is no proxy.
+async fn next_news(news: &mut Option<mpsc::Receiver<ProxyNews>>) -> ProxyNews {
+    if let Some(news) = news
+        && let Some(news) = news.recv().await
+    {
+        return news;
+    }
+    std::future::pending().await
 }
 
 /// The proxy's status whenever it changes; never where there is no proxy.

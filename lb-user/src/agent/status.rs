@@ -15,7 +15,8 @@ use crate::cluster::peer::Standing;
 use crate::cluster::wire::{Phase, Traffic, Want};
 use crate::config::model::{Config, Filtering, HEARTBEAT_PORT, Node, PEER_PORT, Priority};
 use crate::control::api::{
-    Count, InterfaceStatus, NodeStatus, ProxyStatus, RuleStatus, ServiceStatus, Status, TableStatus,
+    ConfigurationStatus, Count, InterfaceStatus, NodeStatus, ProxyStatus, RuleStatus, ServiceStatus, Status,
+    TableStatus,
 };
 use crate::dataplane::reasons::{Class, class};
 use crate::dataplane::{Plan, TablePlan, Tally};
@@ -76,6 +77,7 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
         pid: facts.pid,
         // The operator's end knows.
         upgrade: None,
+        configuration: ConfigurationStatus::default(),
     }
 }
 

@@ -78,7 +78,9 @@ fn site() -> crate::config::model::Site {
         listen: vec!["192.168.50.8:443".parse().unwrap()],
         certificate: "/nonexistent/mail.crt".into(),
         key: "/nonexistent/mail.key".into(),
-        farm: "exchange".to_owned(),
+        redirect: Vec::new(),
+        tls: Default::default(),
+        service: crate::config::model::Service::to_farm("exchange", crate::config::model::Bounds::default()),
     }
 }
 

@@ -71,6 +71,8 @@ pub struct Departure {
     pub(super) run_dir: RunDir,
     pub(super) sockets: Arc<Sockets>,
     pub(super) count: u32,
+    /// The next program is to read the configuration again.
+    pub(super) reload: bool,
 }
 
 impl Departure {
@@ -120,6 +122,7 @@ impl Departure {
             made_run_dir,
             control: image::keep(control)?,
             view: view.map(image::keep).transpose()?,
+            reload: self.reload,
         })
     }
 }
@@ -195,6 +198,7 @@ impl Arrival {
             },
             suspended_at: Time::from_nanos(self.state.suspended_at),
             carrier_losses: self.state.carrier_losses,
+            reload: self.state.reload,
         })
     }
 
@@ -214,6 +218,7 @@ pub(super) struct Legacy {
     pub(super) upgrade: UpgradeStatus,
     pub(super) suspended_at: Time,
     pub(super) carrier_losses: u32,
+    pub(super) reload: bool,
 }
 
 /// By which this very program is started again, whatever becomes of its file.

@@ -8,12 +8,17 @@ pub(super) fn unexpected(answer: Answer) -> anyhow::Error {
         Answer::Error { text } => anyhow::anyhow!(text),
         Answer::Status(_)
         | Answer::Explanation(_)
+        | Answer::RequestExplanation(_)
         | Answer::Connections(_)
         | Answer::Sample(_)
         | Answer::Skipped { .. }
         | Answer::Captured(_)
         | Answer::Events { .. }
-        | Answer::Operated { .. } => {
+        | Answer::Metrics { .. }
+        | Answer::Recalled { .. }
+        | Answer::Reloaded(_)
+        | Answer::Operated { .. }
+        | Answer::ServerSet { .. } => {
             anyhow::anyhow!("the agent answered another question; hint: restart it after an update")
         }
     }

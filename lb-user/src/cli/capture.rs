@@ -85,7 +85,12 @@ fn show(answer: Answer) -> anyhow::Result<()> {
         | Answer::Explanation(_)
         | Answer::Connections(_)
         | Answer::Events { .. }
-        | Answer::Operated { .. } => return Err(unexpected(answer)),
+        | Answer::Metrics { .. }
+        | Answer::Recalled { .. }
+        | Answer::Reloaded(_)
+        | Answer::Operated { .. }
+        | Answer::RequestExplanation(_)
+        | Answer::ServerSet { .. } => return Err(unexpected(answer)),
     }
     Ok(())
 }

@@ -1,19 +1,31 @@
 //! `rollcall check`: what a configuration means, for the operator to compare with what was meant.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use lb_common::table::Affinity;
 use serde_json::{Value, json};
 
+mod protection;
+
 use super::output::{self, Column, Table};
 use crate::config::model::{
-    Config, Failback, Farm, Filtering, HEARTBEAT_PORT, InitialState, PEER_PORT, PortRule, Site, Unmatched,
-    Verify,
+    ClientAddress, Config, Failback, Farm, Filtering, HEARTBEAT_PORT, InitialState, PEER_PORT, PortRule,
+    Server, Site, TcpService, Unmatched, Verify,
 };
 use crate::config::{self};
 
-pub(super) fn run(cluster_file: &Path, node_file: Option<&Path>, json: bool) -> anyhow::Result<()> {
+pub(super) fn run(
+    cluster_file: &Path,
+    node_file: Option<&Path>,
+    expand: bool,
+    json: bool,
+) -> anyhow::Result<()> {
     let config = config::load(cluster_file, node_file)?;
+    if expand {
+        output::line(config::expanded(&config.cluster).trim_end());
+        return Ok(());
+    }
     let warnings = config::warnings(&config);
     if json {
         output::line(&as_json(&config, &warnings).to_string());
@@ -64,8 +76,16 @@ fn show(config: &Config, warnings: &[String]) {
     for site in &cluster.sites {
         show_site(site);
     }
+    if !cluster.tcp.is_empty() {
+        output::heading("TCP services");
+        cluster.tcp.iter().for_each(show_tcp);
+    }
+    output::heading("protection");
+    for line in protection::lines(cluster) {
+        output::line(&format!("  {line}"));
+    }
     output::heading("servers");
-    servers(&cluster.farms).print();
+    servers(&cluster.farms, &cluster.tcp).print();
 }
 
 fn nodes(config: &Config) -> Table {
@@ -119,32 +139,56 @@ fn affinity(affinity: Affinity) -> String {
 
 fn show_site(site: &Site) {
     let listen: Vec<String> = site.listen.iter().map(ToString::to_string).collect();
-    output::line(&format!("  {} -> farm {}", listen.join(", "), site.farm));
+    let farms: BTreeSet<&str> = site.service.farms().map(String::as_str).collect();
+    let farms: Vec<&str> = farms.into_iter().collect();
+    output::line(&format!("  {} -> farm {}", listen.join(", "), farms.join(", ")));
     for name in &site.names {
         output::line(&format!("    {name}"));
     }
     output::line(&format!("    certificate {}", site.certificate.display()));
 }
 
-fn servers(farms: &[Farm]) -> Table {
+fn show_tcp(service: &TcpService) {
+    let listen: Vec<String> = service.listen.iter().map(ToString::to_string).collect();
+    let pools: Vec<String> = service.pools().map(|(name, _)| name).collect();
+    output::line(&format!("  {} -> {}", listen.join(", "), pools.join(", ")));
+    let seen = match service.client_address {
+        ClientAddress::Hidden => "hidden: servers see this node's",
+        ClientAddress::Header(_) => "in a PROXY protocol header, which servers must expect",
+    };
+    output::line(&format!("    the client's address is {seen}"));
+    output::line(&format!(
+        "    idle timeout {:?}, at most {} connections, {} of one client",
+        service.idle_timeout, service.max_connections, service.max_connections_per_client
+    ));
+}
+
+fn servers(farms: &[Farm], tcp: &[TcpService]) -> Table {
     let columns = [
-        Column::text("farm", 12),
+        Column::text("farm", 36),
         Column::text("name", 16),
         Column::text("address", 21),
-        Column::text("health test", 24),
+        Column::text("health test", 32),
         Column::number("needed"),
     ];
     let mut table = Table::new(&columns);
-    for farm in farms {
-        for server in &farm.servers {
-            table.row(vec![
-                farm.name.clone(),
-                server.name.clone(),
-                server.address.to_string(),
-                farm.health.path.clone(),
-                format!("{} of {}", farm.min_servers, farm.servers.len()),
-            ]);
+    let mut rows = |farm: &str, servers: &[Server], test: &str, needed: usize| {
+        for server in servers {
+            let needed = format!("{needed} of {}", servers.len());
+            let (name, address) = (server.name.clone(), server.address.to_string());
+            table.row(vec![farm.to_owned(), name, address, test.to_owned(), needed]);
         }
+    };
+    for farm in farms {
+        let own = farm.tests.first().map_or("", |test| &test.path);
+        let tests = match farm.tests.len() {
+            0 | 1 => own.to_owned(),
+            count => format!("{own}, {} more", count - 1),
+        };
+        rows(&farm.name, &farm.servers, &tests, farm.min_servers);
+    }
+    for service in tcp {
+        service.pools().for_each(|(name, servers)| rows(&name, servers, &service.health.words(), 1));
     }
     table
 }
@@ -163,12 +207,14 @@ fn as_json(config: &Config, warnings: &[String]) -> Value {
         json!({ "ports": rule.to_string(), "filtering": filtering, "affinity": affinity, "check": check(rule) })
     });
     let sites = cluster.sites.iter().map(|site| {
-        json!({ "names": site.names, "listen": site.listen, "certificate": site.certificate, "farm": site.farm })
+        json!({ "names": site.names, "listen": site.listen, "certificate": site.certificate, "redirect": site.redirect,
+            "service": site.service,
+        })
     });
     let farms = cluster.farms.iter().map(|farm| {
         json!({
             "name": farm.name, "servers": farm.servers, "min_servers": farm.min_servers,
-            "verify": verify(&farm.verify), "health": farm.health,
+            "verify": verify(&farm.verify), "tests": farm.tests, "reuse": farm.reuse,
         })
     });
     json!({
@@ -192,6 +238,9 @@ fn as_json(config: &Config, warnings: &[String]) -> Value {
         "rules": rules.collect::<Vec<_>>(),
         "sites": sites.collect::<Vec<_>>(),
         "farms": farms.collect::<Vec<_>>(),
+        "tcp": cluster.tcp,
+        "protection": cluster.protection,
+        "protection_off": protection::off(cluster),
         "heartbeat_port": HEARTBEAT_PORT,
         "peer_port": PEER_PORT,
         "warnings": warnings,
@@ -246,6 +295,11 @@ fn verify(verify: &Verify) -> String {
     match verify {
         Verify::SameCertificate => "same-certificate".to_owned(),
         Verify::Ca(path) => format!("ca {}", path.display()),
+        Verify::Pins(pins) => {
+            let pins: Vec<String> = pins.iter().map(ToString::to_string).collect();
+            pins.join(" ")
+        }
         Verify::Nothing => "none".to_owned(),
+        Verify::Clear => "no TLS".to_owned(),
     }
 }

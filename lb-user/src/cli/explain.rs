@@ -1,4 +1,6 @@
-//! `rollcall explain`: what becomes of a packet on each node, and why.
+//! `rollcall explain`: what becomes of a packet on each node, or of a request on this one, and why.
+
+mod request;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -7,18 +9,31 @@ use anyhow::Context as _;
 
 use super::ask::unexpected;
 use super::output::{self, Column, Table};
-use crate::control::api::{Answer, Explanation, Flag, Packet, Protocol, Request};
+use crate::control::api::{Answer, Asked, Explanation, Flag, Packet, Protocol, Request};
 use crate::control::client;
 
 /// What was typed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Where the packet comes from, as 203.0.113.10:40000 or [2001:db8::10]:40000; for icmp the address alone will do
-    #[arg(value_name = "SOURCE", value_parser = end)]
-    source: SocketAddr,
-    /// Where it goes
+    /// Where the packet comes from, as 203.0.113.10:40000 or [2001:db8::10]:40000; for icmp the address alone will do. Or the URL of a
+    /// request: https://HOST/PATH
+    #[arg(value_name = "SOURCE|URL", value_parser = subject, required_unless_present = "request")]
+    subject: Option<Subject>,
+    /// Where the packet goes
     #[arg(value_name = "DESTINATION", value_parser = end)]
-    destination: SocketAddr,
+    destination: Option<SocketAddr>,
+    /// The request's method
+    #[arg(long, default_value = "GET")]
+    method: String,
+    /// A header field of the request, as `Name: value`; may be given several times
+    #[arg(long = "header", value_name = "FIELD", value_parser = field)]
+    headers: Vec<(String, String)>,
+    /// The client that the request comes from
+    #[arg(long, value_name = "ADDRESS", default_value = "203.0.113.1")]
+    from: IpAddr,
+    /// What became of one of the last requests, by its number in the access log, and what would become of it now
+    #[arg(long, value_name = "ID", conflicts_with_all = ["subject", "destination", "method", "headers", "from"])]
+    request: Option<String>,
     /// What it is; icmp is an echo request
     #[arg(long, value_enum, default_value = "tcp")]
     proto: Protocol,
@@ -30,6 +45,22 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// What is asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Subject {
+    Packet(SocketAddr),
+    Request(String),
+}
+
+fn subject(text: &str) -> Result<Subject, String> {
+    if text.contains("://") { Ok(Subject::Request(text.to_owned())) } else { end(text).map(Subject::Packet) }
+}
+
+fn field(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("write Name: value")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
 /// An address with a port, or without, which is port 0.
 fn end(text: &str) -> Result<SocketAddr, String> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
@@ -38,7 +69,20 @@ fn end(text: &str) -> Result<SocketAddr, String> {
 }
 
 pub(super) fn run(run_dir: &Path, args: Args) -> anyhow::Result<()> {
-    let Args { source, destination, proto, flags, json } = args;
+    let Args { subject, destination, method, headers, from, request, proto, flags, json } = args;
+    let (source, destination) = match (subject, destination) {
+        (None, _) => return request::recall(run_dir, request.unwrap_or_default(), json),
+        (Some(Subject::Request(url)), None) => {
+            return request::run(run_dir, Asked { url, method, headers, from }, json);
+        }
+        (Some(Subject::Packet(source)), Some(destination)) => (source, destination),
+        (Some(Subject::Request(url)), Some(_)) => {
+            anyhow::bail!("{url} is a request, which has no DESTINATION")
+        }
+        (Some(Subject::Packet(source)), None) => {
+            anyhow::bail!("a packet from {source} needs a DESTINATION; hint: 192.168.50.8:443")
+        }
+    };
     for end in [source, destination] {
         anyhow::ensure!(
             proto == Protocol::Icmp || end.port() != 0,

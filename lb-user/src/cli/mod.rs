@@ -23,9 +23,12 @@ mod cleanup;
 mod connections;
 mod events;
 mod explain;
+mod farm;
 mod load;
+mod metrics;
 mod operate;
 mod output;
+mod reload;
 mod status;
 mod upgrade;
 
@@ -49,6 +52,9 @@ enum Command {
         /// This node's file [default: node.toml beside the cluster file]
         #[arg(long, value_name = "FILE")]
         node_file: Option<PathBuf>,
+        /// Print what is published written out, with nothing left to a default
+        #[arg(long, conflicts_with = "json")]
+        expand: bool,
         /// One JSON object on one line
         #[arg(long)]
         json: bool,
@@ -68,6 +74,8 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Show the servers behind this node: states, health tests, requests; or have one be in another state
+    Farm(farm::Args),
     /// Stream what becomes of packets on this node
     ///
     /// While it runs, a program that samples stands in place of the usual one, which has no code for it.
@@ -81,6 +89,11 @@ enum Command {
     Connections {
         #[command(flatten)]
         args: connections::Args,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Print all that is counted on this node, as OpenMetrics text
+    Metrics {
         #[command(flatten)]
         place: Place,
     },
@@ -165,6 +178,20 @@ enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Read the configuration again and apply what it says of the service; no connection ends by it
+    ///
+    /// Sites, farms, routes, certificates, limits and TCP services are applied. What all nodes must agree on (cluster IPs, nodes, port
+    /// rules, periods) needs a restart and is refused, as is whatever has an error: then nothing changes. SIGHUP does the same.
+    Reload {
+        /// Have another worker take over, which the old one leaves its requests to until the drain timeout
+        #[arg(long)]
+        replace_worker: bool,
+        /// One JSON object on one line
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Put a new program in the agent's place, in the same process; no bucket moves, no connection ends
     Upgrade {
         /// The new program [default: the file from which the agent was started]
@@ -231,11 +258,15 @@ pub fn main() -> ExitCode {
 fn run(command: Command, arrival: Option<anyhow::Result<Arrival>>) -> anyhow::Result<()> {
     match command {
         Command::Run(files) => run_agent(files, arrival),
-        Command::Check { config, node_file, json } => check::run(&config, node_file.as_deref(), json),
+        Command::Check { config, node_file, expand, json } => {
+            check::run(&config, node_file.as_deref(), expand, json)
+        }
         Command::Status { json, place } => status::run(&place.run_dir, json),
         Command::Explain { args, place } => explain::run(&place.run_dir, args),
+        Command::Farm(args) => farm::run(args),
         Command::Capture { args, place } => capture::run(&place.run_dir, args),
         Command::Connections { args, place } => connections::run(&place.run_dir, args),
+        Command::Metrics { place } => metrics::run(&place.run_dir),
         Command::Events { args, place } => events::run(&place.run_dir, args),
         Command::History { json, left, place } => events::history::run(&place.run_dir, &left, json),
         Command::Start { args, place } => operate::of_rule(&place.run_dir, Action::Start, args),
@@ -247,6 +278,7 @@ fn run(command: Command, arrival: Option<anyhow::Result<Arrival>>) -> anyhow::Re
         Command::Forget { node, form, place } => operate::forget(&place.run_dir, node, form),
         Command::Set(set) => operate::set(set),
         Command::RollingRestart { args, place } => operate::rolling::run(&place.run_dir, &args),
+        Command::Reload { replace_worker, json, place } => reload::run(&place.run_dir, replace_worker, json),
         Command::Upgrade { binary, place } => upgrade::run(&place.run_dir, binary),
         Command::UpgradeCheck { config, node_file } => {
             upgrade::check(config.as_deref(), node_file.as_deref())

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use crate::config::ConfigErrors;
+use crate::config::{ConfigErrors, split_hint};
 use crate::preflight::PreflightErrors;
 
 /// Prints a line of data. Bytes that would steer a terminal are left out.
@@ -30,6 +30,11 @@ pub(crate) fn count(packets: u64) -> String {
     } else {
         short(packets, ["", "K", "M", "G", "T", "P", "E"])
     }
+}
+
+/// A count in at most seven characters.
+pub(crate) fn brief(count: u64) -> String {
+    if count < 1_000_000 { grouped(count) } else { short(count, ["", "K", "M", "G", "T", "P", "E"]) }
 }
 
 fn short(number: u64, units: [&str; 7]) -> String {
@@ -125,12 +130,7 @@ fn without_numbers(text: &str) -> String {
 
 /// `error: WHAT: WHY`, then the hints of all causes, a line each.
 fn one_error(causes: &[String]) -> String {
-    let parts: Vec<(&str, Option<&str>)> = causes
-        .iter()
-        .map(|cause| {
-            cause.split_once("; hint: ").map_or((cause.as_str(), None), |(what, hint)| (what, Some(hint)))
-        })
-        .collect();
+    let parts: Vec<(&str, Option<&str>)> = causes.iter().map(|cause| split_hint(cause)).collect();
     let what: Vec<&str> = parts.iter().map(|(what, _)| *what).collect();
     let hints: String =
         parts.iter().filter_map(|(_, hint)| *hint).map(|hint| format!("hint: {hint}\n")).collect();
@@ -172,10 +172,13 @@ impl Table {
     }
 
     pub(crate) fn print(&self) {
+        self.lines().iter().for_each(|text| line(text));
+    }
+
+    /// As it is printed.
+    pub(crate) fn lines(&self) -> Vec<String> {
         let titles: Vec<String> = self.columns.iter().map(|column| column.title.to_owned()).collect();
-        for row in std::iter::once(&titles).chain(&self.rows) {
-            line(&self.format(row));
-        }
+        std::iter::once(&titles).chain(&self.rows).map(|row| self.format(row)).collect()
     }
 
     fn format(&self, row: &[String]) -> String {

@@ -6,9 +6,14 @@ use anyhow::Context as _;
 
 use super::ask::unexpected;
 use super::events::{WIDTH, wrapped};
+use super::farm::works;
 use super::output::{self, Column, Table, count, size};
-use crate::control::api::{Answer, Count, ProxyStatus, Request, Status, TableStatus};
+use crate::control::api::{
+    Answer, ConfigurationStatus, Count, ProxyStatus, Request, RetiringStatus, ServerStatus, Status,
+    TableStatus,
+};
 use crate::control::client;
+use crate::wall::WallTime;
 
 /// How many of the latest events are shown.
 const EVENTS: usize = 10;
@@ -53,6 +58,7 @@ fn show(status: &Status) {
         "  between nodes: UDP {heartbeat} heartbeats, TCP {peer} replication; agent pid {}",
         status.pid
     ));
+    show_configuration(&status.configuration);
     output::heading("nodes");
     nodes(status).print();
     if !status.heartbeats.remarks.is_empty() {
@@ -73,6 +79,15 @@ fn show(status: &Status) {
     }
     show_counters(status);
     show_events(status);
+}
+
+fn show_configuration(configuration: &ConfigurationStatus) {
+    if let Some(applied) = configuration.applied {
+        output::line(&format!("  configuration {}, in force since {}", configuration.hash, applied.local()));
+    }
+    if let Some(refused) = &configuration.refused {
+        folded(&format!("a later one was not applied: {refused}"));
+    }
 }
 
 fn nodes(status: &Status) -> Table {
@@ -204,17 +219,52 @@ fn show_proxy(proxy: &ProxyStatus) {
         "  {alive}, pid {pid}, {} connections, {} requests, {} restarts",
         proxy.connections, proxy.requests, proxy.restarts,
     ));
+    if !proxy.closed.is_empty() {
+        let kinds: Vec<String> = proxy.closed.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        folded(&format!("closed at the end of drain timeouts: {}", kinds.join(", ")));
+    }
+    if let Some(RetiringStatus { pid, connections, requests }) = &proxy.retiring {
+        output::line(&format!(
+            "  pid {pid} finishes what it has: {connections} connections, {requests} requests"
+        ));
+    }
     let columns = [
         Column::text("farm", 16),
-        Column::text("server", 24),
+        Column::text("server", 16),
         Column::text("address", 21),
+        Column::text("state", 8),
         Column::text("healthy", 7),
     ];
     let mut table = Table::new(&columns);
     for server in &proxy.servers {
-        let healthy = if server.healthy { "yes" } else { "no" };
-        table.row(vec![server.farm.clone(), server.name.clone(), server.address.clone(), healthy.to_owned()]);
+        let ServerStatus { farm, name, address, state, .. } = server;
+        table.row(vec![farm.clone(), name.clone(), address.clone(), state.clone(), works(server)]);
     }
+    table.print();
+    show_certificates(proxy);
+}
+
+/// The certificate that each server presents: which have the old one and which the new.
+fn show_certificates(proxy: &ProxyStatus) {
+    let columns = [
+        Column::text("server", 16),
+        Column::text("presents", 26),
+        Column::text("valid until", 11),
+        Column::text("it is", 17),
+    ];
+    let mut table = Table::new(&columns);
+    let presented = proxy.servers.iter().filter_map(|server| Some((server, server.presents.as_ref()?)));
+    let rows: Vec<_> = presented.collect();
+    if rows.is_empty() {
+        return;
+    }
+    for (server, presents) in rows {
+        let day = |end: WallTime| end.to_string().chars().take(10).collect();
+        let short = presents.sha256.chars().take(23).collect::<String>() + "...";
+        let until = presents.not_after.map_or_else(|| "unknown".to_owned(), day);
+        table.row(vec![server.name.clone(), short, until, presents.whose.clone()]);
+    }
+    output::heading("certificates of servers");
     table.print();
 }
 

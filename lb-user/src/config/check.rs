@@ -15,12 +15,25 @@ use super::model::{Cluster, ClusterIp, Local, Mode, Node, Priority, Unmatched};
 use super::problem::Problem;
 use super::raw::{ClusterFile, ClusterTable, NodeFile, NodeTable, Time};
 
+mod balance;
 mod checks;
+mod exchange;
+mod headers;
+mod health;
+mod limits;
 mod local;
+mod log;
+mod message;
 mod paths;
+mod protection;
+mod proxies;
 mod returning;
+mod rewrite;
+mod routes;
 mod rules;
 mod service;
+mod sites;
+mod tcp;
 
 use returning::Returning;
 
@@ -164,10 +177,16 @@ fn cluster_of(raw: &ClusterFile, problems: &mut Problems) -> Option<Cluster> {
     );
     let timing = returning::timing(table, problems);
     let gateway = gateway(table, cluster_ips.as_deref(), nodes.as_deref(), problems);
+    let limits = limits::limits(&raw.limits, problems);
+    let log = log::log(&raw.log, problems);
+    let protection = protection::protection(&raw.protection, problems);
+    let trusted_proxies = proxies::proxies(&raw.trusted_proxy, problems);
     let drain_timeout =
         problems.time("drain_timeout", &table.drain_timeout, Duration::ZERO..=Duration::from_secs(3600));
     let returning = returning::returning(table, problems);
     let service = service::service(raw, cluster_ips.as_deref(), rules.as_deref(), problems);
+    let published = service.as_ref();
+    let tcp = tcp::services(raw, cluster_ips.as_deref(), rules.as_deref(), published, problems);
     let (sites, farms) = service?;
     let Returning { failback, hold_down, ramp, initial_state } = returning?;
     Some(Cluster {
@@ -181,6 +200,11 @@ fn cluster_of(raw: &ClusterFile, problems: &mut Problems) -> Option<Cluster> {
         observe: table.observe,
         sites,
         farms,
+        limits: limits?,
+        log: log?,
+        protection: protection?,
+        trusted_proxies: trusted_proxies?,
+        tcp: tcp?,
         drain_timeout: drain_timeout?,
         failback,
         hold_down,

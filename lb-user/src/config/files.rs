@@ -5,15 +5,14 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::client::verify_server_name;
-use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::server::ParsedCertificate;
-use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls_pki_types::{CertificateDer, ServerName};
 
-use super::model::{CheckKind, Config, PortRule, Site, Verify};
-use super::problem::{ConfigError, Problem, Source};
-use super::validity::not_after;
+use super::model::{CheckKind, Clients, Config, PortRule, Site, Verify};
+use super::problem::{ConfigError, Problem, Source, split_hint};
+use crate::proxy::tls::Staple;
+use crate::proxy::tls::material::{File, Material, MaterialError};
 
 /// What the files are like.
 #[derive(Default)]
@@ -28,9 +27,16 @@ pub(crate) struct Findings {
 pub(crate) fn examine(config: &Config) -> Findings {
     let mut findings = Findings::default();
     for site in &config.cluster.sites {
-        match pair(site) {
-            Ok(key) => findings.warnings.extend(doubts(site, &key)),
+        match material_of(site) {
+            Ok(material) => {
+                findings.warnings.extend(doubts(site, &material));
+                findings.errors.extend(staple(site, &material));
+            }
             Err(error) => findings.errors.push(error),
+        }
+        match &site.tls.clients {
+            Clients::Optional(ca) | Clients::Required(ca) => findings.errors.extend(certificates(ca).err()),
+            Clients::Unasked => {}
         }
     }
     for farm in &config.cluster.farms {
@@ -65,28 +71,40 @@ fn unusable(program: &Path) -> Option<String> {
     }
 }
 
-/// The site's certificate chain with its key.
-fn pair(site: &Site) -> Result<CertifiedKey, ConfigError> {
-    let chain = certificates(&site.certificate)?;
-    let key = private_key(&site.key)?;
-    let key = any_supported_type(&key).map_err(|error| {
-        of(
-            &site.key,
-            format!("the private key cannot be used: {error}"),
-            "an RSA, ECDSA or Ed25519 key is needed",
-        )
-    })?;
-    let pair = CertifiedKey::new(chain, key);
-    pair.keys_match().map_err(|_| {
-        let text =
-            format!("the private key does not belong to the certificate {}", site.certificate.display());
-        of(
-            &site.key,
-            text,
-            "name the key that the certificate was requested with; the site's own certificate comes first",
-        )
-    })?;
-    Ok(pair)
+/// The site's certificate chain with its key, from its files. `read` reads one, `wrong` tells what is wrong with one.
+pub(crate) fn material<E>(
+    site: &Site,
+    read: impl Fn(&Path) -> Result<Vec<u8>, E>,
+    wrong: impl Fn(&Path, MaterialError) -> E,
+) -> Result<Material, E> {
+    let (certificate, key) = (&site.certificate, &site.key);
+    let password = match &site.tls.password {
+        Some(path) => first_line(&read(path)?),
+        None => String::new(),
+    };
+    let names = (certificate.display().to_string(), key.display().to_string());
+    let mut files = vec![(&names.0, read(certificate)?)];
+    if key != certificate {
+        files.push((&names.1, read(key)?));
+    }
+    let files: Vec<_> = files.iter().map(|(name, bytes)| File { name, bytes }).collect();
+    Material::read(&files, &password).map_err(|error| {
+        let path = if error.is_about_key(&names.1) { key } else { certificate };
+        wrong(path, error)
+    })
+}
+
+fn first_line(bytes: &[u8]) -> String {
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned()
+}
+
+fn material_of(site: &Site) -> Result<Material, ConfigError> {
+    material(site, read, |path, error| {
+        let text = error.to_string();
+        let (text, hint) = split_hint(&text);
+        of(path, text.to_owned(), hint.unwrap_or(PEM))
+    })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
@@ -101,16 +119,20 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError
     Ok(chain)
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, ConfigError> {
-    PrivateKeyDer::from_pem_slice(&read(path)?)
-        .map_err(|_| of(path, "no usable private key in this file".to_owned(), KEY))
+/// What is wrong with the OCSP response, if there is one.
+fn staple(site: &Site, material: &Material) -> Option<ConfigError> {
+    let path = site.tls.ocsp.as_ref()?;
+    let response = match read(path) {
+        Ok(response) => response,
+        Err(error) => return Some(error),
+    };
+    let error = Staple::read(&response, &material.chain()[0]).err()?.to_string();
+    let (text, hint) = split_hint(&error);
+    Some(of(path, text.to_owned(), hint.unwrap_or_default()))
 }
 
 const PEM: &str = "a PEM file begins with -----BEGIN CERTIFICATE-----; \
                    openssl pkcs12 -in FILE.pfx -nokeys -out FILE.pem makes one of a .pfx";
-
-const KEY: &str = "a PEM file without password is needed: \
-                   openssl pkcs12 -in FILE.pfx -nocerts -noenc -out FILE.key makes one of a .pfx";
 
 fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
     super::read(path).map_err(|error| {
@@ -124,22 +146,20 @@ fn of(path: &Path, text: String, hint: &str) -> ConfigError {
 
 /// What clients will not like about the certificate. An expired one is no error: an agent that starts with it serves at
 /// least those who put up with it.
-fn doubts(site: &Site, pair: &CertifiedKey) -> Vec<String> {
-    let Ok(der) = pair.end_entity_cert() else {
-        return Vec::new();
-    };
-    let Ok(certificate) = ParsedCertificate::try_from(der) else {
-        return Vec::new();
+fn doubts(site: &Site, material: &Material) -> Vec<String> {
+    let path = site.certificate.display();
+    let strange = material.warnings().iter().map(|warning| format!("{path}: {warning}"));
+    let Ok(certificate) = ParsedCertificate::try_from(&material.chain()[0]) else {
+        return strange.collect();
     };
     let covered = |name: &str| {
         ServerName::try_from(name).is_ok_and(|name| verify_server_name(&certificate, &name).is_ok())
     };
-    let path = site.certificate.display();
     let missing = site.names.iter().filter(|name| !covered(name));
     let missing =
         missing.map(|name| format!("the certificate {path} is not for {name}: clients will warn or refuse"));
-    let end = not_after(der).and_then(ending).map(|end| format!("the certificate {path} {end}"));
-    missing.chain(end).collect()
+    let end = material.facts().not_after.and_then(ending).map(|end| format!("the certificate {path} {end}"));
+    strange.chain(missing).chain(end).collect()
 }
 
 /// How soon the second `end` since 1970 comes, if it is soon.

@@ -13,14 +13,16 @@ mod check;
 mod files;
 pub mod model;
 mod parse;
+mod print;
 mod problem;
 mod raw;
 pub mod secret;
 #[cfg(test)]
-mod tests;
-mod validity;
+pub(crate) mod tests;
 
+pub(crate) use files::material;
 use model::{Cluster, Config, Local};
+pub(crate) use problem::split_hint;
 pub use problem::{ConfigError, ConfigErrors, Place};
 use problem::{Problem, Source};
 
@@ -58,10 +60,27 @@ pub(crate) fn length_of_time(text: &str) -> Option<Duration> {
     raw::Time::parse(text).map(|time| time.0)
 }
 
+/// What a configuration publishes as tables of its file, with nothing left to a default.
+pub(crate) fn expanded(cluster: &Cluster) -> String {
+    print::tables(cluster)
+}
+
 /// What the operator should know of a configuration that may be used: a certificate that does not serve a name or is about
-/// to expire, a check that cannot succeed here. A sentence each.
+/// to expire, a check that cannot succeed here, a farm that is spoken to in clear. A sentence each.
 pub fn warnings(config: &Config) -> Vec<String> {
-    files::examine(config).warnings
+    let clear = config.cluster.farms.iter().filter_map(in_clear);
+    files::examine(config).warnings.into_iter().chain(clear).collect()
+}
+
+/// What is told of a farm whose servers are spoken to in clear over a network.
+fn in_clear(farm: &model::Farm) -> Option<String> {
+    let over_network = |server: &&model::Server| !server.address.ip().is_loopback();
+    let servers = farm.servers.iter().filter(over_network).map(|server| server.address.to_string());
+    let servers: Vec<String> = servers.collect();
+    (farm.verify == model::Verify::Clear && !servers.is_empty()).then(|| {
+        let (farm, servers) = (&farm.name, servers.join(", "));
+        format!("tls = false in the farm {farm}: requests and answers, passwords and cookies among them, travel in clear to {servers}")
+    })
 }
 
 /// The path of this node's file.

@@ -8,11 +8,29 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::proxy::access::LogSettings;
+use crate::proxy::protect::Protection;
+use crate::proxy::protect::limits::Limits;
+use crate::proxy::protect::proxies::TrustedProxy;
+use crate::proxy::tls::Fingerprint;
+
 mod check;
+mod farm;
+mod headers;
+mod health;
+mod message;
 mod returning;
+mod site;
+mod tcp;
 
 pub use check::{Check, CheckKind};
+pub use farm::{Balance, Reuse, Share};
+pub use headers::{FieldEdits, HeaderEdits};
+pub use health::{DEFAULT_TEST, HealthTest};
+pub use message::{Maintenance, PLAIN_TEXT, Response};
 pub use returning::{Failback, InitialState, Profile};
+pub use site::{Action, Bounds, Clients, PathMatch, Route, Service, SiteTls};
+pub use tcp::{ClientAddress, HeaderVersion, TcpHealth, TcpService};
 
 /// A node's host priority, 1..=64 and unique in the cluster; it also names the node on the wire. Of the living nodes the one
 /// with the lowest number is the default host.
@@ -83,6 +101,16 @@ pub struct Cluster {
     pub sites: Vec<Site>,
     /// The servers behind it.
     pub farms: Vec<Farm>,
+    /// What the proxy's clients are held to.
+    pub limits: Limits,
+    /// What is logged of requests.
+    pub log: LogSettings,
+    /// What keeps guessers and floods from the servers.
+    pub protection: Protection,
+    /// Who may say whom a request is from.
+    pub trusted_proxies: Vec<TrustedProxy>,
+    /// What it passes on as it comes.
+    pub tcp: Vec<TcpService>,
     /// How long connections in flight may go on once this node drains or stops.
     pub drain_timeout: Duration,
     /// When a node that was away takes its share back.
@@ -108,6 +136,12 @@ impl Cluster {
             IpAddr::V4(address) => Some(address),
             IpAddr::V6(_) => None,
         })
+    }
+
+    /// Where the proxy listens, in no order; an address may come twice.
+    pub fn listens(&self) -> impl Iterator<Item = SocketAddr> {
+        let sites = self.sites.iter().flat_map(|site| site.listen.iter().chain(&site.redirect));
+        sites.chain(self.tcp.iter().flat_map(|service| &service.listen)).copied()
     }
 }
 
@@ -287,12 +321,16 @@ pub struct Site {
     pub names: Vec<String>,
     /// Where it listens: every cluster IP with the site's port.
     pub listen: Vec<SocketAddr>,
-    /// PEM file with the certificate chain, the site's own first.
+    /// Where requests without TLS are redirected to it: every cluster IP with port 80, or nowhere.
+    pub redirect: Vec<SocketAddr>,
+    /// File with the certificate chain: PEM or PKCS#12.
     pub certificate: PathBuf,
-    /// PEM file with its private key.
+    /// File with its private key; may be the same.
     pub key: PathBuf,
-    /// The name of the farm that answers.
-    pub farm: String,
+    /// What else there is to its TLS.
+    pub tls: SiteTls,
+    /// What it does with requests.
+    pub service: Service,
 }
 
 /// Servers that can stand in for one another.
@@ -302,25 +340,29 @@ pub struct Farm {
     pub name: String,
     /// At least one.
     pub servers: Vec<Server>,
+    /// How requests are spread over them.
+    pub balance: Balance,
     /// How many of them this node must reach to be ready for the farm's sites, at least 1 and at most all.
     pub min_servers: usize,
     /// How a server proves who it is.
     pub verify: Verify,
-    /// How a server proves that it works.
-    pub health: HealthTest,
-    /// Longest silence of a server between request and response head.
-    pub response_timeout: Duration,
+    /// How a server proves that it works: at least one test, the farm's own first; each route says which counts for it.
+    pub tests: Vec<HealthTest>,
     /// Longest time to connect to a server, TLS included.
     pub connect_timeout: Duration,
+    /// Whose the connections to its servers are.
+    pub reuse: Reuse,
 }
 
-/// A server of a farm; always spoken to over TLS.
+/// A server of a farm, spoken to over TLS, or of a TCP service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
     /// Its name in status and logs; the address where none is given.
     pub name: String,
     /// Where it listens.
     pub address: SocketAddrV4,
+    /// Which requests it gets.
+    pub share: Share,
 }
 
 /// How a server proves who it is.
@@ -330,27 +372,12 @@ pub enum Verify {
     SameCertificate,
     /// Its certificate is good for the site's first name under this CA (PEM file).
     Ca(PathBuf),
+    /// Its certificate, or that one's public key, has one of these fingerprints.
+    Pins(Vec<Fingerprint>),
     /// Not at all.
     Nothing,
-}
-
-/// A request that a working server answers well.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HealthTest {
-    /// The path that is asked for, such as `/owa/healthcheck.htm`.
-    pub path: String,
-    /// The request's Host.
-    pub host: String,
-    /// The status of a good answer.
-    pub status: u16,
-    /// What a good answer's body contains; empty: anything.
-    pub body: String,
-    /// Time from one test to the next.
-    pub interval: Duration,
-    /// Longest time for one test.
-    pub timeout: Duration,
-    /// Failures in a row that make a server unhealthy; one success makes it healthy again.
-    pub failures: u8,
+    /// Nor is it spoken to by TLS: requests and answers, passwords among them, travel in clear.
+    Clear,
 }
 
 /// What belongs to this machine alone.
@@ -374,6 +401,8 @@ pub struct Local {
     pub state_dir: PathBuf,
     /// The program that is run for each event, if any, by its path from the root.
     pub on_event: Option<PathBuf>,
+    /// The file that the access log is appended to, by its path from the root; `None`: standard output.
+    pub access_log: Option<PathBuf>,
     /// Whether events go to syslog too.
     pub syslog: bool,
     /// How the XDP program is attached.

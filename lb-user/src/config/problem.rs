@@ -26,11 +26,23 @@ impl Problem {
         Self::at(0..0, text)
     }
 
+    /// What an error says, and its hint if it has one.
+    pub(crate) fn of_error(span: Range<usize>, error: impl fmt::Display) -> Self {
+        let error = error.to_string();
+        let (text, hint) = split_hint(&error);
+        Self { span, text: text.to_owned(), hint: hint.map(str::to_owned) }
+    }
+
     /// Adds what to do.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
+}
+
+/// An error's text without its hint, and the hint: what follows `; hint: `.
+pub(crate) fn split_hint(error: &str) -> (&str, Option<&str>) {
+    error.split_once("; hint: ").map_or((error, None), |(text, hint)| (text, Some(hint)))
 }
 
 /// A file and its text, to show problems in.

@@ -7,9 +7,29 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
+mod health;
+mod limits;
+mod log;
+mod message;
+mod protection;
+mod proxy;
+mod rewrite;
+mod site;
+mod tcp;
 mod values;
 
-pub(crate) use values::{Failback, Ports, ServerEntry, Time};
+pub(crate) use health::HealthTable;
+pub(crate) use limits::LimitsTable;
+pub(crate) use log::LogTable;
+pub(crate) use message::{HeadersTable, MaintenanceEntry, MaintenanceTable};
+pub(crate) use protection::{LogonsTable, ProtectionTable, QuotaTable, RateEntry};
+pub(crate) use proxy::TrustedProxyTable;
+pub(crate) use rewrite::{ConditionTable, MapTable, RewriteTable, SetTable};
+pub(crate) use site::{
+    BalanceTable, BoundsTable, ClientCertificatesTable, Ecp, ExchangeTable, FarmTable, RouteTable, SiteTable,
+};
+pub(crate) use tcp::{TcpHealthTable, TcpTable};
+pub(crate) use values::{Failback, Ports, ServerEntry, Size, Statuses, Time};
 
 /// The cluster file: the same on every node.
 #[derive(Debug, Deserialize)]
@@ -25,12 +45,27 @@ pub(crate) struct ClusterFile {
     pub(crate) rule: Vec<Spanned<RuleTable>>,
     /// The usual case: one farm of Exchange servers behind one site.
     pub(crate) exchange: Option<Spanned<ExchangeTable>>,
+    /// What the proxy's clients are held to.
+    #[serde(default = "no_limits")]
+    pub(crate) limits: Spanned<LimitsTable>,
+    /// What is logged of requests.
+    #[serde(default)]
+    pub(crate) log: LogTable,
+    /// What keeps guessers and floods from the servers.
+    #[serde(default)]
+    pub(crate) protection: ProtectionTable,
+    /// Who may say whom a request is from.
+    #[serde(default)]
+    pub(crate) trusted_proxy: Vec<Spanned<TrustedProxyTable>>,
     /// Other farms.
     #[serde(default)]
     pub(crate) farm: Vec<Spanned<FarmTable>>,
     /// Other sites.
     #[serde(default)]
     pub(crate) site: Vec<Spanned<SiteTable>>,
+    /// Ports that are passed on as they come: mail, or TLS that the servers end.
+    #[serde(default)]
+    pub(crate) tcp: Vec<Spanned<TcpTable>>,
 }
 
 /// `[cluster]`.
@@ -185,120 +220,6 @@ pub(crate) struct CheckTable {
     pub(crate) successes: Spanned<u8>,
 }
 
-/// `[exchange]`: a farm, a site on every cluster IP and a port rule in one.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ExchangeTable {
-    /// The public host names; the certificate serves them all. The first is asked for in health tests.
-    pub(crate) names: Vec<Spanned<String>>,
-    /// PEM file with the certificate chain, the site's own first.
-    pub(crate) certificate: Spanned<PathBuf>,
-    /// PEM file with its private key.
-    pub(crate) key: Spanned<PathBuf>,
-    /// Where the site listens. Default 443.
-    #[serde(default = "https")]
-    pub(crate) port: Spanned<u16>,
-    /// See `FarmTable`.
-    pub(crate) servers: Vec<Spanned<ServerEntry>>,
-    /// See `FarmTable`.
-    #[serde(default = "min_servers")]
-    pub(crate) min_servers: Spanned<usize>,
-    /// See `FarmTable`.
-    pub(crate) verify: Option<Spanned<String>>,
-    /// See `FarmTable`.
-    pub(crate) ca: Option<Spanned<PathBuf>>,
-    /// See `FarmTable`.
-    #[serde(default)]
-    pub(crate) health: HealthTable,
-    /// See `FarmTable`.
-    #[serde(default = "response_timeout")]
-    pub(crate) response_timeout: Spanned<Time>,
-    /// See `FarmTable`.
-    #[serde(default = "connect_timeout")]
-    pub(crate) connect_timeout: Spanned<Time>,
-}
-
-/// `[[site]]`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SiteTable {
-    /// See `ExchangeTable`.
-    pub(crate) names: Vec<Spanned<String>>,
-    /// See `ExchangeTable`.
-    pub(crate) certificate: Spanned<PathBuf>,
-    /// See `ExchangeTable`.
-    pub(crate) key: Spanned<PathBuf>,
-    /// Where it listens, on every cluster IP. Default 443. A `[[rule]]` must name the port.
-    #[serde(default = "https")]
-    pub(crate) port: Spanned<u16>,
-    /// The name of the farm that answers.
-    pub(crate) farm: Spanned<String>,
-}
-
-/// `[[farm]]`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct FarmTable {
-    /// Unique name; `exchange` is taken where there is an `[exchange]`.
-    pub(crate) name: Spanned<String>,
-    /// Each `"10.0.0.36"` (port 443), `"10.0.0.36:8443"` or `{ name = "sbex1", address = "10.0.0.36" }`.
-    pub(crate) servers: Vec<Spanned<ServerEntry>>,
-    /// How many of them a node must reach; one that reaches fewer hands its share to nodes that reach enough. Default 1; up to
-    /// the number of servers.
-    #[serde(default = "min_servers")]
-    pub(crate) min_servers: Spanned<usize>,
-    /// `"same-certificate"` (default: the server presents the site's own certificate, as Exchange's Extended Protection
-    /// demands) or `"none"`.
-    pub(crate) verify: Option<Spanned<String>>,
-    /// PEM file of the CA that vouches for the servers, in place of `verify`.
-    pub(crate) ca: Option<Spanned<PathBuf>>,
-    /// How a server proves that it works.
-    #[serde(default)]
-    pub(crate) health: HealthTable,
-    /// Longest silence of a server between request and response head. Default `"1h"`: ActiveSync holds a request open for up
-    /// to 59 minutes. 1 s to 24 h.
-    #[serde(default = "response_timeout")]
-    pub(crate) response_timeout: Spanned<Time>,
-    /// Longest time to connect to a server, TLS included. Default `"5s"`; 100 ms to 5 min.
-    #[serde(default = "connect_timeout")]
-    pub(crate) connect_timeout: Spanned<Time>,
-}
-
-/// `[exchange.health]`, `[farm.health]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct HealthTable {
-    /// The path that is asked for. Default `/owa/healthcheck.htm`, which Exchange answers while Managed Availability holds
-    /// OWA for working.
-    pub(crate) path: Spanned<String>,
-    /// The request's Host. Default: the site's first name.
-    pub(crate) host: Option<Spanned<String>>,
-    /// The status of a good answer. Default 200.
-    pub(crate) status: Spanned<u16>,
-    /// What a good answer's body contains. Default `200 OK`, as Exchange writes; `""`: anything.
-    pub(crate) body: String,
-    /// Time from one test to the next. Default `"5s"`; 100 ms to 1 h.
-    pub(crate) interval: Spanned<Time>,
-    /// Longest time for one test. Default `"3s"`; 10 ms to 5 min.
-    pub(crate) timeout: Spanned<Time>,
-    /// Failures in a row that make a server unhealthy. Default 2; 1 to 100.
-    pub(crate) failures: Spanned<u32>,
-}
-
-impl Default for HealthTable {
-    fn default() -> Self {
-        Self {
-            path: nowhere("/owa/healthcheck.htm".to_owned()),
-            host: None,
-            status: nowhere(200),
-            body: "200 OK".to_owned(),
-            interval: nowhere(Time::seconds(5)),
-            timeout: nowhere(Time::seconds(3)),
-            failures: nowhere(2),
-        }
-    }
-}
-
 /// `node.toml`: this machine's own facts.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -330,6 +251,8 @@ pub(crate) struct NodeFile {
     pub(crate) state_dir: Spanned<PathBuf>,
     /// A program that is run for each event, which it reads as a line of JSON. Default: none.
     pub(crate) on_event: Option<Spanned<PathBuf>>,
+    /// The file that the access log is appended to. Default: the agent's standard output, as it was when it started.
+    pub(crate) access_log: Option<Spanned<PathBuf>>,
     /// `true`: events go to syslog too. Default `false`.
     #[serde(default)]
     pub(crate) syslog: bool,
@@ -352,6 +275,7 @@ impl NodeFile {
             run_dir: run_dir(),
             state_dir: state_dir(),
             on_event: None,
+            access_log: None,
             syslog: false,
             xdp: xdp(),
         }
@@ -363,6 +287,10 @@ pub(crate) fn nowhere<T>(value: T) -> Spanned<T> {
     Spanned::new(0..0, value)
 }
 
+fn no_limits() -> Spanned<LimitsTable> {
+    nowhere(LimitsTable::default())
+}
+
 fn profile() -> Spanned<String> {
     nowhere("default".to_owned())
 }
@@ -372,7 +300,7 @@ fn unmatched() -> Spanned<String> {
 }
 
 fn drain_timeout() -> Spanned<Time> {
-    nowhere(Time::seconds(60))
+    nowhere(Time::seconds(300))
 }
 
 fn failback() -> Spanned<Failback> {
@@ -443,7 +371,7 @@ fn https() -> Spanned<u16> {
     nowhere(443)
 }
 
-fn response_timeout() -> Spanned<Time> {
+pub(crate) fn response_timeout() -> Spanned<Time> {
     nowhere(Time::seconds(3600))
 }
 

@@ -7,8 +7,13 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use std::hash::Hasher as _;
+
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
+use siphasher::sip::SipHasher13;
 use thiserror::Error;
+
+use crate::proxy::tls::TicketSecret;
 
 /// The longest file that is read, bytes: room for the keys and some comments.
 const MAX_BYTES: usize = 4096;
@@ -81,6 +86,30 @@ impl ClusterSecret {
         [word(0), word(8)]
     }
 
+    /// Under which the proxy hashes requests to servers. Like the hash seed, from which it derives one way, it stays when keys
+    /// are replaced.
+    pub fn farm_seed(&self) -> [u64; 2] {
+        let [one, two] = self.hash_seed();
+        let part = |label: &[u8]| {
+            let mut hasher = SipHasher13::new_with_keys(one, two);
+            hasher.write(label);
+            hasher.finish()
+        };
+        [part(b"farm one"), part(b"farm two")]
+    }
+
+    /// Under which the proxy makes affinity cookies: the first makes them, all are accepted. At most three.
+    pub fn affinity_keys(&self) -> Vec<[u8; 32]> {
+        let keys = std::iter::once(&self.first).chain(&self.others);
+        keys.map(|key| derive(key, &[b"affinity cookies"])).collect()
+    }
+
+    /// What the keys of the proxy's session tickets derive from: the first seals, all are accepted. At most three.
+    pub fn ticket_secrets(&self) -> Vec<TicketSecret> {
+        let keys = std::iter::once(&self.first).chain(&self.others);
+        keys.map(|key| TicketSecret::new(derive(key, &[b"session tickets"]))).collect()
+    }
+
     /// The key that a node seals its heartbeats with, from one start of its agent (`session`) to the next.
     pub(crate) fn heartbeat_key(&self, sender: u8, session: &[u8; 16]) -> [u8; 32] {
         heartbeat_key(&self.first, sender, session)
@@ -90,6 +119,12 @@ impl ClusterSecret {
     pub(crate) fn heartbeat_keys(&self, sender: u8, session: &[u8; 16]) -> impl Iterator<Item = [u8; 32]> {
         let keys = std::iter::once(&self.first).chain(&self.others);
         keys.map(move |key| heartbeat_key(key, sender, session))
+    }
+
+    /// Whether it is the same as `other`.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        let keys = |secret: &Self| secret.heartbeat_keys(0, &[0; 16]).collect::<Vec<_>>();
+        self.hash_seed() == other.hash_seed() && keys(self) == keys(other)
     }
 }
 

@@ -10,9 +10,14 @@ use proptest::prelude::*;
 
 use super::model::*;
 use super::*;
+use crate::proxy::access::LogSettings;
+use crate::proxy::protect::Protection;
+use crate::proxy::protect::limits::Limits;
 
 mod checks;
+mod publish;
 mod returning;
+mod tcp;
 
 const REFERENCE: &str = r#"[cluster]
 ip = "192.168.50.8/24"
@@ -60,6 +65,7 @@ fn a_node_file_needs_only_name_and_interface() {
         run_dir: "/run/rollcall".into(),
         state_dir: "/var/lib/rollcall".into(),
         on_event: None,
+        access_log: None,
         syslog: false,
         xdp: XdpChoice::Auto,
     };
@@ -214,7 +220,7 @@ const WRONG: &[(&str, &str, &str)] = &[
     (
         "\"10.0.0.36\"",
         "\"sbex1\"",
-        "19:12: \"sbex1\" is not the address of a server\n  19 | servers = [\"sbex1\", { name = \"sbex3\", address = \"10.0.0.37\" }]\n     |            ^^^^^^^\nhint: \"10.0.0.36\" or \"10.0.0.36:8443\"; names of up to 63 visible characters",
+        "19:12: \"sbex1\" is not the address of a server\n  19 | servers = [\"sbex1\", { name = \"sbex3\", address = \"10.0.0.37\" }]\n     |            ^^^^^^^\nhint: \"10.0.0.36\" or \"10.0.0.36:8443\"; names of up to 63 visible characters, weights of 1 to 1000",
     ),
     (
         "\"10.0.0.36\"",
@@ -353,33 +359,6 @@ fn a_tool_needs_no_node_file() {
 }
 
 #[test]
-fn sites_and_farms_may_stand_beside_exchange() {
-    let more = r#"
-[[rule]]
-ports = 8443
-affinity = "single"
-[[site]]
-names = ["www.example.test"]
-certificate = "/w.pem"
-key = "/w.key"
-port = 8443
-farm = "web"
-[[farm]]
-name = "web"
-servers = ["10.0.0.40:8443"]
-verify = "none"
-health = { path = "/up", body = "", interval = "500ms" }
-"#;
-    let cluster = cluster_from(&format!("{REFERENCE}{more}")).unwrap();
-    let ports: Vec<String> = cluster.rules.iter().map(ToString::to_string).collect();
-    assert_eq!(ports, ["tcp 443", "tcp 8443"]);
-    let web = &cluster.farms[1];
-    assert_eq!((web.name.as_str(), &web.verify), ("web", &Verify::Nothing));
-    assert_eq!(web.health.host, "www.example.test");
-    assert_eq!(web.health.interval, Duration::from_millis(500));
-}
-
-#[test]
 fn port_rules_say_for_what_they_are_and_how_they_spread() {
     let more = r#"
 [[rule]]
@@ -403,7 +382,7 @@ local = false
     let dns = &cluster.rules[0];
     assert_eq!(dns.to_string(), "tcp+udp 53 at fd00:50::8");
     assert_eq!(dns.spread.handling_priorities, [(arr1, 9)].into());
-    let web = &cluster.rules[2];
+    let web = &cluster.rules[3];
     assert_eq!(web.affinity, Affinity::Network { v4: 20, v6: 64 });
     assert_eq!((web.local, &web.spread.weights), (false, &[(arr2, 0)].into()));
     let minutes = |count: u64| Duration::from_secs(60 * count);
@@ -422,8 +401,8 @@ fn there_are_as_many_rules_and_ways_to_spread_as_the_data_path_has_room_for() {
         cluster_from(&format!("{REFERENCE}{rules}")).map_err(|errors| errors.to_string())
     };
     // Rule 0, the default host's table and what [exchange] brings have their places too.
-    assert_eq!(with(126, 30).unwrap().rules.len(), 127);
-    assert!(with(127, 30).unwrap_err().contains("more than 127 port rules"));
+    assert_eq!(with(125, 30).unwrap().rules.len(), 127);
+    assert!(with(126, 30).unwrap_err().contains("more than 127 port rules"));
     assert!(
         with(40, 31).unwrap_err().contains("spread or checked in 33 different ways; there is room for 32")
     );
@@ -455,9 +434,9 @@ fn a_key_belongs_to_its_certificate_and_the_certificate_to_its_names() {
     assert!(warnings[0].contains("is not for autodiscover.example.test"), "{warnings:?}");
 
     for (pem, key, expected) in [
-        (&pem, &foreign, "other.key: the private key does not belong to the certificate"),
-        (&key, &key, "mail.key: no certificate in this file"),
-        (&pem, &pem, "mail.pem: no usable private key in this file"),
+        (&pem, &foreign, "mail.pem: the private key belongs to none of the certificates"),
+        (&key, &key, "mail.key: no certificate found"),
+        (&pem, &pem, "mail.pem: no private key found"),
         (&pem, &folder.0.join("none"), "none: cannot be read: No such file or directory"),
     ] {
         let error = load(&folder.config(pem, key), None).unwrap_err().to_string();
@@ -503,6 +482,19 @@ proptest! {
     }
 }
 
+fn rule(port: u16) -> PortRule {
+    PortRule {
+        ip: None,
+        protocol: Protocol::Tcp,
+        first_port: port,
+        last_port: port,
+        affinity: Affinity::None,
+        local: true,
+        spread: Spread::plain(Filtering::Multiple),
+        check: None,
+    }
+}
+
 fn reference() -> Cluster {
     let node = |name: &str, priority, last| Node {
         name: name.into(),
@@ -514,22 +506,14 @@ fn reference() -> Cluster {
     let server = |name: &str, last| Server {
         name: name.into(),
         address: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, last), 443),
+        share: Share::default(),
     };
     let vip = Ipv4Addr::new(192, 168, 50, 8);
     Cluster {
         cluster_ips: vec![ClusterIp { address: vip.into(), prefix: 24 }],
         mode: Mode::Multicast,
         nodes: vec![node("arr1", 1, 6), node("arr2", 2, 7)],
-        rules: vec![PortRule {
-            ip: None,
-            protocol: Protocol::Tcp,
-            first_port: 443,
-            last_port: 443,
-            affinity: Affinity::None,
-            local: true,
-            spread: Spread::plain(Filtering::Multiple),
-            check: None,
-        }],
+        rules: vec![rule(80), rule(443)],
         unmatched: Unmatched::Drop,
         timing: Timing { period: Duration::from_millis(20), multiplier: 5 },
         gateway: None,
@@ -539,31 +523,70 @@ fn reference() -> Cluster {
             listen: vec![SocketAddr::new(vip.into(), 443)],
             certificate: "/etc/rollcall/mail.pem".into(),
             key: "/etc/rollcall/mail.key".into(),
-            farm: "exchange".into(),
+            tls: SiteTls::default(),
+            redirect: vec![SocketAddr::new(vip.into(), 80)],
+            service: exchange_profile(""),
         }],
         farms: vec![Farm {
             name: "exchange".into(),
             servers: vec![server("10.0.0.36", 36), server("sbex3", 37)],
+            balance: Balance::default(),
             min_servers: 1,
             verify: Verify::SameCertificate,
-            health: HealthTest {
-                path: "/owa/healthcheck.htm".into(),
-                host: "mail.example.test".into(),
-                status: 200,
-                body: "200 OK".into(),
-                interval: Duration::from_secs(5),
-                timeout: Duration::from_secs(3),
-                failures: 2,
-            },
-            response_timeout: Duration::from_secs(3600),
+            tests: exchange_tests(),
             connect_timeout: Duration::from_secs(5),
+            reuse: Reuse::Own,
         }],
-        drain_timeout: Duration::from_secs(60),
+        limits: Limits::default(),
+        log: LogSettings::default(),
+        protection: Protection::default(),
+        trusted_proxies: Vec::new(),
+        tcp: Vec::new(),
+        drain_timeout: Duration::from_secs(300),
         failback: Failback::Immediate,
         hold_down: Duration::from_secs(300),
         ramp: Duration::ZERO,
         initial_state: InitialState::AsBefore,
     }
+}
+
+/// The tests of the reference: OWA's for all routes that have none of their own, and one for each other directory.
+fn exchange_tests() -> Vec<HealthTest> {
+    let own = HealthTest::plain("mail.example.test");
+    let directory = |(name, path): (&str, &str)| HealthTest {
+        name: name.to_owned(),
+        path: format!("/{path}/healthcheck.htm"),
+        ..own.clone()
+    };
+    let directories = [
+        ("activesync", "microsoft-server-activesync"),
+        ("autodiscover", "autodiscover"),
+        ("ews", "ews"),
+        ("mapi", "mapi"),
+        ("oab", "oab"),
+    ];
+    std::iter::once(own.clone()).chain(directories.map(directory)).collect()
+}
+
+/// What the site of an `[exchange]` with these lines more does.
+pub(crate) fn exchange_profile(lines: &str) -> Service {
+    let text = REFERENCE.replace("[exchange]", &format!("[exchange]\n{lines}"));
+    cluster_text(&text).unwrap_or_else(|errors| panic!("{errors}")).sites.remove(0).service
+}
+
+/// What a site of two names does that has these lines, beside a farm `web`.
+pub(crate) fn site_service(lines: &str) -> Result<Service, ConfigErrors> {
+    site_cluster(lines).map(|mut cluster| cluster.sites.remove(1).service)
+}
+
+/// The reference cluster, with that site.
+fn site_cluster(lines: &str) -> Result<Cluster, ConfigErrors> {
+    let text = format!(
+        "{REFERENCE}[[farm]]\nname = \"web\"\nservers = [\"10.0.0.40\"]\nverify = \"none\"\n[[rule]]\nports = 8443\n\
+         [[site]]\nnames = [\"www.example.test\", \"shop.example.test\"]\ncertificate = \"/w.pem\"\nport = 8443\n\
+         farm = \"web\"\n{lines}"
+    );
+    cluster_text(&text)
 }
 
 fn cluster_text(text: &str) -> Result<Cluster, ConfigErrors> {

@@ -6,11 +6,17 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::proxy::balance::settings::State;
+
 pub use self::event::EventRecord;
 pub use self::operate::{Action, Nodes, Operated};
+pub use self::request::{Asked, FarmExplanation, RequestExplanation, ServerExplanation, Step};
+pub use crate::proxy::recent::Recalled;
+use crate::wall::WallTime;
 
 mod event;
 mod operate;
+mod request;
 
 /// What a client may ask of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,8 +41,19 @@ pub enum Request {
         /// Its path; `None`: that from which the agent was started.
         binary: Option<PathBuf>,
     },
+    /// Have a server of a farm be in another state on this node. Answered by `ServerSet`.
+    SetServer {
+        /// Its farm, or its pool of a TCP service.
+        farm: String,
+        /// Its name there.
+        server: String,
+        /// Whether it is to take requests.
+        state: State,
+    },
     /// What would become of such a packet, and why. Also for the group `rollcall-view`.
     Explain(Packet),
+    /// What would become of such a request, and why. Also for the group `rollcall-view`.
+    ExplainRequest(Asked),
     /// TCP connections to the cluster IPs on this host. Also for the group `rollcall-view`.
     Connections {
         /// Only those in this bucket, of whichever owner table.
@@ -57,6 +74,18 @@ pub enum Request {
         count: Option<u64>,
         /// For how many seconds; at most `MAX_CAPTURE`.
         seconds: u64,
+    },
+    /// All that is counted on this node, as OpenMetrics text. Answered by `Metrics`. Also for the group `rollcall-view`.
+    Metrics,
+    /// What became of one of the last requests. Answered by `Recalled`. Also for the group `rollcall-view`.
+    Recall {
+        /// Its number, as the log has it.
+        id: String,
+    },
+    /// Read the configuration again and apply what it says of the service. Answered when that is done.
+    Reload {
+        /// By another worker, which takes over from the one that serves.
+        replace_worker: bool,
     },
     /// The latest events of this node, oldest first. Also for the group `rollcall-view`.
     Events {
@@ -115,11 +144,19 @@ impl Request {
     /// What a client must be allowed to do.
     pub fn needs(&self) -> Permission {
         match self {
-            Self::Status | Self::Explain(_) | Self::Connections { .. } | Self::Events { .. } => {
-                Permission::View
-            }
+            Self::Status
+            | Self::Explain(_)
+            | Self::ExplainRequest(_)
+            | Self::Connections { .. }
+            | Self::Metrics
+            | Self::Recall { .. }
+            | Self::Events { .. } => Permission::View,
             // A capture loads another program.
-            Self::Operate { .. } | Self::Upgrade { .. } | Self::Capture { .. } => Permission::Change,
+            Self::Operate { .. }
+            | Self::SetServer { .. }
+            | Self::Upgrade { .. }
+            | Self::Reload { .. }
+            | Self::Capture { .. } => Permission::Change,
         }
     }
 }
@@ -141,6 +178,8 @@ pub enum Answer {
     Status(Box<Status>),
     /// To `Explain`.
     Explanation(Box<Explanation>),
+    /// To `ExplainRequest`.
+    RequestExplanation(Box<RequestExplanation>),
     /// To `Connections`.
     Connections(Connections),
     /// To `Capture`: a packet.
@@ -158,11 +197,30 @@ pub enum Answer {
         /// slowly for those between.
         records: Vec<EventRecord>,
     },
+    /// To `Metrics`.
+    Metrics {
+        /// The text, as `application/openmetrics-text; version=1.0.0; charset=utf-8` has it.
+        text: String,
+    },
+    /// To `Recall`; `None`: it is not, or no longer, among the last requests of this node's proxy.
+    Recalled {
+        /// It; `None`: it is not among the last ones.
+        request: Option<Box<Recalled>>,
+    },
     /// To `Operate`, by node.
     Operated {
         /// In the order of priorities.
         nodes: Vec<Operated>,
     },
+    /// To `SetServer`: done.
+    ServerSet {
+        /// The state before.
+        was: String,
+        /// The server as it is now.
+        server: Box<ServerStatus>,
+    },
+    /// To `Reload`: done.
+    Reloaded(Reloaded),
     /// Refused or failed.
     Error {
         /// What, where, and what to do.
@@ -220,6 +278,31 @@ pub struct Status {
     /// The latest upgrade in place of this process; `None`: none since it started.
     #[serde(default)]
     pub upgrade: Option<UpgradeStatus>,
+    /// The configuration in force.
+    #[serde(default)]
+    pub configuration: ConfigurationStatus,
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ConfigurationStatus {
+    /// A digest of all that is in force: the same on nodes that serve the same.
+    pub hash: String,
+    /// When it came into force; `None`: an agent that does not say so.
+    pub applied: Option<WallTime>,
+    /// Why the configuration that was to come into force after it did not.
+    pub refused: Option<String>,
+}
+
+/// A configuration that was applied.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// As in [`ConfigurationStatus`].
+    pub hash: String,
+    /// What is another than before, in words.
+    pub changed: Vec<String>,
+    /// What the operator should know of it, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// How heartbeats fare on this node.
@@ -404,9 +487,26 @@ pub struct ProxyStatus {
     pub restarts: u32,
     /// Every farm's servers.
     pub servers: Vec<ServerStatus>,
+    /// What was closed at the ends of drain timeouts since the agent started, by kind: no failures.
+    #[serde(default)]
+    pub closed: BTreeMap<String, u64>,
+    /// A worker that another one took over from, while it finishes its requests.
+    #[serde(default)]
+    pub retiring: Option<RetiringStatus>,
 }
 
-/// A server of a farm.
+/// A worker that finishes its requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetiringStatus {
+    /// Its process id.
+    pub pid: u32,
+    /// Open client connections.
+    pub connections: u32,
+    /// Requests in flight.
+    pub requests: u32,
+}
+
+/// A server of a farm, or of a pool of a TCP service.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServerStatus {
     /// The farm's name.
@@ -415,8 +515,84 @@ pub struct ServerStatus {
     pub name: String,
     /// Where it listens.
     pub address: String,
-    /// Whether its health test succeeds.
+    /// Whether any of its health tests succeeds.
     pub healthy: bool,
+    /// `active`, `drain` or `disabled`.
+    #[serde(default)]
+    pub state: String,
+    /// The state that the configuration gives it; an operator may have given it another.
+    #[serde(default)]
+    pub configured: String,
+    /// Its share beside the others'.
+    #[serde(default)]
+    pub weight: u32,
+    /// It takes requests only while no other server works.
+    #[serde(default)]
+    pub backup: bool,
+    /// Its health tests, the farm's own first.
+    #[serde(default)]
+    pub tests: Vec<TestStatus>,
+    /// Requests that it has not answered to their end, on this node.
+    #[serde(default)]
+    pub requests: u32,
+    /// Connections of this node to it.
+    #[serde(default)]
+    pub connections: u32,
+    /// Requests since this node's proxy started.
+    #[serde(default)]
+    pub total: u64,
+    /// Those of them that it did not answer.
+    #[serde(default)]
+    pub failed: u64,
+    /// How long it lately took to begin an answer, on average, microseconds; 0: it gave none yet.
+    #[serde(default)]
+    pub response_us: u64,
+    /// The certificate that it presented last; `None`: it was not reached yet, or speaks no TLS.
+    #[serde(default)]
+    pub presents: Option<PresentedStatus>,
+}
+
+impl ServerStatus {
+    /// Takes up what was known of the same server under another configuration. A test goes by its name and by what it asks for.
+    pub fn follow(&mut self, known: &Self) {
+        for test in &mut self.tests {
+            let is_it = |before: &&TestStatus| (&before.name, &before.what) == (&test.name, &test.what);
+            if let Some(before) = known.tests.iter().find(is_it) {
+                *test = before.clone();
+            }
+        }
+        self.healthy = known.healthy;
+        self.presents = known.presents.clone();
+        (self.requests, self.connections) = (known.requests, known.connections);
+        (self.total, self.failed, self.response_us) = (known.total, known.failed, known.response_us);
+    }
+}
+
+/// A server in one health test.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TestStatus {
+    /// The test's name in the configuration; `default` is the farm's own.
+    pub name: String,
+    /// What is asked for: a path, or what a TCP service is expected to say.
+    pub what: String,
+    /// `healthy`, `unhealthy` or `untested`.
+    pub health: String,
+    /// What was found last: a status, or a word such as `timeout`.
+    pub finding: Option<String>,
+    /// When, in milliseconds since 1970 (UTC).
+    pub tested_ms: Option<u64>,
+}
+
+/// A certificate that a server presents.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PresentedStatus {
+    /// `sha256:` and 64 hexadecimal digits, of its DER.
+    pub sha256: String,
+    /// Until when it is valid; `None` where that cannot be read.
+    pub not_after: Option<WallTime>,
+    /// Where it has to be the site's: `the site's`, `the site's before` (accepted until all servers present the new one), or
+    /// `another`; else empty.
+    pub whose: String,
 }
 
 /// What would become of a packet, and why.

@@ -188,9 +188,14 @@ async fn handle(request: Request) -> Reply {
         Request::Capture { count, seconds, .. } => Reply::Many(lines(count, seconds == 2)),
         Request::Operate { .. }
         | Request::Upgrade { .. }
+        | Request::Reload { .. }
         | Request::Explain(_)
+        | Request::ExplainRequest(_)
+        | Request::Metrics
+        | Request::Recall { .. }
         | Request::Events { .. }
-        | Request::Connections { .. } => repeated(&request).into(),
+        | Request::Connections { .. }
+        | Request::SetServer { .. } => repeated(&request).into(),
     }
 }
 

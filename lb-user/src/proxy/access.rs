@@ -1,197 +1,208 @@
-//! The access log: one line a request on standard output. A reader that is too slow costs lines, never requests.
+//! The access log: one line a request, or a TCP connection, in JSON or in W3C's extended format as IIS writes it. What each field
+//! means is in docs/access-log.md.
+//!
+//! An [`Entry`] borrows all that it says; a line is made in a buffer that its thread uses again, and copied once (`sink`). No
+//! password, cookie, `Authorization` or body ever gets into it, and of a query no value whose name sounds like a secret (`mask`).
 
-use std::fmt::{self, Write as _};
-use std::io::Write;
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+mod json;
+mod line;
+mod mask;
+mod sink;
+mod w3c;
+
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// A request and how it ended.
+use serde::{Deserialize, Serialize};
+
+pub use self::sink::AccessLog;
+use super::cause::Cause;
+use super::http1::{Head, Version, Violation};
+use super::number::RequestId;
+use crate::wall::WallTime;
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSettings {
+    /// The format of a line.
+    pub format: Format,
+    /// How much of a request's query is logged.
+    pub query: Query,
+}
+
+/// The format of a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// A JSON object.
+    #[default]
+    Json,
+    /// W3C's extended log file format.
+    W3c,
+}
+
+/// How much of a request's query is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Query {
+    /// All but the values of what sounds like a secret.
+    #[default]
+    Masked,
+    /// Nothing.
+    Off,
+}
+
+/// A request, or a TCP connection, and how it ended.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct Entry<'a> {
+    /// When it ended.
+    pub time: WallTime,
     /// The client's address.
     pub client: IpAddr,
-    /// Its method.
-    pub method: String,
-    /// The name it asked for; empty if it was not to be understood.
-    pub host: String,
-    /// The path, without the query, which may hold secrets.
-    pub path: String,
-    /// The response's status; 499: the client left before there was one.
+    /// The address and port that it connected to.
+    pub local: SocketAddr,
+    /// What its TLS handshake came to; `None`: it came without.
+    pub tls: Option<TlsFacts>,
+    /// What it asked for.
+    pub asked: Asked<'a>,
+    /// Who dealt with it.
+    pub names: Names<'a>,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What a client asked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked<'a> {
+    /// A request.
+    Request {
+        /// Its number, which the server and the client got, too.
+        id: RequestId,
+        /// Its head, as far as it was understood.
+        head: &'a Head,
+        /// The name that it asked for; empty if it was not to be understood.
+        host: &'a str,
+        /// The user that it says it is from, which nobody has vouched for; empty: none that can be read.
+        user: &'a [u8],
+    },
+    /// A connection to a TCP service.
+    Tcp {
+        /// The server name in its ClientHello, where that was looked at; else empty.
+        sni: &'a str,
+    },
+}
+
+/// Names of the configuration; empty: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Names<'a> {
+    /// The site's first name, or the TCP service's.
+    pub site: &'a str,
+    /// The route's path.
+    pub route: &'a str,
+    /// The farm, or the TCP service's pool.
+    pub farm: &'a str,
+    /// The server that answered; none: the proxy itself did.
+    pub server: &'a str,
+}
+
+/// What came of a request or connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outcome {
+    /// The response's status; 499: the client left before there was one. 0: there is none, as of a TCP connection.
     pub status: u16,
-    /// Bytes of the response's body that went to the client.
-    pub bytes: u64,
-    /// The server that answered; `None`: the proxy itself.
-    pub server: Option<String>,
-    /// From the request head to the end of the response.
-    pub took: Duration,
-    /// Whether the response's body came to its end.
+    /// Why the proxy itself answered, or ended it.
+    pub cause: Option<Cause>,
+    /// What was wrong with the request.
+    pub violation: Option<Violation>,
+    /// Whether somebody has logged on over the connection to the server.
+    pub pinned: bool,
+    /// Whether the response's body came to its end, or both sides ended the connection.
     pub whole: bool,
+    /// How long it took to connect to the server; `None`: there was a connection, or none came about.
+    pub connect: Option<Duration>,
+    /// How long the TLS handshake with the server took thereafter.
+    pub greet: Option<Duration>,
+    /// From the request's head to the head of the server's response.
+    pub first_byte: Option<Duration>,
+    /// From the request's head to the end of the response.
+    pub took: Duration,
+    /// Bytes of the request's body.
+    pub received: u64,
+    /// Bytes of the response's body.
+    pub sent: u64,
 }
 
-impl fmt::Display for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "access client={} method={} host={} path={} status={} bytes={} server={} ms={}{}",
-            self.client,
-            Plain(&self.method),
-            Plain(&self.host),
-            Plain(&self.path),
-            self.status,
-            self.bytes,
-            Plain(self.server.as_deref().unwrap_or("-")),
-            self.took.as_millis(),
-            if self.whole { "" } else { " cut" },
-        )
+/// What a TLS handshake with a client came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: &'static str,
+    /// The cipher suite's name at IANA.
+    pub cipher: &'static str,
+    /// Whether it went on with an earlier session.
+    pub resumed: bool,
+}
+
+impl TlsFacts {
+    /// Those of a connection whose handshake is over.
+    pub fn of(connection: &rustls::ServerConnection) -> Option<Self> {
+        // There is no third one here.
+        let is_13 = connection.protocol_version()? == rustls::ProtocolVersion::TLSv1_3;
+        let version = if is_13 { "TLSv1.3" } else { "TLSv1.2" };
+        let cipher = iana(connection.negotiated_cipher_suite()?.suite().as_str()?);
+        let resumed = connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+        Some(Self { version, cipher, resumed })
     }
 }
 
-/// Text from a client, of which no byte can end the line or the field, cut at [`LONGEST`] bytes.
-struct Plain<'a>(&'a str);
-
-impl fmt::Display for Plain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return f.write_char('-');
-        }
-        for byte in self.0.bytes().take(LONGEST) {
-            match byte {
-                b'\\' | b'"' | 0..=b' ' | 0x7f.. => write!(f, "\\x{byte:02x}")?,
-                plain => f.write_char(char::from(plain))?,
-            }
-        }
-        if self.0.len() > LONGEST { f.write_str("...") } else { Ok(()) }
+/// rustls gives the suites of TLS 1.3 a name of its own.
+fn iana(cipher: &'static str) -> &'static str {
+    match cipher {
+        "TLS13_AES_128_GCM_SHA256" => "TLS_AES_128_GCM_SHA256",
+        "TLS13_AES_256_GCM_SHA384" => "TLS_AES_256_GCM_SHA384",
+        "TLS13_CHACHA20_POLY1305_SHA256" => "TLS_CHACHA20_POLY1305_SHA256",
+        other => other,
     }
-}
-
-/// Where entries go.
-#[derive(Clone, Debug)]
-pub struct AccessLog {
-    lines: SyncSender<Line>,
-    lost: Arc<AtomicU64>,
-}
-
-#[derive(Debug)]
-enum Line {
-    Entry(Box<Entry>),
-    /// Answered once all before it is written.
-    Flush(SyncSender<()>),
 }
 
 impl AccessLog {
-    /// Starts the thread that writes to `output`.
-    pub fn start(output: impl Write + Send + 'static) -> std::io::Result<Self> {
-        let (lines, queue) = sync_channel(QUEUE);
-        let lost = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&lost);
-        std::thread::Builder::new()
-            .name("access-log".to_owned())
-            .spawn(move || write_lines(&queue, &count, output))?;
-        Ok(Self { lines, lost })
-    }
-
-    /// Queues an entry; if the queue is full, counts it as lost.
-    pub fn log(&self, entry: Entry) {
-        if self.lines.try_send(Line::Entry(Box::new(entry))).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Waits until what was logged is written, at most a second.
-    pub fn flush(&self) {
-        let (done, wait) = sync_channel(1);
-        if self.lines.try_send(Line::Flush(done)).is_ok() {
-            // Past the second the lines are lost, which is what a stuck reader costs.
-            wait.recv_timeout(Duration::from_secs(1)).ok();
-        }
+    /// Writes an entry down; never waits.
+    pub fn write(&self, entry: &Entry<'_>, settings: LogSettings) {
+        self.log(|line| match settings.format {
+            Format::Json => json::line(entry, settings.query, line),
+            Format::W3c => w3c::line(entry, settings.query, line),
+        });
     }
 }
 
-/// Runs until every `AccessLog` is gone. Failures to write are nobody's to hear: the log itself is what is broken.
-fn write_lines(queue: &Receiver<Line>, lost: &AtomicU64, mut output: impl Write) {
-    let mut text = String::new();
-    while let Ok(first) = queue.recv() {
-        text.clear();
-        let mut flushed = Vec::new();
-        for line in std::iter::once(first).chain(queue.try_iter().take(BATCH)) {
-            match line {
-                Line::Entry(entry) => drop(writeln!(text, "{entry}")),
-                Line::Flush(done) => flushed.push(done),
-            }
-        }
-        match lost.swap(0, Ordering::Relaxed) {
-            0 => {}
-            lines => drop(writeln!(text, "access lost={lines} (the reader of this log was too slow)")),
-        }
-        drop(output.write_all(text.as_bytes()).and_then(|()| output.flush()));
-        for done in flushed {
-            done.try_send(()).ok();
-        }
+/// A request target's path and query. An absolute target, which is for proxies, is its path alone; of one that is only an
+/// authority, a name and password before the host are left out.
+pub(super) fn split_target(head: &Head) -> (&[u8], Option<&[u8]>) {
+    let target = without_authority(head.target());
+    match memchr::memchr(b'?', target) {
+        Some(mark) => (&target[..mark], Some(&target[mark + 1..])),
+        None => (target, None),
     }
 }
 
-/// Entries that wait for the writer; more are lost.
-const QUEUE: usize = 4096;
+/// A target without what may be somebody's password (RFC 3986, 3.2.1): it need not be one that is served.
+fn without_authority(target: &[u8]) -> &[u8] {
+    let path = |rest: &[u8]| rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+    let (start, rest) = target.split_at(path(target));
+    match rest.strip_prefix(b"//") {
+        Some(authority) if start.ends_with(b":") => &authority[path(authority)..],
+        Some(_) | None => memchr::memrchr(b'@', start).map_or(target, |at| &target[at + 1..]),
+    }
+}
 
-/// Most entries written by one system call.
-const BATCH: usize = 64;
-
-/// Longest text of a field, in bytes before escaping.
-const LONGEST: usize = 1024;
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+        Version::Http2 => "HTTP/2",
+    }
+}
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn entry(path: &str) -> Entry {
-        Entry {
-            client: "203.0.113.5".parse().unwrap(),
-            method: "GET".to_owned(),
-            host: "mail.example.test".to_owned(),
-            path: path.to_owned(),
-            status: 200,
-            bytes: 12,
-            server: Some("sbex1".to_owned()),
-            took: Duration::from_millis(3),
-            whole: true,
-        }
-    }
-
-    #[test]
-    fn a_line_says_who_asked_for_what_and_what_came_of_it() {
-        assert_eq!(
-            entry("/owa/").to_string(),
-            "access client=203.0.113.5 method=GET host=mail.example.test path=/owa/ status=200 bytes=12 server=sbex1 ms=3"
-        );
-        let own = Entry { server: None, host: String::new(), whole: false, ..entry("/\u{1b}[2J a\\") };
-        assert_eq!(
-            own.to_string(),
-            "access client=203.0.113.5 method=GET host=- path=/\\x1b[2J\\x20a\\x5c status=200 bytes=12 server=- ms=3 cut"
-        );
-    }
-
-    #[test]
-    fn a_reader_that_never_reads_costs_lines_and_nothing_else() {
-        let (reader, writer) = std::io::pipe().unwrap();
-        let log = AccessLog::start(writer).unwrap();
-        for _ in 0..3 * QUEUE {
-            log.log(entry(&"/a".repeat(500)));
-        }
-        assert!(log.lost.load(Ordering::Relaxed) > 0);
-        drop(reader);
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_in_a_request_breaks_its_line(path in any::<String>(), host in any::<String>()) {
-            let line = Entry { host, ..entry(&path) }.to_string();
-            prop_assert!(line.bytes().all(|byte| (b' '..0x7f).contains(&byte)));
-            prop_assert_eq!(line.split(' ').count(), 9);
-        }
-    }
-}
+mod tests;

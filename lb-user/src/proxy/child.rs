@@ -58,6 +58,12 @@ impl Child {
         self.wait().await
     }
 
+    /// Kills it, and leaves it to whoever waits for this program's children.
+    pub fn end(&self) {
+        // It may have ended by itself.
+        let _ = pidfd_send_signal(self.handle.get_ref(), Signal::KILL);
+    }
+
     fn look(&self, options: WaitIdOptions) -> io::Result<Option<WaitIdStatus>> {
         let options = options | WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         Ok(waitid(WaitId::PidFd(self.handle.get_ref().as_fd()), options)?)

@@ -1,27 +1,37 @@
-//! Client connections: accepted, greeted, handed to `forward`, ended in time.
+//! Client connections: accepted, greeted, handed to `session`, ended in time.
 
-use std::convert::Infallible;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustls::server::Acceptor;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::activity::{Activity, HEAD_TIMEOUT};
-use super::forward::{BUFFER, Client, Shared, keepalive};
+use super::access::TlsFacts;
+use super::hold::Hold;
+use super::http2;
+use super::introduce;
+use super::link::Link;
+use super::metrics::HandshakeFailed;
+use super::protect::connections::{Connection, ConnectionLimits, Connections};
+use super::protect::limits::Limits;
+use super::protect::proxies::Source;
+use super::redirect::Redirects;
+use super::room::{Place, Room};
 use super::route::Routes;
+use super::served::Servers;
+use super::session::{Entry, Owner, Peer, Session, Shared};
+use super::socket::prepare;
+use super::tcp;
+use super::tls::stream::Records;
+use super::tls::{Alpn, SiteConfigs};
 use crate::clock::Time;
 
 /// What the proxy is to do with connections.
@@ -61,63 +71,89 @@ impl Phase {
 /// Through which every client connection comes: bounds them, counts them, ends them.
 pub struct Gate {
     /// What they share.
-    pub shared: Arc<Shared>,
-    /// How long a connection may go on once it is to end.
-    pub drain_timeout: Duration,
-    /// One permit a connection; without one nothing is accepted, and clients wait in the kernel's queue.
-    pub slots: Arc<Semaphore>,
-    /// How many permits there are.
-    pub limit: u32,
+    pub shared: Arc<Shared<Servers>>,
+    /// A place for each; without one nothing is accepted, and clients wait in the kernel's queue.
+    pub room: Arc<Room>,
     /// Open connections.
     pub connections: Arc<AtomicU32>,
+    /// The same by client.
+    pub by_client: Arc<Connections>,
     /// Of this every connection holds a receiver; `drain` begins another and waits for the end of the old one's.
     pub generation: Mutex<watch::Sender<()>>,
+    /// Of this, too, whatever its generation.
+    pub all: watch::Sender<()>,
+    /// What was cut off at the end of the drain timeout, in the order of `Hold::ALL`, and was not told of yet.
+    pub cut: [AtomicU32; Hold::ALL.len()],
 }
 
 impl Gate {
     /// A gate for at most `limit` connections at once.
-    pub fn new(shared: Shared, drain_timeout: Duration, limit: u32) -> Self {
-        let slots = usize::try_from(limit).unwrap_or(usize::MAX);
+    pub fn new(shared: Shared<Servers>, limit: u32) -> Self {
+        let served = shared.served.load_full();
+        let limits = &served.limits;
         Self {
+            by_client: Connections::new(by_client(limits), served.clients),
+            room: Room::new(limit, limits.connections),
             shared: Arc::new(shared),
-            drain_timeout,
-            slots: Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS))),
-            limit,
             connections: Arc::default(),
             generation: Mutex::new(watch::Sender::new(())),
+            all: watch::Sender::new(()),
+            cut: Default::default(),
         }
+    }
+
+    fn cut_off(&self, hold: Hold) {
+        self.cut[hold.index()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Holds clients to the limits of the configuration at work.
+    pub fn enforce(&self) {
+        let served = self.shared.served.load();
+        self.by_client.configure(by_client(&served.limits), served.clients);
+        self.room.configure(served.limits.connections);
+        served.tcp.iter().for_each(|service| service.enforce());
     }
 }
 
-/// A listening socket and what is served there.
-pub struct Listener {
-    /// The socket.
-    pub socket: TcpListener,
-    /// TLS for it.
-    pub tls: TlsAcceptor,
-    /// The names.
-    pub routes: Arc<Routes>,
+/// In all, clients wait in the kernel's queue instead of being refused.
+fn by_client(limits: &Limits) -> ConnectionLimits {
+    ConnectionLimits { per_client: limits.connections_per_client, in_all: u32::MAX }
 }
 
-/// Accepts until the phase is `Stopping`. The socket itself lives on in the agent.
-pub async fn accept(listener: Listener, gate: Arc<Gate>) {
+/// What is behind a listening socket.
+#[derive(Clone)]
+pub enum Door {
+    /// Sites.
+    Tls {
+        /// TLS for them.
+        tls: Arc<SiteConfigs>,
+        /// Their names.
+        routes: Arc<Routes>,
+    },
+    /// The way to them, for who comes without TLS.
+    Plain(Arc<Redirects>),
+    /// Servers that get what comes as it comes.
+    Tcp(Arc<tcp::Published>),
+}
+
+/// Accepts at the listening address `to` until the phase is `Stopping`. The socket itself lives on in the agent.
+pub async fn accept(listener: TcpListener, to: SocketAddr, gate: Arc<Gate>) {
     let mut phase = gate.shared.phase.clone();
     loop {
         let accepted = async {
-            let slot = Arc::clone(&gate.slots).acquire_owned().await;
-            let slot = slot.expect("invariant: the semaphore is never closed");
-            (listener.socket.accept().await, slot)
+            let place = gate.room.place().await;
+            (listener.accept().await, place)
         };
         tokio::select! {
             biased;
             serve = stopping(&mut phase) => {
                 if serve {
-                    serve_waiting(listener, &gate);
+                    serve_waiting(listener, to, &gate);
                 }
                 return;
             }
-            (accepted, slot) = accepted => match accepted {
-                Ok((stream, peer)) => open(&gate, &listener.tls, &listener.routes, stream, peer, slot),
+            (accepted, place) = accepted => match accepted {
+                Ok((stream, peer)) => open(&gate, to, stream, peer, place),
                 // Too few descriptors or memory, or the client gave up meanwhile: what waits keeps waiting.
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -135,48 +171,89 @@ async fn stopping(phase: &mut watch::Receiver<Phase>) -> bool {
 }
 
 /// Accepts what is in the queue already: these clients were promised a connection.
-fn serve_waiting(listener: Listener, gate: &Arc<Gate>) {
-    let Ok(socket) = listener.socket.into_std() else {
+fn serve_waiting(listener: TcpListener, to: SocketAddr, gate: &Arc<Gate>) {
+    let Ok(socket) = listener.into_std() else {
         return;
     };
-    while let Ok(slot) = Arc::clone(&gate.slots).try_acquire_owned()
+    while let Some(place) = gate.room.try_place()
         && let Ok((stream, peer)) = socket.accept()
     {
         let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
         if let Ok(stream) = stream {
-            open(gate, &listener.tls, &listener.routes, stream, peer, slot);
+            open(gate, to, stream, peer, place);
         }
     }
 }
 
-fn open(
-    gate: &Arc<Gate>,
-    tls: &TlsAcceptor,
-    routes: &Arc<Routes>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    slot: OwnedSemaphorePermit,
-) {
-    let open = Open::new(gate, slot);
-    let (gate, tls, routes) = (Arc::clone(gate), tls.clone(), Arc::clone(routes));
+fn open(gate: &Arc<Gate>, to: SocketAddr, stream: TcpStream, peer: SocketAddr, place: Place) {
+    gate.shared.served.load().seen.metrics.connection_accepted();
+    let Some(counted) = count(gate, peer.ip()) else {
+        return;
+    };
+    let open = Open::new(gate, place);
+    let gate = Arc::clone(gate);
     tokio::spawn(async move {
-        serve(&gate, &tls, routes, stream, peer.ip()).await;
+        serve(&gate, to, stream, peer).await;
+        drop(counted);
         drop(open);
     });
+}
+
+/// Counts a client's connection, but not a trusted proxy's, which are many clients'. `None`: there are too many.
+fn count(gate: &Gate, client: IpAddr) -> Option<Option<Connection>> {
+    let served = gate.shared.served.load();
+    if served.proxies.at(client).is_some() {
+        return Some(None);
+    }
+    match gate.by_client.open(client) {
+        Ok(counted) => Some(Some(counted)),
+        Err(error) => {
+            served.seen.metrics.connection_refused(error);
+            tracing::debug!(%client, %error, "a connection was refused");
+            None
+        }
+    }
+}
+
+/// Whom a connection is from, and a place among that one's connections, where the proxy that it came from says so first.
+async fn introduced(
+    gate: &Gate,
+    stream: &mut TcpStream,
+    proxy: SocketAddr,
+    within: Duration,
+) -> Option<(SocketAddr, Option<Connection>)> {
+    let client = match timeout(within, introduce::client(stream)).await {
+        Ok(Ok(client)) => client.unwrap_or(proxy),
+        Ok(Err(error)) => {
+            tracing::debug!(%proxy, %error, "a trusted proxy does not say whom its connection is from");
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!(%proxy, "a trusted proxy takes too long to say whom its connection is from");
+            return None;
+        }
+    };
+    Some((client, count(gate, client.ip())?))
 }
 
 /// Counts a connection while it lives.
 struct Open {
     connections: Arc<AtomicU32>,
-    _slot: OwnedSemaphorePermit,
+    _place: Place,
     _generation: watch::Receiver<()>,
+    _all: watch::Receiver<()>,
 }
 
 impl Open {
-    fn new(gate: &Gate, slot: OwnedSemaphorePermit) -> Self {
+    fn new(gate: &Gate, place: Place) -> Self {
         gate.connections.fetch_add(1, Ordering::Relaxed);
         let generation = gate.generation.lock().unwrap_or_else(PoisonError::into_inner);
-        Self { connections: Arc::clone(&gate.connections), _slot: slot, _generation: generation.subscribe() }
+        Self {
+            connections: Arc::clone(&gate.connections),
+            _place: place,
+            _generation: generation.subscribe(),
+            _all: gate.all.subscribe(),
+        }
     }
 }
 
@@ -187,166 +264,135 @@ impl Drop for Open {
 }
 
 /// One client connection, from its first byte to its end. What goes wrong here is the client's affair alone.
-async fn serve(gate: &Gate, tls: &TlsAcceptor, routes: Arc<Routes>, stream: TcpStream, client: IpAddr) {
+async fn serve(gate: &Gate, to: SocketAddr, mut stream: TcpStream, from: SocketAddr) {
     let opened = Time::now();
-    let Some(stream) = greet(tls, stream, client).await else {
-        return;
-    };
-    let activity = Activity::new(Time::now());
-    let served = Arc::new(Client {
-        shared: Arc::clone(&gate.shared),
-        routes,
-        sni: stream.get_ref().1.server_name().map(str::to_owned),
-        address: client,
-        activity: Arc::clone(&activity),
-        own: tokio::sync::Mutex::default(),
-    });
-    let service = service_fn(move |request| {
-        let served = Arc::clone(&served);
-        async move { Ok::<_, Infallible>(served.answer(request).await) }
-    });
-    let watched = Watched { stream, activity: Arc::clone(&activity) };
-    let mut connection = pin!(http().serve_connection(TokioIo::new(watched), service));
-    let mut patience = Patience::new(gate, activity, opened);
-    tokio::select! {
-        ended = connection.as_mut() => {
-            if let Err(error) = ended {
-                tracing::debug!(%client, %error, "a client connection ended");
-            }
+    let (shared, served) = (Arc::clone(&gate.shared), gate.shared.served.load_full());
+    let introduces = served.proxies.via(from.ip(), None).source == Some(Source::ProxyProtocol);
+    let (named, _counted) = if introduces {
+        let Some((named, counted)) = introduced(gate, &mut stream, from, served.limits.handshake).await
+        else {
             return;
-        }
-        () = patience.run_out() => {}
-    }
-    // Says goodbye where nothing is under way; what is dropped in the middle is past its time.
-    connection.as_mut().graceful_shutdown();
-    drop(timeout(GOODBYE, connection).await);
-}
-
-/// The TLS handshake, or `None`.
-async fn greet(tls: &TlsAcceptor, stream: TcpStream, client: IpAddr) -> Option<TlsStream<TcpStream>> {
-    let greeting = async {
-        prepare(&stream)?;
-        tls.accept(stream).await
+        };
+        (named, counted)
+    } else {
+        (from, None)
     };
-    match timeout(HANDSHAKE_TIMEOUT, greeting).await {
-        Ok(Ok(stream)) => return Some(stream),
-        Ok(Err(error)) => tracing::debug!(%client, %error, "TLS handshake failed"),
-        Err(_) => tracing::debug!(%client, "TLS handshake took too long"),
+    let client = named.ip().to_canonical();
+    if let Err(error) = prepare(&stream) {
+        return tracing::debug!(%client, %error, "cannot use a connection");
     }
-    None
-}
-
-fn http() -> http1::Builder {
-    let mut http = http1::Builder::new();
-    // `activity` has the timers.
-    http.header_read_timeout(None)
-        .preserve_header_case(true)
-        .max_buf_size(BUFFER)
-        .max_header_size(LONGEST_HEAD);
-    http
-}
-
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = socket2::SockRef::from(stream);
-    socket.set_tcp_keepalive(&keepalive())?;
-    // A client that takes nothing of what it asked for, for so long, is gone or hostile.
-    socket.set_tcp_user_timeout(Some(UNTAKEN_TIMEOUT))
-}
-
-/// How long a connection may still go on.
-struct Patience<'a> {
-    gate: &'a Gate,
-    activity: Arc<Activity>,
-    opened: Time,
-    phase: watch::Receiver<Phase>,
-}
-
-impl<'a> Patience<'a> {
-    fn new(gate: &'a Gate, activity: Arc<Activity>, opened: Time) -> Self {
-        let phase = gate.shared.phase.clone();
-        Self { gate, activity, opened, phase }
-    }
-
-    /// Returns when the connection is to be closed.
-    async fn run_out(&mut self) {
-        loop {
-            let ending = self.phase.borrow_and_update().since();
-            let cut = ending.map(|since| since.max(self.opened) + self.gate.drain_timeout);
-            let now = Time::now();
-            let deadline = self.activity.deadline(ending.is_some());
-            if deadline.into_iter().chain(cut).any(|end| end <= now) {
-                return;
+    let introduced_by = (named != from).then(|| from.ip());
+    let via = served.proxies.via(from.ip(), introduced_by.map(|_| client));
+    let peer = |entry, tls| Peer { address: client, introduced_by, via, entry, to, tls };
+    let session: Pin<Box<dyn Future<Output = ()> + Send + '_>> = match served.doors.get(&to).cloned() {
+        // It came in the moment in which this address was given up.
+        None => return,
+        Some(Door::Tls { tls, routes }) => {
+            let stream = match greet(&tls, stream, client, served.limits.handshake).await {
+                Ok(stream) => stream,
+                Err(why) => return served.seen.metrics.handshake_failed(why),
+            };
+            let connection = stream.get_ref().1;
+            let facts = TlsFacts::of(connection);
+            served
+                .seen
+                .metrics
+                .handshake(Time::now().since(opened), facts.is_some_and(|facts| facts.resumed));
+            let sni = connection.server_name().map(str::to_owned);
+            let peer = peer(Entry::Tls { sni, routes }, facts);
+            let by_streams = connection.alpn_protocol() == Some(Alpn::H2.id());
+            let stream = Records::new(stream.into_inner());
+            if by_streams {
+                Box::pin(converse_by_streams(gate, opened, stream, Owner::new(shared, served, peer)))
+            } else {
+                Box::pin(converse(gate, opened, Session::new(shared, served, peer, stream)))
             }
-            // No state that begins from now on ends before that; see HEAD_TIMEOUT.
-            let look_again = now + HEAD_TIMEOUT;
-            let wake = deadline.into_iter().chain(cut).fold(look_again, Time::min);
+        }
+        Some(Door::Plain(redirects)) => {
+            let peer = peer(Entry::Plain(redirects), None);
+            Box::pin(converse(gate, opened, Session::new(shared, served, peer, stream)))
+        }
+        Some(Door::Tcp(service)) => Box::pin(async move {
             tokio::select! {
-                () = sleep_until(Instant::now() + wake.since(now)) => {}
-                changed = self.phase.changed() => if changed.is_err() { return },
+                () = service.serve(stream, named, &served.seen) => {}
+                () = past_its_time(gate, opened) => gate.cut_off(Hold::Tcp),
             }
+        }),
+    };
+    session.await;
+}
+
+/// Serves an HTTP/2 connection to its end, or until its time is over. One without a stream has ended before.
+async fn converse_by_streams<S>(gate: &Gate, opened: Time, stream: S, owner: Owner<Servers>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    tokio::select! {
+        () = http2::connection::serve(stream, owner, Arc::clone(&gate.room)) => {}
+        () = past_its_time(gate, opened) => gate.cut_off(Hold::Other),
+    }
+}
+
+/// Serves a connection to its end, or until its time is over.
+async fn converse<C>(gate: &Gate, opened: Time, mut session: Session<Link<C>, Servers>)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    tokio::select! {
+        () = session.run() => return,
+        () = past_its_time(gate, opened) => {}
+    }
+    if let Some(hold) = session.held() {
+        gate.cut_off(hold);
+    }
+}
+
+/// Returns when a connection that was opened then has had its drain timeout.
+async fn past_its_time(gate: &Gate, opened: Time) {
+    let mut phase = gate.shared.phase.clone();
+    loop {
+        let ending = phase.borrow_and_update().since();
+        let timeout = gate.shared.served.load().drain_timeout;
+        let cut = ending.map(|since| since.max(opened) + timeout);
+        let left = async {
+            match cut {
+                Some(cut) => sleep(cut.since(Time::now())).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = left => return,
+            changed = phase.changed() => if changed.is_err() { return },
         }
     }
 }
 
-/// A client's stream, telling `activity` when bytes come.
-struct Watched {
-    stream: TlsStream<TcpStream>,
-    activity: Arc<Activity>,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        if buffer.filled().len() > before {
-            self.activity.bytes_came(Time::now());
+/// The TLS handshake, or why there is none.
+async fn greet(
+    tls: &SiteConfigs,
+    stream: TcpStream,
+    client: IpAddr,
+    within: Duration,
+) -> Result<TlsStream<TcpStream>, HandshakeFailed> {
+    let greeting = async {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let config = tls.choose(&start.client_hello());
+        start.into_stream(config).await
+    };
+    match timeout(within, greeting).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => {
+            tracing::debug!(%client, %error, "TLS handshake failed");
+            // rustls says what it objects to in an error of this kind.
+            let is_tls = error.kind() == std::io::ErrorKind::InvalidData;
+            Err(if is_tls { HandshakeFailed::Tls } else { HandshakeFailed::ClientGone })
         }
-        Poll::Ready(Ok(()))
+        Err(_) => {
+            tracing::debug!(%client, "TLS handshake took too long");
+            Err(HandshakeFailed::Timeout)
+        }
     }
 }
-
-impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
-
-/// Longest TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Longest time for the last bytes of a connection that is closed.
-const GOODBYE: Duration = Duration::from_secs(1);
-
-/// Longest time that bytes may wait for the client to take them.
-const UNTAKEN_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Longest request head in bytes: room for the Kerberos tickets of members of many groups.
-const LONGEST_HEAD: usize = 64 << 10;

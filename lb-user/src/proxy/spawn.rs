@@ -3,10 +3,13 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use thiserror::Error;
 
 use super::child::Child;
@@ -63,6 +66,7 @@ impl Account {
 pub struct Program {
     file: File,
     path: PathBuf,
+    digest: OnceLock<[u8; 32]>,
 }
 
 impl Program {
@@ -70,9 +74,36 @@ impl Program {
     pub fn open(path: &Path) -> Result<Self, SpawnError> {
         let path = path.to_owned();
         match File::open(&path) {
-            Ok(file) => Ok(Self { file, path }),
+            Ok(file) => Ok(Self { file, path, digest: OnceLock::new() }),
             Err(source) => Err(SpawnError::Start { path, source }),
         }
+    }
+
+    /// The digest of its text, once `take_digest` has found it out.
+    pub fn digest(&self) -> Option<[u8; 32]> {
+        self.digest.get().copied()
+    }
+
+    /// The digest of its text, by which two programs are known to be the same wherever they lie. Reads all of it. `None`: it cannot
+    /// be read.
+    pub fn take_digest(&self) -> Option<[u8; 32]> {
+        if let Some(digest) = self.digest() {
+            return Some(digest);
+        }
+        let (mut context, mut chunk, mut offset) = (Context::new(&SHA256), vec![0; 256 << 10], 0);
+        loop {
+            match self.file.read_at(&mut chunk, offset) {
+                Ok(0) => break,
+                Ok(length) => {
+                    context.update(&chunk[..length]);
+                    offset += u64::try_from(length).unwrap_or_default();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return None,
+            }
+        }
+        let digest = context.finish();
+        Some(*self.digest.get_or_init(|| digest.as_ref().try_into().unwrap_or_default()))
     }
 
     /// Starts `rollcall <subcommand>` as `account`, without environment and groups, in `/`, in a process group of its own (a

@@ -3,11 +3,14 @@
 //! ```text
 //! hide -> Start comes -> confine -> Serving <-> Draining -> Stopping -> exit
 //!                                      |           |           ^
+//!                                      |           |           +-- Retire: another worker has the sockets
 //!                                      +- agent dies: serve on, until the next agent has the sockets
 //! ```
+//! `Apply` changes what is served and ends no connection.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Write as _};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::pin::pin;
@@ -15,19 +18,23 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::access::AccessLog;
-use super::balance::Health;
-use super::channel::{FrameError, Order, Record, decode_frame};
-use super::fds;
-use super::service::{Load, Proxy, StartError};
-use super::snapshot::Snapshot;
-use crate::sandbox::{self, SandboxError};
+use super::ask;
+use super::channel::{FrameError, Order, Record, Refusal, ServerIndex, decode_frame};
+use super::reporter::Reporter;
+use super::served::BuildError;
+use super::service::{Load, Proxy};
+use super::snapshot::{Site, Snapshot, Verify};
+use super::tls::{Facts, Fingerprint, leaf};
+use super::{fds, idle};
+use crate::sandbox::{self, Confined, SandboxError};
 
 /// The hidden subcommand `rollcall proxy`: returns when the worker is done.
 pub fn main() -> ExitCode {
@@ -72,10 +79,14 @@ pub struct Work {
     pub listeners: Vec<TcpListener>,
     /// Where the next agent asks for the listeners.
     pub handover: StdUnixListener,
+    /// Where the agent asks what it wants to know.
+    pub questions: StdUnixListener,
     /// Threads that serve.
     pub threads: usize,
     /// Most client connections at once; what comes beyond waits in the kernel's queue.
     pub limit: u32,
+    /// How it is locked in.
+    pub confined: Confined,
 }
 
 /// Everything before the first byte from the network: hides the process, takes the snapshot and the sockets, locks itself in.
@@ -85,22 +96,24 @@ pub fn prepare() -> Result<Work, WorkerError> {
     let channel = StdUnixStream::from(channel);
     let (snapshot, mut fds) = receive_start(&channel)?;
     let handover = fds.pop().ok_or(WorkerError::Sockets)?;
+    let questions = fds.pop().ok_or(WorkerError::Sockets)?;
     if fds.len() != snapshot.listen.len() {
         return Err(WorkerError::Sockets);
     }
     // These look at the file system, which is out of reach from here on.
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let limit = connection_limit();
-    let ports = snapshot.farms.iter().flat_map(|farm| &farm.servers).map(|server| server.address.port());
-    let confined = sandbox::confine(&ports.collect())?;
+    let confined = sandbox::confine(&snapshot.ports())?;
     tracing::info!(%confined, limit, "proxy worker is locked in");
     Ok(Work {
         snapshot,
         channel,
         listeners: fds.into_iter().map(TcpListener::from).collect(),
         handover: StdUnixListener::from(handover),
+        questions: StdUnixListener::from(questions),
         threads,
         limit,
+        confined,
     })
 }
 
@@ -108,10 +121,8 @@ fn receive_start(channel: &StdUnixStream) -> Result<(Snapshot, Vec<OwnedFd>), Wo
     let (mut bytes, mut fds) = (Vec::new(), Vec::new());
     let mut buffer = vec![0; 64 << 10];
     loop {
-        match decode_frame(&mut bytes)? {
-            None => {}
-            Some(Order::Start(snapshot)) => return Ok((*snapshot, fds)),
-            Some(Order::Drain | Order::Resume | Order::Stop) => return Err(WorkerError::NoStart),
+        if let Some(order) = decode_frame(&mut bytes)? {
+            return Ok((order.into_start().ok_or(WorkerError::NoStart)?, fds));
         }
         // One frame at a time: what follows it is read when serving.
         let wanted = missing(&bytes).min(buffer.len());
@@ -152,20 +163,29 @@ fn limit_for(descriptors: Option<u64>, memory: u64) -> u32 {
 
 async fn serve(work: Work) -> Result<(), WorkerError> {
     let log = AccessLog::start(io::stdout()).map_err(WorkerError::System)?;
-    let spares = work.listeners.iter().map(TcpListener::try_clone).collect::<io::Result<_>>();
+    let spares = work.listeners.iter().map(TcpListener::try_clone).collect::<io::Result<Vec<_>>>();
     let proxy = Proxy::start(&work.snapshot, work.listeners, log.clone(), work.limit)?;
     work.channel.set_nonblocking(true).map_err(WorkerError::System)?;
     work.handover.set_nonblocking(true).map_err(WorkerError::System)?;
+    work.questions.set_nonblocking(true).map_err(WorkerError::System)?;
     let agent = rustix::net::sockopt::socket_peercred(&work.channel)
         .map_err(|error| WorkerError::System(error.into()))?;
+    let spares = spares.map_err(WorkerError::System)?;
     let handover = Handover {
         socket: UnixListener::from_std(work.handover).map_err(WorkerError::System)?,
-        listeners: spares.map_err(WorkerError::System)?,
+        listeners: work.snapshot.listen.iter().copied().zip(spares).collect(),
         agent: agent.uid.as_raw(),
     };
+    let questions = UnixListener::from_std(work.questions).map_err(WorkerError::System)?;
+    let answering = tokio::spawn(ask::serve(questions, handover.agent, proxy.teller()));
     let worker = Worker {
+        answering: answering.abort_handle(),
         agent: Agent::new(UnixStream::from_std(work.channel).map_err(WorkerError::System)?),
-        reported: proxy.health().iter().map(|servers| vec![Health::Untested; servers.len()]).collect(),
+        reporter: Reporter::default(),
+        presented: BTreeMap::new(),
+        owed: VecDeque::new(),
+        snapshot: work.snapshot,
+        confined: work.confined,
         drained: mpsc::channel(8),
         terminate: signal(SignalKind::terminate()).map_err(WorkerError::System)?,
         proxy,
@@ -179,27 +199,32 @@ async fn serve(work: Work) -> Result<(), WorkerError> {
 struct Agent {
     stream: UnixStream,
     orders: Vec<u8>,
+    /// Sockets that came with orders, in their order.
+    sockets: VecDeque<OwnedFd>,
 }
 
 impl Agent {
     fn new(stream: UnixStream) -> Self {
-        let orders = Vec::new();
-        Self { stream, orders }
+        Self { stream, orders: Vec::new(), sockets: VecDeque::new() }
     }
 
-    /// Whether the record was sent. A Unix socket takes sixteen bytes whole or not at all.
+    /// Whether the record was sent. A Unix socket takes so few bytes whole or not at all.
     fn send(&self, record: Record) -> bool {
         self.stream.try_write(&record.encode()).is_ok()
     }
 
     /// The next order; `None`: the agent is gone. Cancel safe.
     async fn order(&mut self) -> Result<Option<Order>, WorkerError> {
-        let mut buffer = [0; 4096];
+        let mut buffer = vec![0; 16 << 10];
         loop {
             if let Some(order) = decode_frame(&mut self.orders)? {
                 return Ok(Some(order));
             }
-            match self.stream.read(&mut buffer).await {
+            let mut came = Vec::new();
+            let receive = || fds::receive(&self.stream, &mut buffer, &mut came);
+            let received = self.stream.async_io(Interest::READABLE, receive).await;
+            self.sockets.extend(came);
+            match received {
                 Ok(0) | Err(_) => return Ok(None),
                 Ok(length) => self.orders.extend_from_slice(&buffer[..length]),
             }
@@ -209,9 +234,18 @@ impl Agent {
 
 struct Worker {
     agent: Agent,
+    /// Answers what the agent asks. Ends with the first word of a stop: another worker may answer from then on.
+    answering: AbortHandle,
     proxy: Proxy,
-    /// The health that the agent knows.
-    reported: Vec<Vec<Health>>,
+    /// What the agent knows of the servers.
+    reporter: Reporter,
+    /// The certificates of servers that it knows.
+    presented: BTreeMap<(u16, u16), Fingerprint>,
+    /// What is served.
+    snapshot: Snapshot,
+    /// What the agent must hear before anything else.
+    owed: VecDeque<Record>,
+    confined: Confined,
     /// The ends of drains, whose futures hold the sender.
     drained: (mpsc::Sender<()>, mpsc::Receiver<()>),
     /// SIGTERM, which whoever stops a whole service sends to us as to the agent. The agent's word counts while there is one.
@@ -219,7 +253,7 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(mut self, handover: Handover) -> Result<(), WorkerError> {
+    async fn run(mut self, mut handover: Handover) -> Result<(), WorkerError> {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut health = self.proxy.health_changed();
@@ -227,11 +261,18 @@ impl Worker {
             tokio::select! {
                 _ = heartbeat.tick() => self.report(),
                 Ok(()) = health.changed() => self.report(),
-                Some(()) = self.drained.1.recv() => drop(self.agent.send(Record::Drained)),
+                Some(()) = self.drained.1.recv() => self.owe(Record::Drained),
                 order = self.agent.order() => match order? {
+                    Some(Order::Apply { number, snapshot }) => self.apply(number, &snapshot, &mut handover),
                     Some(Order::Drain) => self.drain(),
                     Some(Order::Resume) => self.proxy.resume(),
-                    Some(Order::Stop) => return self.stop(handover).await,
+                    Some(Order::States(states)) => self.proxy.set_states(states),
+                    Some(Order::Elsewhere { connections }) => self.proxy.leave_room(connections),
+                    Some(Order::Stop) => return self.stop(Some(handover)).await,
+                    Some(Order::Retire) => {
+                        drop(handover);
+                        return self.stop(None).await;
+                    }
                     Some(Order::Start(_)) => return Err(WorkerError::SecondStart),
                     None => return self.orphaned(handover).await,
                 }
@@ -239,23 +280,102 @@ impl Worker {
         }
     }
 
-    /// A heartbeat, and every health that the agent does not know.
+    /// A heartbeat, and all that the agent does not know of the servers.
     fn report(&mut self) {
         self.agent.send(alive(self.proxy.accepting(), &self.proxy.load()));
-        let health = self.proxy.health();
-        for (farm, servers) in health.iter().enumerate() {
-            for (server, health) in servers.iter().enumerate() {
-                let known = &mut self.reported[farm][server];
-                let (Ok(farm), Ok(server)) = (u16::try_from(farm), u16::try_from(server)) else {
-                    continue;
-                };
-                let healthy = *health == Health::Healthy;
-                let record = Record::ServerHealth { farm, server, healthy };
-                if known != health && self.agent.send(record) {
-                    *known = *health;
+        self.owed.extend(cut(&self.proxy));
+        if !self.pay() {
+            return;
+        }
+        let agent = &self.agent;
+        self.reporter.report(self.proxy.served().groups(), |record| agent.send(record));
+        self.report_presented();
+    }
+
+    /// Every certificate of a server that the agent does not know. Where all servers present their sites' own ones, those of before
+    /// are accepted no more.
+    fn report_presented(&mut self) {
+        let presented = self.proxy.presented();
+        for (farm, servers) in (0..).zip(&presented) {
+            for (server, facts) in (0..).zip(servers) {
+                let Some(Facts { sha256, not_after, .. }) = facts else { continue };
+                let not_after = not_after.unwrap_or_default();
+                let of = ServerIndex { group: farm, server };
+                let record = Record::Presented { of, sha256: sha256.0, not_after };
+                if self.presented.get(&(farm, server)) != Some(sha256) && self.agent.send(record) {
+                    self.presented.insert((farm, server), *sha256);
                 }
             }
         }
+        if !replaced(&self.snapshot, &presented) {
+            return;
+        }
+        self.snapshot.forget();
+        match self.proxy.apply(&self.snapshot, Vec::new()) {
+            Ok(()) => {
+                tracing::info!(
+                    "every server presents its site's certificate: the one before is accepted no more"
+                );
+                self.forget_reported();
+            }
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                tracing::error!("the certificates of before are still accepted: {error:#}");
+            }
+        }
+    }
+
+    fn forget_reported(&mut self) {
+        self.reporter = Reporter::default();
+        self.presented.clear();
+    }
+
+    fn owe(&mut self, record: Record) {
+        self.owed.push_back(record);
+        self.pay();
+    }
+
+    /// Whether the agent has heard all that it must.
+    fn pay(&mut self) -> bool {
+        while let Some(record) = self.owed.front() {
+            if !self.agent.send(*record) {
+                return false;
+            }
+            self.owed.pop_front();
+        }
+        true
+    }
+
+    /// Serves other settings, or says why not.
+    fn apply(&mut self, number: u32, snapshot: &Snapshot, handover: &mut Handover) {
+        let refusal = self.try_apply(snapshot, handover).err();
+        // Those that nobody took would be taken for the next ones.
+        self.agent.sockets.clear();
+        if refusal.is_none() {
+            self.snapshot = snapshot.clone();
+            self.forget_reported();
+        }
+        tracing::info!(applied = refusal.is_none(), "other settings came");
+        self.owe(Record::Applied { number, refusal });
+        self.report();
+    }
+
+    fn try_apply(&mut self, snapshot: &Snapshot, handover: &mut Handover) -> Result<(), Refusal> {
+        let sockets = handover.fresh(snapshot, &mut self.agent.sockets)?;
+        if !snapshot.ports().into_iter().all(|port| self.confined.allows(port)) {
+            return Err(Refusal::Port);
+        }
+        let spares = sockets.iter().map(|(address, socket)| Ok((*address, socket.try_clone()?)));
+        let spares = spares.collect::<io::Result<Vec<_>>>().map_err(|_| Refusal::Sockets)?;
+        let sockets = sockets.into_iter().map(|(_, socket)| socket).collect();
+        self.proxy.apply(snapshot, sockets).map_err(|error| {
+            let error = anyhow::Error::from(error);
+            tracing::error!("cannot serve the new settings, and goes on with the old ones: {error:#}");
+            Refusal::Settings
+        })?;
+        handover.listeners.extend(spares);
+        handover.listeners.retain(|(address, _)| snapshot.listen.contains(address));
+        Ok(())
     }
 
     fn drain(&self) {
@@ -267,8 +387,9 @@ impl Worker {
         });
     }
 
-    /// Finishes, with heartbeats until the end.
-    async fn stop(mut self, handover: Handover) -> Result<(), WorkerError> {
+    /// Finishes, with heartbeats until the end; without `handover`, what waits in the sockets' queues is another worker's.
+    async fn stop(mut self, handover: Option<Handover>) -> Result<(), WorkerError> {
+        self.answering.abort();
         let (agent, load) = (&self.agent, self.proxy.load());
         let beat = async {
             let mut heartbeat = interval(HEARTBEAT);
@@ -277,11 +398,18 @@ impl Worker {
                 agent.send(alive(false, &load));
             }
         };
+        let end = async {
+            match handover {
+                Some(handover) => finish(&mut self.proxy, handover).await,
+                None => self.proxy.stop(false).await,
+            }
+        };
         tokio::select! {
-            () = finish(&mut self.proxy, handover) => {}
+            () = end => {}
             () = beat => {}
         }
-        self.agent.send(Record::Drained);
+        self.owed.extend(cut(&self.proxy));
+        self.owe(Record::Drained);
         Ok(())
     }
 
@@ -320,6 +448,29 @@ async fn finish(proxy: &mut Proxy, handover: Handover) {
     }
 }
 
+/// Whether a certificate is being replaced that all servers present by now.
+fn replaced(snapshot: &Snapshot, presented: &[Vec<Option<Facts>>]) -> bool {
+    let mut replacing = snapshot.sites.iter().filter(|site| !site.previous.is_empty()).peekable();
+    let farms = |site: &Site| site.service.farms().copied().collect::<BTreeSet<usize>>();
+    replacing.peek().is_some()
+        && replacing.all(|site| {
+            let own = leaf(&site.certificate).map(|leaf| Fingerprint::of(&leaf));
+            farms(site).iter().all(|farm| {
+                snapshot.farms[*farm].verify != Verify::SameCertificate
+                    || presented[*farm].iter().all(|facts| facts.as_ref().map(|facts| facts.sha256) == own)
+            })
+        })
+}
+
+/// What was cut off at the end of the drain timeout, for the log and the agent.
+fn cut(proxy: &Proxy) -> Vec<Record> {
+    let cut = proxy.take_cut();
+    for (hold, count) in &cut {
+        tracing::info!(%hold, count, "closed at the end of the drain timeout");
+    }
+    cut.into_iter().map(|(hold, count)| Record::Cut { hold, count }).collect()
+}
+
 fn alive(accepting: bool, load: &Load) -> Record {
     Record::Alive { accepting, connections: load.connections(), requests: load.requests() }
 }
@@ -327,7 +478,7 @@ fn alive(accepting: bool, load: &Load) -> Record {
 /// Where the next agent asks for the listening sockets.
 struct Handover {
     socket: UnixListener,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(SocketAddr, TcpListener)>,
     /// The user id of the agent that started this worker; root, or one with root's capabilities.
     agent: u32,
 }
@@ -341,6 +492,22 @@ enum Wish {
 }
 
 impl Handover {
+    /// The sockets for addresses that are new in `snapshot`, out of those that came.
+    fn fresh(
+        &self,
+        snapshot: &Snapshot,
+        came: &mut VecDeque<OwnedFd>,
+    ) -> Result<Vec<(SocketAddr, TcpListener)>, Refusal> {
+        let is_new = |address: &&SocketAddr| !self.listeners.iter().any(|(known, _)| known == *address);
+        let fresh = snapshot.listen.iter().filter(is_new);
+        let socket = |address: &SocketAddr| {
+            let socket = TcpListener::from(came.pop_front().ok_or(Refusal::Sockets)?);
+            let bound = socket.local_addr().map_err(|_| Refusal::Sockets)?;
+            if bound == *address { Ok((*address, socket)) } else { Err(Refusal::Sockets) }
+        };
+        fresh.map(socket).collect()
+    }
+
     /// Returns once an agent, or a clean-up, has the sockets.
     async fn wait(&self) -> Wish {
         use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
@@ -370,7 +537,7 @@ impl Handover {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         let count = [u8::try_from(self.listeners.len()).map_err(io::Error::other)?];
-        let fds: Vec<_> = self.listeners.iter().map(|listener| listener.as_fd()).collect();
+        let fds: Vec<_> = self.listeners.iter().map(|(_, listener)| listener.as_fd()).collect();
         stream.writable().await?;
         let stream_std = stream.as_fd().try_clone_to_owned().map(StdUnixStream::from)?;
         fds::send(&stream_std, &count, &fds)?;
@@ -406,7 +573,7 @@ pub enum WorkerError {
     Sockets,
     /// The snapshot cannot be served.
     #[error(transparent)]
-    Start(#[from] StartError),
+    Start(#[from] BuildError),
     /// The system refused something.
     #[error("the system refused")]
     System(#[source] io::Error),
@@ -424,14 +591,15 @@ const HEARTBEAT: Duration = Duration::from_millis(250);
 /// How long the next agent may take to say that the sockets arrived.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Descriptors that are not for connections: listeners, runtime, channel.
-const RESERVED_DESCRIPTORS: u64 = 300;
+/// Descriptors that are not for client connections and their servers': listeners, runtime, channel, server connections at rest that are
+/// shared.
+const RESERVED_DESCRIPTORS: u64 = 300 + idle::MOST as u64;
 
 /// More are not counted on, whatever is allowed.
 const MOST_DESCRIPTORS: u64 = 1 << 20;
 
 /// What a connection takes in bytes when its buffers are full in both directions.
-const CONNECTION_MEMORY: u64 = 256 << 10;
+const CONNECTION_MEMORY: u64 = 384 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -441,10 +609,10 @@ mod tests {
     fn connections_are_bounded_by_descriptors_and_by_memory() {
         let gib = 1 << 30;
         for (descriptors, memory, limit) in [
-            (Some(20_300), 64 * gib, 10_000),
-            (Some(1 << 20), 4 * gib, 8192),
-            (None, gib, 2048),
-            (None, u64::MAX, 524_138),
+            (Some(20_556), 64 * gib, 10_000),
+            (Some(1 << 20), 4 * gib, 5461),
+            (None, gib, 1365),
+            (None, u64::MAX, 524_010),
             (Some(10), 1, 1),
         ] {
             assert_eq!(limit_for(descriptors, memory), limit, "{descriptors:?} {memory}");

@@ -1,4 +1,4 @@
-//! The signals that ask an agent to stop. They are blocked and read from a descriptor, not caught: one that nobody has read stays
+//! The signals that ask an agent to stop, or to read its configuration again. They are blocked and read from a descriptor, not caught: one that nobody has read stays
 //! pending, also while another program takes this one's place in the process.
 
 use std::io;
@@ -10,9 +10,18 @@ use tokio::io::unix::AsyncFd;
 
 use super::readable;
 
-/// SIGTERM and SIGINT.
+/// SIGTERM and SIGINT, and SIGHUP.
 #[derive(Debug)]
 pub struct StopSignals(OwnedFd);
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM or SIGINT: an end.
+    Stop,
+    /// SIGHUP: another look at the configuration.
+    Reload,
+}
 
 /// The same, within a Tokio runtime.
 #[derive(Debug)]
@@ -44,14 +53,23 @@ impl StopSignals {
 }
 
 impl StopSignalStream {
+    /// Waits for one that asks for an end; others are for naught. Where none can be read any more, it ends, too.
+    pub async fn stop(&self) {
+        while let Ok(Signal::Reload) = self.next().await {}
+    }
+
     /// Waits for the next one. Cancel safe.
-    pub async fn next(&self) -> io::Result<()> {
-        // `struct signalfd_siginfo`
+    pub async fn next(&self) -> io::Result<Signal> {
+        // `struct signalfd_siginfo`, which begins with the signal's number
         let mut record = [0; 128];
         loop {
             let mut ready = self.0.readable().await?;
             match rustix::io::read(self.0.get_ref(), &mut record) {
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    let [a, b, c, d, ..] = record;
+                    let hangup = u32::from_ne_bytes([a, b, c, d]) == libc::SIGHUP.unsigned_abs();
+                    return Ok(if hangup { Signal::Reload } else { Signal::Stop });
+                }
                 Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -83,6 +101,7 @@ fn stop_signals() -> libc::sigset_t {
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, libc::SIGTERM);
         libc::sigaddset(&raw mut set, libc::SIGINT);
+        libc::sigaddset(&raw mut set, libc::SIGHUP);
         set
     }
 }

@@ -1,4 +1,4 @@
-//! A TLS web server whose behaviour is in the path; what it saw, it tells.
+//! A web server, with TLS unless told otherwise, whose behaviour is in the path; what it saw, it tells.
 
 use std::convert::Infallible;
 use std::net::SocketAddrV4;
@@ -14,11 +14,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
-use crate::setup::{Identity, Zeros};
+use crate::setup::{Identity, Zeros, tokio_listener};
 
 /// A running server.
 pub(crate) struct Backend {
@@ -34,6 +35,8 @@ pub(crate) struct State {
     name: &'static str,
     /// Whether its health test succeeds.
     pub(crate) healthy: AtomicBool,
+    /// Whether no request but health tests is ever answered.
+    pub(crate) hangs: AtomicBool,
     /// Connections so far, health tests included.
     pub(crate) connections: AtomicUsize,
     /// Requests to `/gate` that wait, and permits for them to go on.
@@ -44,18 +47,25 @@ pub(crate) struct State {
 
 impl Backend {
     pub(crate) async fn start(name: &'static str, identity: &Identity) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let std::net::SocketAddr::V4(address) = listener.local_addr().unwrap() else {
-            panic!("bound to IPv4");
-        };
+        Self::with(name, Some(identity.acceptor())).await
+    }
+
+    /// Likewise without TLS.
+    pub(crate) async fn start_in_clear(name: &'static str) -> Self {
+        Self::with(name, None).await
+    }
+
+    async fn with(name: &'static str, tls: Option<TlsAcceptor>) -> Self {
+        let (listener, address) = tokio_listener().await;
         let state = Arc::new(State {
             name,
             healthy: AtomicBool::new(true),
+            hangs: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             gate: Semaphore::new(0),
         });
-        let task = tokio::spawn(run(listener, identity.acceptor(), Arc::clone(&state)));
+        let task = tokio::spawn(run(listener, tls, Arc::clone(&state)));
         Self { address, state, task }
     }
 
@@ -66,18 +76,29 @@ impl Backend {
     }
 }
 
-async fn run(listener: TcpListener, tls: TlsAcceptor, state: Arc<State>) {
+async fn run(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<State>) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         tokio::spawn(serve(stream, tls.clone(), Arc::clone(&state)));
     }
 }
 
-async fn serve(stream: TcpStream, tls: TlsAcceptor, state: Arc<State>) {
+async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, state: Arc<State>) {
     let connection = state.connections.fetch_add(1, Ordering::SeqCst);
-    let Ok(stream) = tls.accept(stream).await else {
-        return;
-    };
+    match tls {
+        None => speak(stream, state, connection).await,
+        Some(tls) => {
+            if let Ok(stream) = tls.accept(stream).await {
+                speak(stream, state, connection).await;
+            }
+        }
+    }
+}
+
+async fn speak<S>(stream: S, state: Arc<State>, connection: usize)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let service = service_fn(move |request| {
         let state = Arc::clone(&state);
         async move { answer(request, &state, connection).await }
@@ -91,6 +112,8 @@ type Answer = Response<BoxBody<Bytes, hyper::Error>>;
 async fn answer(request: Request<Incoming>, state: &State, connection: usize) -> Result<Answer, Infallible> {
     let mut response = match request.uri().path() {
         "/owa/healthcheck.htm" => health(state),
+        "/ews/healthcheck.htm" => text("200 OK<br/>"),
+        _ if state.hangs.load(Ordering::SeqCst) => std::future::pending().await,
         "/echo" => Response::new(request.into_body().boxed()),
         "/zeros" => zeros(&request),
         "/early" => {
@@ -109,6 +132,8 @@ async fn answer(request: Request<Incoming>, state: &State, connection: usize) ->
         "/count" => text(&count(request.into_body()).await.to_string()),
         _ => text(&format!("{} {}\n{:?}", request.method(), request.uri(), request.headers())),
     };
+    // As Outlook on the web does.
+    response.headers_mut().insert("x-frame-options", HeaderValue::from_static("SAMEORIGIN"));
     response.headers_mut().insert("x-server", state.name.parse().unwrap());
     response.headers_mut().insert("x-connection", connection.to_string().parse().unwrap());
     Ok(response)

@@ -7,33 +7,33 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use lb_user::control::api::ProxyStatus;
+use lb_user::proxy::snapshot::Snapshot;
 use lb_user::proxy::supervisor::{Left, Spec, Supervisor, end_left, is_left, take_listeners};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
 
 use crate::backend::Backend;
 use crate::client::{Client, header, text};
-use crate::setup::{Identity, NAME, eventually, listener, snapshot};
+use crate::setup::{Identity, NAME, eventually, listener, nobody, snapshot};
 
 /// A user that no /etc/passwd knows.
 const USER: &str = "64750";
 
 /// A supervisor's surroundings.
-struct Place {
-    run_dir: PathBuf,
-    identity: Identity,
-    backend: Backend,
-    address: SocketAddrV4,
+pub(crate) struct Place {
+    pub(crate) run_dir: PathBuf,
+    pub(crate) identity: Identity,
+    pub(crate) backend: Backend,
+    pub(crate) address: SocketAddrV4,
 }
 
 impl Place {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
             "this test starts a process as another user: run it as root"
         );
-        let (socket, address) = listener();
-        drop(socket);
+        let address = nobody();
         let run_dir =
             std::env::temp_dir().join(format!("rollcall-proxy-{}-{}", std::process::id(), address.port()));
         std::fs::create_dir(&run_dir).unwrap();
@@ -42,26 +42,31 @@ impl Place {
         Self { run_dir, identity, backend, address }
     }
 
-    fn spec(&self, listeners: Vec<OwnedFd>) -> Spec {
+    pub(crate) fn spec(&self, listeners: Vec<OwnedFd>) -> Spec {
         Spec {
             program: PathBuf::from(env!("CARGO_BIN_EXE_rollcall")),
             user: USER.to_owned(),
-            snapshot: snapshot(&self.identity, self.address, &[self.backend.address]),
+            snapshot: self.snapshot(),
             listeners,
             run_dir: self.run_dir.clone(),
             log: Some(std::fs::File::create(self.run_dir.join("access.log")).unwrap().into()),
         }
     }
 
+    /// What it serves.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        snapshot(&self.identity, self.address, &[self.backend.address])
+    }
+
     /// What an agent does at its start.
-    async fn start(&self) -> Supervisor {
+    pub(crate) async fn start(&self) -> Supervisor {
         let listeners = take_listeners(&self.run_dir, &[self.address.into()]).unwrap();
         let supervisor = Supervisor::start(self.spec(listeners)).unwrap();
         status_becomes(&supervisor, |status| status.ready).await;
         supervisor
     }
 
-    async fn get(&self) -> u16 {
+    pub(crate) async fn get(&self) -> u16 {
         Client::connect(self.address).await.get("/who").await.status().as_u16()
     }
 }
@@ -76,7 +81,10 @@ impl Drop for Place {
     }
 }
 
-async fn status_becomes(supervisor: &Supervisor, wanted: impl Fn(&ProxyStatus) -> bool) -> ProxyStatus {
+pub(crate) async fn status_becomes(
+    supervisor: &Supervisor,
+    wanted: impl Fn(&ProxyStatus) -> bool,
+) -> ProxyStatus {
     let mut status = supervisor.status();
     let waited =
         tokio::time::timeout(std::time::Duration::from_secs(30), status.wait_for(|status| wanted(status)))
@@ -133,7 +141,7 @@ async fn the_child_serves_as_another_user_with_nothing_it_does_not_need() {
     supervisor.stop().await;
     let log = std::fs::read_to_string(place.run_dir.join("access.log")).unwrap();
     assert!(
-        log.contains("access client=127.0.0.1 method=GET host=mail.example.test path=/who status=200"),
+        log.contains(r#""client":"127.0.0.1""#) && log.contains(r#""method":"GET","path":"/who""#),
         "{log}"
     );
     assert!(!place.run_dir.join("handover.sock").exists());
@@ -305,7 +313,7 @@ fn take_up(place: &Place, left: &Left) -> Supervisor {
     let words = serde_json::to_vec(&left.words()).unwrap();
     let descriptors = left.descriptors().into_iter().map(|it| it.try_clone_to_owned().unwrap()).collect();
     let left = Left::take_up(serde_json::from_slice(&words).unwrap(), descriptors, &place.run_dir).unwrap();
-    Supervisor::resume_from(left, Path::new(env!("CARGO_BIN_EXE_rollcall")), USER).unwrap()
+    Supervisor::resume_from(left, Path::new(env!("CARGO_BIN_EXE_rollcall")), USER, None).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

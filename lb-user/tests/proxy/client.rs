@@ -55,6 +55,11 @@ impl Client {
         self.send(request("GET", path, Empty::new())).await.unwrap()
     }
 
+    /// The name of the server that answers.
+    pub(crate) async fn who(&mut self, path: &str) -> String {
+        header(&self.get(path).await, "x-server").to_owned()
+    }
+
     pub(crate) async fn send(
         &mut self,
         request: Request<BoxBody<Bytes, BoxError>>,

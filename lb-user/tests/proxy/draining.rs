@@ -3,6 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use lb_user::proxy::hold::Hold;
+
 use crate::backend::Backend;
 use crate::client::{Client, header, text};
 use crate::setup::{Identity, NAME, Running, eventually};
@@ -73,8 +75,41 @@ async fn past_the_drain_timeout_requests_are_cut() {
     running.proxy.stop(true).await;
     assert!(in_flight.await.unwrap());
     assert_eq!(running.proxy.load().connections(), 0);
-    let line = running.logged("path=/hang").await;
-    assert!(line.ends_with("cut"), "{line}");
+    assert_eq!(running.proxy.take_cut(), [(Hold::Other, 1)]);
+    let line = running.logged(r#""path":"/hang""#).await;
+    assert!(line.contains(r#""whole":false"#), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_cut_is_told_by_kind_and_what_rests_is_none_of_it() {
+    let identity = Identity::new(&[NAME]);
+    let a = Backend::start("a", &identity).await;
+    let brief = |snapshot: &mut lb_user::proxy::snapshot::Snapshot| {
+        snapshot.drain_timeout = Duration::from_millis(500)
+    };
+    let mut running = Running::start(&identity, &[a.address], brief).await;
+    let address = running.address;
+    let held = [
+        ("POST", "/Microsoft-Server-ActiveSync?Cmd=Ping"),
+        ("RPC_OUT_DATA", "/rpc/rpcproxy.dll"),
+        ("POST", "/mapi/emsmdb/"),
+    ];
+    let hold = |(method, path): (&'static str, &'static str)| {
+        tokio::spawn(async move {
+            let request = crate::client::request(method, path, http_body_util::Empty::new());
+            Client::connect(address).await.send(request).await.is_err()
+        })
+    };
+    let _resting = Client::connect(running.address).await;
+    a.state.hangs.store(true, Ordering::SeqCst);
+    let held: Vec<_> = held.into_iter().map(hold).collect();
+    eventually("requests are in flight", || running.proxy.load().requests() == 3).await;
+    running.proxy.stop(true).await;
+    for held in held {
+        assert!(held.await.unwrap());
+    }
+    assert_eq!(running.proxy.take_cut(), [(Hold::ActiveSync, 1), (Hold::Mapi, 1), (Hold::RpcOut, 1)]);
+    assert_eq!(running.proxy.take_cut(), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Frame;
 use lb_user::proxy::balance::Health;
+use lb_user::proxy::balance::settings::{State, Weight};
 use lb_user::proxy::snapshot::{PrivateKey, Site};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -46,6 +47,89 @@ async fn connections_go_round_the_servers_and_stay_with_theirs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn servers_of_a_farm_without_tls_are_tested_and_asked_in_clear() {
+    let identity = Identity::new(&[NAME]);
+    let a = Backend::start_in_clear("a").await;
+    let clear = |snapshot: &mut lb_user::proxy::snapshot::Snapshot| {
+        snapshot.farms[0].verify = lb_user::proxy::snapshot::Verify::Clear;
+    };
+    let running = Running::start(&identity, &[a.address], clear).await;
+    assert_eq!(running.proxy.health(), [[[Health::Healthy]]]);
+    let mut client = Client::connect(running.address).await;
+    let upload = request("POST", "/echo", Full::new(Bytes::from(vec![7; 100_000])));
+    let response = client.send(upload).await.unwrap();
+    assert_eq!(header(&response, "x-server"), "a");
+    assert_eq!(count(response.into_body()).await, 100_000);
+    // With TLS the same server is of no use.
+    let running = Running::start(&identity, &[a.address], |_| {}).await;
+    assert_eq!(running.proxy.health(), [[[Health::Unhealthy]]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_get_their_weights_share_and_a_draining_one_no_new_client() {
+    let identity = Identity::new(&[NAME]);
+    let (a, b) = (Backend::start("a", &identity).await, Backend::start("b", &identity).await);
+    for (weights, state, wanted) in [([300, 100], State::Active, (6, 2)), ([100, 100], State::Drain, (8, 0))]
+    {
+        let share = |snapshot: &mut lb_user::proxy::snapshot::Snapshot| {
+            let servers = &mut snapshot.farms[0].servers;
+            for (server, weight) in servers.iter_mut().zip(weights) {
+                server.share.weight = Weight::new(weight).unwrap();
+            }
+            servers[1].share.state = state;
+        };
+        let running = Running::start(&identity, &[a.address, b.address], share).await;
+        let mut counts = (0, 0);
+        for _ in 0..8 {
+            match Client::connect(running.address).await.who("/who").await.as_str() {
+                "a" => counts.0 += 1,
+                _ => counts.1 += 1,
+            }
+        }
+        assert_eq!(counts, wanted, "{weights:?} {state:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_affinity_cookie_brings_a_client_back_to_its_server() {
+    let identity = Identity::new(&[NAME]);
+    let (a, b) = (Backend::start("a", &identity).await, Backend::start("b", &identity).await);
+    let with_cookie = |snapshot: &mut lb_user::proxy::snapshot::Snapshot| {
+        snapshot.farms[0].balance.affinity_cookie = Some("Own".to_owned());
+    };
+    let running = Running::start(&identity, &[a.address, b.address], with_cookie).await;
+    let first = Client::connect(running.address).await.get("/who").await;
+    let (server, told) = (header(&first, "x-server").to_owned(), header(&first, "set-cookie").to_owned());
+    let cookie = told.split(';').next().unwrap().to_owned();
+    for _ in 0..5 {
+        let mut again = request("GET", "/who", http_body_util::Empty::new());
+        again.headers_mut().insert("cookie", cookie.parse().unwrap());
+        let response = Client::connect(running.address).await.send(again).await.unwrap();
+        assert_eq!(header(&response, "x-server"), server);
+        assert_eq!(header(&response, "set-cookie"), "", "it is told once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_a_servers_limit_of_connections_requests_wait_their_turn() {
+    let identity = Identity::new(&[NAME]);
+    let a = Backend::start("a", &identity).await;
+    let limit = |snapshot: &mut lb_user::proxy::snapshot::Snapshot| {
+        snapshot.farms[0].servers[0].share.connections = std::num::NonZeroU32::new(1);
+        snapshot.farms[0].balance.queue.timeout = Duration::from_secs(60);
+    };
+    let running = Running::start(&identity, &[a.address], limit).await;
+    let mut first = Client::connect(running.address).await;
+    text(first.get("/who").await).await;
+    let address = running.address;
+    let second = tokio::spawn(async move { Client::connect(address).await.get("/who").await.status() });
+    eventually("the second waits", || running.proxy.waiting() == [1]).await;
+    assert!(!second.is_finished());
+    drop(first);
+    assert_eq!(second.await.unwrap(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unhealthy_server_gets_nothing_until_it_heals() {
     let identity = Identity::new(&[NAME]);
     let (a, b) = (Backend::start("a", &identity).await, Backend::start("b", &identity).await);
@@ -59,10 +143,10 @@ async fn an_unhealthy_server_gets_nothing_until_it_heals() {
     text(first).await;
     down.state.healthy.store(false, Ordering::SeqCst);
     running.health_becomes(|health| health[at] == Health::Unhealthy).await;
-    assert_eq!(header(&kept.get("/who").await, "x-server"), up, "the kept connection moves, too");
+    assert_eq!(kept.who("/who").await, up, "the kept connection moves, too");
     for _ in 0..4 {
         let mut client = Client::connect(running.address).await;
-        assert_eq!(header(&client.get("/who").await, "x-server"), up);
+        assert_eq!(client.who("/who").await, up);
     }
     down.state.healthy.store(true, Ordering::SeqCst);
     running.health_becomes(|health| health[at] == Health::Healthy).await;
@@ -74,7 +158,7 @@ async fn a_server_that_refuses_connections_costs_no_request() {
     let (a, b) = (Backend::start("a", &identity).await, Backend::start("b", &identity).await);
     // Tests that never come again: the proxy does not know.
     let slow = |snapshot: &mut lb_user::proxy::snapshot::Snapshot| {
-        snapshot.farms[0].health.interval = Duration::from_secs(3600);
+        snapshot.farms[0].tests[0].interval = Duration::from_secs(3600);
     };
     let running = Running::start(&identity, &[a.address, b.address], slow).await;
     a.refuse_connections().await;
@@ -114,10 +198,10 @@ async fn a_request_is_answered_with_503_without_a_healthy_server() {
     let mut client = Client::connect(running.address).await;
     let response = client.send(request("POST", "/echo", Zeros::new(5 << 20))).await.unwrap();
     assert_eq!(response.status(), 503);
-    assert_eq!(text(response).await, "503 service unavailable\n");
+    assert_eq!(text(response).await, "503 Service Unavailable\n");
     assert_eq!(client.get("/who").await.status(), 503, "the connection lives on");
-    let line = running.logged("path=/echo").await;
-    assert!(line.contains("status=503") && line.contains("server=-"), "{line}");
+    let line = running.logged(r#""path":"/echo""#).await;
+    assert!(line.contains(r#""status":503"#) && !line.contains(r#""server":"#), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +209,7 @@ async fn a_server_that_says_nothing_is_given_up_with_504() {
     let identity = Identity::new(&[NAME]);
     let a = Backend::start("a", &identity).await;
     let hasty = |snapshot: &mut lb_user::proxy::snapshot::Snapshot| {
-        snapshot.farms[0].response_timeout = Duration::from_secs(2);
+        snapshot.sites[0].service = crate::setup::to_farm(2);
     };
     let running = Running::start(&identity, &[a.address], hasty).await;
     let mut client = Client::connect(running.address).await;
@@ -169,8 +253,11 @@ impl hyper::body::Body for FromChannel {
 async fn a_server_with_another_certificate_is_no_server() {
     let (ours, theirs) = (Identity::new(&[NAME]), Identity::new(&[NAME]));
     let a = Backend::start("a", &theirs).await;
-    let running = Running::start(&ours, &[a.address], |snapshot| snapshot.farms[0].health.failures = 1).await;
-    assert_eq!(running.proxy.health(), [[Health::Unhealthy]]);
+    let running = Running::start(&ours, &[a.address], |snapshot| {
+        snapshot.farms[0].tests[0].thresholds.failures = std::num::NonZeroU8::MIN;
+    })
+    .await;
+    assert_eq!(running.proxy.health(), [[[Health::Unhealthy]]]);
     let mut client = Client::connect(running.address).await;
     assert_eq!(client.get("/who").await.status(), 503);
 }
@@ -234,9 +321,9 @@ async fn the_server_sees_the_clients_request_and_who_sent_it() {
     for unseen in ["6.6.6.6", "evil", "keep-alive"] {
         assert!(!answer.contains(unseen), "{unseen} in {answer}");
     }
-    let line = running.logged("method=RPC_IN_DATA").await;
+    let line = running.logged(r#""method":"RPC_IN_DATA""#).await;
     assert!(
-        line.contains("client=127.0.0.1") && line.contains("path=/rpc/rpcproxy.dll status=200"),
+        line.contains(r#""client":"127.0.0.1""#) && line.contains(r#""path":"/rpc/rpcproxy.dll""#),
         "{line}"
     );
 }
@@ -320,7 +407,7 @@ async fn what_this_proxy_does_not_do_is_refused_in_a_word() {
     let running = Running::start(&identity, &[a.address], |_| {}).await;
     for (request, wanted) in [
         ("CONNECT mail.example.test:443 HTTP/1.1\r\nHost: mail.example.test:443\r\n", "501"),
-        ("GET / HTTP/1.1\r\nHost: mail.example.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n", "501"),
+        ("GET / HTTP/1.1\r\nHost: mail.example.test\r\nConnection: upgrade\r\nUpgrade: h2c\r\n", "200"),
         ("GET / HTTP/1.1\r\nHost: mail.example.test\r\nHost: mail.example.test\r\n", "400"),
         ("GET / HTTP/1.1\r\n", "400"),
         ("GET https://other.example.test/ HTTP/1.1\r\nHost: mail.example.test\r\n", "400"),
@@ -383,4 +470,19 @@ async fn beyond_the_limit_connections_wait_instead_of_failing() {
     assert!(!third.is_finished());
     drop(two);
     assert_eq!(third.await.unwrap(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_too_many_connections_is_refused_more() {
+    let identity = Identity::new(&[NAME]);
+    let a = Backend::start("a", &identity).await;
+    let two = |snapshot: &mut lb_user::proxy::snapshot::Snapshot| snapshot.limits.connections_per_client = 2;
+    let running = Running::start(&identity, &[a.address], two).await;
+    let (mut one, two) = (Client::connect(running.address).await, Client::connect(running.address).await);
+    let mut third = TcpStream::connect(running.address).await.unwrap();
+    assert_eq!(third.read(&mut [0]).await.unwrap_or(0), 0, "it ends without a word");
+    assert_eq!(one.get("/who").await.status(), 200);
+    drop(two);
+    eventually("one has ended", || running.proxy.load().connections() == 1).await;
+    assert_eq!(Client::connect(running.address).await.get("/who").await.status(), 200);
 }

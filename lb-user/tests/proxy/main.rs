@@ -1,13 +1,19 @@
 //! The proxy over loopback: real TLS, real sockets, servers and clients of the test's own.
 //!
-//! `forwarding` and `draining` run the proxy in this process, `child` runs the real `rollcall proxy` under a supervisor, which
-//! needs root.
+//! `forwarding`, `health`, `draining`, `http2` and `posture` run the proxy in this process, `child` and in part `applying` run the real
+//! `rollcall proxy` under a supervisor, which needs root.
 
 #![expect(clippy::unwrap_used, reason = "all of this is a test, and tests panic")]
 
+mod applying;
 mod backend;
 mod child;
 mod client;
 mod draining;
 mod forwarding;
+mod health;
+mod http2;
+mod posture;
+mod seen;
 mod setup;
+mod tcp;

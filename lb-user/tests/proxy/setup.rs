@@ -1,7 +1,7 @@
 //! Certificates, snapshots and proxies for the tests.
 
 use std::convert::Infallible;
-use std::net::{SocketAddrV4, TcpListener};
+use std::net::{SocketAddr, SocketAddrV4, TcpListener};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use lb_user::config::model::{HealthTest, Server};
+use lb_user::config::model::{Balance, Bounds, HealthTest, Server, Service, Share};
 use lb_user::proxy::access::AccessLog;
 use lb_user::proxy::balance::Health;
-use lb_user::proxy::route::Routes;
 use lb_user::proxy::service::Proxy;
-use lb_user::proxy::snapshot::{Farm, PrivateKey, Site, Snapshot, Verify};
-use lb_user::proxy::tls;
+use lb_user::proxy::snapshot::{AffinityKeys, Farm, PrivateKey, Site, Snapshot, Verify};
+use lb_user::proxy::tls::{self, Alpn, ClientAuth, SiteTls, TicketSecret};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::sign::SingleCertAndKey;
 use tokio_rustls::TlsAcceptor;
 
 pub(crate) const NAME: &str = "mail.example.test";
@@ -36,17 +38,34 @@ impl Identity {
 
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         let key = tls::certified_key(&self.certificate, &self.key).unwrap();
-        let address = "127.0.0.1:1".parse().unwrap();
-        let snapshot = snapshot(self, address, &[]);
-        let routes = Arc::new(Routes::at(&snapshot, address.into()));
-        TlsAcceptor::from(tls::server_config(routes, Arc::new([key])).unwrap())
+        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from((*key).clone())));
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        TlsAcceptor::from(Arc::new(config))
     }
 }
 
+/// Everything to the one farm, which may be silent for so long.
+pub(crate) fn to_farm(seconds: u64) -> Service<usize> {
+    let bounds = Bounds { silence: Duration::from_secs(seconds), ..Bounds::default() };
+    Service::to_farm("", bounds).try_map(|_| Ok::<_, ()>(0)).unwrap()
+}
+
+/// Servers at these addresses.
+pub(crate) fn servers(addresses: &[SocketAddrV4]) -> Vec<Server> {
+    let server = |address: &SocketAddrV4| Server {
+        name: format!("port{}", address.port()),
+        address: *address,
+        share: Share::default(),
+    };
+    addresses.iter().map(server).collect()
+}
+
 /// One site, one farm, quick tests.
-pub(crate) fn snapshot(identity: &Identity, listen: SocketAddrV4, servers: &[SocketAddrV4]) -> Snapshot {
-    let server =
-        |address: &SocketAddrV4| Server { name: format!("port{}", address.port()), address: *address };
+pub(crate) fn snapshot(identity: &Identity, listen: SocketAddrV4, addresses: &[SocketAddrV4]) -> Snapshot {
     Snapshot {
         listen: vec![listen.into()],
         sites: vec![Site {
@@ -54,26 +73,42 @@ pub(crate) fn snapshot(identity: &Identity, listen: SocketAddrV4, servers: &[Soc
             listen: vec![listen.into()],
             certificate: identity.certificate.clone(),
             key: PrivateKey::new(identity.key.clone()),
-            farm: 0,
+            previous: Vec::new(),
+            redirect: Vec::new(),
+            tls: SiteTls::default(),
+            staple: None,
+            service: to_farm(60),
         }],
         farms: vec![Farm {
             name: "exchange".to_owned(),
-            servers: servers.iter().map(server).collect(),
+            servers: servers(addresses),
+            balance: Balance::default(),
             verify: Verify::SameCertificate,
-            health: HealthTest {
-                path: "/owa/healthcheck.htm".to_owned(),
-                host: NAME.to_owned(),
-                status: 200,
-                body: "200 OK".to_owned(),
+            tests: vec![HealthTest {
                 interval: Duration::from_millis(50),
                 timeout: Duration::from_secs(20),
-                failures: 2,
-            },
-            response_timeout: Duration::from_secs(60),
+                live_traffic: None,
+                ..HealthTest::plain(NAME)
+            }],
             connect_timeout: Duration::from_secs(20),
+            reuse: Default::default(),
         }],
+        tcp: Vec::new(),
         drain_timeout: Duration::from_secs(60),
+        limits: Default::default(),
+        protection: Default::default(),
+        trusted_proxies: Vec::new(),
+        tickets: vec![TicketSecret::new([7; 32])],
+        affinity: AffinityKeys::new(vec![[3; 32]]),
+        log: Default::default(),
+        seed: [1, 2],
     }
+}
+
+/// The site speaks HTTP/2 as well.
+pub(crate) fn http2_too(snapshot: &mut Snapshot) {
+    let alpn = vec![Alpn::H2, Alpn::Http11];
+    snapshot.sites[0].tls = SiteTls { alpn, client_auth: ClientAuth::Off };
 }
 
 /// A proxy in this process.
@@ -114,16 +149,23 @@ impl Running {
         let (socket, address) = listener();
         let mut snapshot = snapshot(identity, address, servers);
         change(&mut snapshot);
+        Self::with(&snapshot, socket, address).await
+    }
+
+    /// A proxy of that configuration, all of whose servers are tested when this returns.
+    pub(crate) async fn with(snapshot: &Snapshot, socket: TcpListener, address: SocketAddrV4) -> Self {
         let log = Lines::default();
-        let proxy =
-            Proxy::start(&snapshot, vec![socket], AccessLog::start(log.clone()).unwrap(), 1000).unwrap();
-        let running = Self { proxy, address, log };
-        running.health_becomes(|health| !health.contains(&Health::Untested)).await;
-        running
+        let written = AccessLog::start(log.clone()).unwrap();
+        let proxy = Proxy::start(snapshot, vec![socket], written, 1000).unwrap();
+        let tested = || !proxy.health().concat().concat().contains(&Health::Untested);
+        eventually("the servers are tested", tested).await;
+        Self { proxy, address, log }
     }
 
     pub(crate) async fn health_becomes(&self, wanted: impl Fn(&[Health]) -> bool) {
-        eventually("the servers' health", || wanted(&self.proxy.health()[0])).await;
+        // Of the farm's own test.
+        let health = || -> Vec<Health> { self.proxy.health()[0].iter().map(|tests| tests[0]).collect() };
+        eventually("the servers' health", || wanted(&health())).await;
     }
 
     /// The access log's line about `part`, once it is there.
@@ -136,10 +178,25 @@ impl Running {
 
 pub(crate) fn listener() -> (TcpListener, SocketAddrV4) {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    let std::net::SocketAddr::V4(address) = socket.local_addr().unwrap() else {
-        panic!("bound to IPv4");
-    };
+    let address = v4(socket.local_addr().unwrap());
     (socket, address)
+}
+
+/// A socket of this runtime, and where it listens.
+pub(crate) async fn tokio_listener() -> (tokio::net::TcpListener, SocketAddrV4) {
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = v4(socket.local_addr().unwrap());
+    (socket, address)
+}
+
+/// Where nobody listens.
+pub(crate) fn nobody() -> SocketAddrV4 {
+    listener().1
+}
+
+fn v4(address: SocketAddr) -> SocketAddrV4 {
+    let SocketAddr::V4(address) = address else { panic!("bound to IPv4") };
+    address
 }
 
 /// Waits for what must come; gives up only when something is plainly broken.

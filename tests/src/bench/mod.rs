@@ -45,11 +45,7 @@ pub fn median(values: &[f64]) -> f64 {
 
 /// Writes `target/bench/NAME.json` and prints the rows: as a table, or as that file has them.
 pub fn publish(name: &str, rows: &[Row], json: bool) -> Result<()> {
-    let folder = workspace_root().join("target/bench");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let file = folder.join(format!("{name}.json"));
-    let text = serde_json::to_string_pretty(rows)?;
-    fs::write(&file, format!("{text}\n")).with_context(|| format!("cannot write {}", file.display()))?;
+    let text = store(name, rows)?;
     if json {
         line(text);
         return Ok(());
@@ -57,6 +53,16 @@ pub fn publish(name: &str, rows: &[Row], json: bool) -> Result<()> {
     let cells: Vec<_> = rows.iter().map(cells).collect();
     line(table(&["case", "subject", "metric", "value", "unit", "runs"], &cells));
     Ok(())
+}
+
+/// Writes `target/bench/NAME.json`, and gives its text.
+fn store(name: &str, rows: &[Row]) -> Result<String> {
+    let folder = workspace_root().join("target/bench");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let file = folder.join(format!("{name}.json"));
+    let text = serde_json::to_string_pretty(rows)?;
+    fs::write(&file, format!("{text}\n")).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(text)
 }
 
 fn cells(row: &Row) -> Vec<String> {

@@ -1,207 +1,280 @@
-//! Requests a second and latency through a TLS reverse proxy: Rollcall's, nginx and HAProxy, on the same node, behind the same
-//! router, in front of the same servers, one after the other in every round.
+//! Bench `proxy`: what a request, a download, a handshake and a connection at rest cost Rollcall's proxy, haproxy and nginx; one
+//! after the other in every round, each on one CPU, in front of the same server and under the same load.
 //!
-//! All three run all the time, each on a public port of its own, and every one of them behind Rollcall's XDP program on that
-//! node's interface; idle ones cost nothing.
+//! CPU time counts first: it is what the kernel charged the proxy's processes. A ratio is the median of the rounds' own ratios. All
+//! runs at a real-time priority where that is allowed, since a proxy that others interrupt finds its caches cold each time.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::net::Ipv4Addr;
-use std::process::Command;
+mod figures;
+mod greet;
+mod load;
+mod ours;
+mod peers;
+mod place;
+mod subject;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
-use super::{Row, median, publish};
-use crate::backend::{start_nginx, wait_for_port};
-use crate::lab::Plan;
-use crate::lab::{PUBLIC, PUBLIC_NAME, SERVERS};
-use crate::node::Cluster;
-use crate::report::Progress;
-use crate::sys::{Process, find_program, output};
+use anyhow::{Context as _, Result, ensure};
 
-const NGINX_PORT: u16 = 8443;
-const HAPROXY_PORT: u16 = 9443;
+use self::figures::{Figures, Measure};
+use self::greet::{Greeters, Resting};
+use self::load::Done;
+use self::ours::Ours;
+use self::place::{GIBIBYTE, MEBIBYTE, Place, SMALL};
+use self::subject::{Running, Subject};
+use super::store;
+use crate::report::{Progress, line};
+use crate::sys;
 
-/// What a client does.
-const CASES: [(&str, &str); 2] =
-    [("small page, connections kept", ""), ("small page, a connection each", "Connection: close")];
+/// What proxies are to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Profile {
+    /// TLS on both sides, and what each does unasked.
+    Plain,
+    /// What `[exchange]` does.
+    Exchange,
+}
 
-/// Measures, prints and writes `target/bench/proxy.json`.
-pub fn run(quick: bool, json: bool) -> Result<()> {
-    let (rounds, seconds) = if quick { (1, 2) } else { (3, 5) };
-    let progress = Progress::new();
-    progress.step("raising the lab");
-    let mut cluster = Cluster::raise(&plan())?;
-    cluster.start_agents()?;
-    cluster.converge()?;
-    let nginx = nginx(&cluster)?;
-    let haproxy = haproxy(&cluster)?;
-    let subjects = [("rollcall", 443), ("nginx", NGINX_PORT), ("haproxy", HAPROXY_PORT)];
-    let mut found: BTreeMap<(&str, &str), Vec<Found>> = BTreeMap::new();
-    for round in 1..=rounds {
-        for (case, header) in CASES {
-            for (subject, port) in subjects {
-                progress.step(format!("round {round} of {rounds}: {subject}, {case}"));
-                let result =
-                    wrk(&cluster, port, header, seconds).with_context(|| format!("{subject}, {case}"))?;
-                found.entry((case, subject)).or_default().push(result);
-            }
+impl Profile {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Exchange => "exchange",
         }
     }
+}
+
+/// What to measure, and how long.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// One short round.
+    pub quick: bool,
+    /// Print JSON.
+    pub json: bool,
+    /// This profile alone.
+    pub profile: Option<Profile>,
+    /// Cases whose names begin so.
+    pub case: Option<String>,
+    /// How many rounds.
+    pub rounds: Option<u32>,
+    /// Another build of rollcall, to be measured beside this one; nginx is left out then.
+    pub beside: Option<PathBuf>,
+}
+
+/// Measures, prints and writes `target/bench/proxy.json`.
+pub fn run(options: &Options) -> Result<()> {
+    let profiles = options.profile.map_or(vec![Profile::Plain, Profile::Exchange], |profile| vec![profile]);
+    let cases = |profile: Profile| -> Vec<Case> {
+        Case::ALL.into_iter().filter(|case| case.is_in(profile) && options.wants(*case)).collect()
+    };
+    let steps: usize = profiles.iter().map(|profile| cases(*profile).len()).sum();
+    ensure!(steps > 0, "no case begins with {:?}", options.case.as_deref().unwrap_or_default());
+    if let Err(error) = before_all_others() {
+        eprintln!("warning: what else runs on this machine is in the figures: {error:#}");
+    }
+    let progress = Progress::of(steps * usize::try_from(options.rounds())?);
+    let mut rows = Vec::new();
+    for profile in profiles {
+        let cases = cases(profile);
+        if cases.is_empty() {
+            continue;
+        }
+        let figures = measure(profile, &cases, options, &progress)?;
+        if !options.json {
+            progress.say(figures.table(profile));
+        }
+        rows.extend(figures.rows(profile));
+    }
     drop(progress);
-    drop((nginx, haproxy));
-    let rows: Vec<_> = found.iter().flat_map(|((case, subject), found)| rows(case, subject, found)).collect();
-    let left = cluster.tear_down();
-    publish("proxy", &rows, json)?;
-    ensure!(left.is_empty(), "the lab left behind: {}", left.join(", "));
+    let text = store("proxy", &rows)?;
+    if options.json {
+        line(text);
+    }
     Ok(())
 }
 
-/// One node, whose peers of ours have public ports of their own.
-fn plan() -> Plan {
-    let arr1 = Ipv4Addr::new(192, 168, 50, 6);
-    Plan { ports: vec![(NGINX_PORT, arr1), (HAPROXY_PORT, arr1)], xdp: "generic", ..Plan::nodes(1) }
+/// Gives this process, and with it what it starts, a real-time priority; in turns with others that have one.
+fn before_all_others() -> Result<()> {
+    sys::run("chrt", ["--rr", "--pid", "1", &std::process::id().to_string()]).map(drop)
 }
 
-/// What one run of wrk said.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Found {
-    per_second: f64,
-    p50_ms: f64,
-    p99_ms: f64,
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Case {
+    Rest,
+    Small,
+    /// `Small` by HTTP/2, which `[exchange]` does not speak.
+    Http2,
+    Mebibyte,
+    Gibibyte,
+    Full,
+    Resumed,
 }
 
-fn rows(case: &str, subject: &str, found: &[Found]) -> Vec<Row> {
-    let of = |figure: fn(&Found) -> f64| median(&found.iter().map(figure).collect::<Vec<_>>());
-    [
-        ("requests", "1/s", of(|found| found.per_second)),
-        ("latency p50", "ms", of(|found| found.p50_ms)),
-        ("latency p99", "ms", of(|found| found.p99_ms)),
-    ]
-    .map(|(metric, unit, value)| Row {
-        bench: "proxy",
-        case: case.to_owned(),
-        subject: subject.to_owned(),
-        metric: metric.to_owned(),
-        unit,
-        value,
-        runs: found.len(),
-    })
-    .to_vec()
-}
+impl Case {
+    const ALL: [Self; 7] =
+        [Self::Rest, Self::Small, Self::Http2, Self::Mebibyte, Self::Gibibyte, Self::Full, Self::Resumed];
 
-fn nginx(cluster: &Cluster) -> Result<Process> {
-    let folder = cluster.lab.folder().join("nginx-proxy");
-    fs::create_dir_all(&folder).context("cannot make nginx's folder")?;
-    let certificates = &cluster.certificates;
-    let servers = SERVERS.map(|(_, address)| format!("server {address}:443; "));
-    let text = format!(
-        "upstream farm {{ {} keepalive 64; }}\n\
-         server {{ listen {NGINX_PORT} ssl backlog=4096; ssl_certificate {}; ssl_certificate_key {};\n\
-         location / {{ proxy_pass https://farm; proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
-         proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto https;\n\
-         proxy_ssl_server_name on; proxy_ssl_name {PUBLIC_NAME}; proxy_ssl_verify on; proxy_ssl_trusted_certificate {}; }} }}\n",
-        servers.concat(),
-        certificates.certificate.display(),
-        certificates.key.display(),
-        certificates.certificate.display(),
-    );
-    let place = &cluster.nodes[0].place;
-    let process = start_nginx(&place.namespace, "arr1, as a proxy", &folder, &text)?;
-    wait_for_port(&place.namespace, place.address, NGINX_PORT, &process)?;
-    Ok(process)
-}
-
-fn haproxy(cluster: &Cluster) -> Result<Process> {
-    let folder = cluster.lab.folder();
-    let certificate = cluster.certificates.certificate.display();
-    let servers = SERVERS.map(|(name, address)| {
-        format!("  server {name} {address}:443 ssl verify required ca-file {certificate} sni str({PUBLIC_NAME}) verifyhost {PUBLIC_NAME}\n")
-    });
-    let text = format!(
-        "global\n  maxconn 2000\n  nbthread 2\n\
-         defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  option forwardfor\n\
-         frontend web\n  bind :{HAPROXY_PORT} ssl crt {}\n  http-request set-header X-Forwarded-Proto https\n  default_backend farm\n\
-         backend farm\n  balance roundrobin\n  http-reuse always\n{}",
-        folder.join("both.pem").display(),
-        servers.concat(),
-    );
-    let file = folder.join("haproxy.cfg");
-    fs::write(&file, text).context("cannot write haproxy.cfg")?;
-    let place = &cluster.nodes[0].place;
-    let mut command = Command::new(find_program("haproxy")?);
-    command.arg("-db").arg("-f").arg(&file);
-    let process =
-        Process::start("haproxy on arr1", &place.namespace, &mut command, &folder.join("haproxy.log"))?;
-    wait_for_port(&place.namespace, place.address, HAPROXY_PORT, &process)?;
-    Ok(process)
-}
-
-/// One run of wrk against a public port.
-fn wrk(cluster: &Cluster, port: u16, header: &str, seconds: u32) -> Result<Found> {
-    let folder = cluster.lab.folder();
-    let hosts = folder.join("hosts");
-    fs::write(&hosts, format!("{PUBLIC} {PUBLIC_NAME}\n")).context("cannot write a hosts file")?;
-    let script = folder.join("wrk.lua");
-    fs::write(&script, SCRIPT).context("cannot write wrk's script")?;
-    // wrk takes the TLS name from the address it is given, so that has to be a name: with a hosts file of its own.
-    let mut command = cluster.lab.client.command("unshare");
-    command.args(["--mount", "sh", "-c"]);
-    command.arg("mount --bind \"$0\" /etc/hosts && exec \"$@\"").arg(&hosts);
-    command.arg(find_program("wrk")?);
-    command.args(["--threads", "1", "--connections", "16", "--timeout", "5s"]);
-    command.arg("--duration").arg(format!("{seconds}s"));
-    command.arg("--script").arg(&script);
-    if !header.is_empty() {
-        command.args(["--header", header]);
+    fn is_in(self, profile: Profile) -> bool {
+        profile == Profile::Plain || self != Self::Http2
     }
-    command.arg(format!("https://{PUBLIC_NAME}:{port}/owa/"));
-    let text = output(&mut command, None)?;
-    read_result(&text).with_context(|| format!("wrk said\n{text}"))
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Rest => "at rest",
+            Self::Small => "small page",
+            Self::Http2 => "HTTP/2, small page",
+            Self::Mebibyte => "download 1 MiB",
+            Self::Gibibyte => "download 1 GiB",
+            Self::Full => "full handshake",
+            Self::Resumed => "resumed handshake",
+        }
+    }
 }
 
-/// Prints `RESULT requests microseconds p50 p99 errors`.
-const SCRIPT: &str = r#"
-done = function(summary, latency)
-  local e = summary.errors
-  io.write(string.format("RESULT %d %d %d %d %d\n", summary.requests, summary.duration,
-    latency:percentile(50), latency:percentile(99), e.connect + e.read + e.write + e.status + e.timeout))
-end
-"#;
+impl Options {
+    fn wants(&self, case: Case) -> bool {
+        self.case.as_ref().is_none_or(|wanted| case.as_str().starts_with(wanted))
+    }
 
-fn read_result(text: &str) -> Result<Found> {
-    let line = text.lines().find_map(|line| line.strip_prefix("RESULT "));
-    let numbers = line.context("no result")?.split(' ').map(str::parse::<f64>);
-    let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
-    let [requests, micros, p50, p99, errors] = numbers[..] else {
-        bail!("not five numbers");
+    fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(if self.quick { 1 } else { 7 })
+    }
+}
+
+fn measure(profile: Profile, cases: &[Case], options: &Options, progress: &Progress) -> Result<Figures> {
+    progress.step(format!("{}: starting the proxies", profile.as_str()));
+    let place = Place::raise()?;
+    let subjects = subjects(&place, profile, options)?;
+    if profile == Profile::Exchange && !options.json {
+        progress.say(format!(
+            "haproxy's file in *exchange*:\n{}",
+            peers::haproxy_file(&place, profile, HAPROXY)?
+        ));
+    }
+    let mut figures = Figures::default();
+    for round in 0..options.rounds() {
+        for case in cases {
+            progress.step(format!("{}, round {}: {}", profile.as_str(), round + 1, case.as_str()));
+            // Memory is what it is; and nobody is first in every round.
+            if *case != Case::Rest || round == 0 {
+                for index in 0..subjects.len() {
+                    let subject = &subjects[(index + usize::try_from(round)?) % subjects.len()];
+                    let measured = one(&place, subject, *case, options.quick);
+                    let measured =
+                        measured.with_context(|| format!("{}, {}", subject.name, case.as_str()))?;
+                    figures.add(*case, subject.name, measured);
+                }
+            }
+            progress.advance();
+        }
+    }
+    drop(subjects);
+    let left = place.tear_down();
+    ensure!(left.is_empty(), "the bench left behind: {}", left.join(", "));
+    Ok(figures)
+}
+
+fn subjects(place: &Place, profile: Profile, options: &Options) -> Result<Vec<Subject>> {
+    let ours = |port, program: &Path| -> Result<Running> {
+        Ok(Running::Ours(Ours::start(place, profile, port, program.to_owned())?))
     };
-    ensure!(requests > 0.0, "no request was answered");
-    ensure!(errors == 0.0, "{errors} of {requests} requests failed");
-    Ok(Found { per_second: requests / micros * 1e6, p50_ms: p50 / 1000.0, p99_ms: p99 / 1000.0 })
+    let own = std::env::current_exe()?.with_file_name("rollcall");
+    let mut subjects = vec![Subject::new(figures::OURS, 443, ours(443, &own)?)];
+    if let Some(other) = &options.beside {
+        subjects.push(Subject::new(figures::BESIDE, 444, ours(444, other)?));
+    }
+    let haproxy = Running::Peer(peers::haproxy(place, profile, HAPROXY)?);
+    subjects.push(Subject::new(figures::HAPROXY, HAPROXY, haproxy));
+    if options.beside.is_none() {
+        let nginx = Running::Peer(peers::nginx(place, profile, NGINX)?);
+        subjects.push(Subject::new(figures::NGINX, NGINX, nginx));
+    }
+    Ok(subjects)
 }
+
+/// One case, once.
+fn one(place: &Place, subject: &Subject, case: Case, quick: bool) -> Result<Vec<(Measure, f64)>> {
+    let (time, port) = (Duration::from_secs(if quick { 1 } else { 2 }), subject.port);
+    let handshakes = if quick { 200 } else { 800 };
+    if case == Case::Rest {
+        return at_rest(place, subject, Place::resting());
+    }
+    let greeters = match case {
+        Case::Full | Case::Resumed => Some(Greeters::new(place, port, case == Case::Resumed)?),
+        Case::Rest | Case::Small | Case::Http2 | Case::Mebibyte | Case::Gibibyte => None,
+    };
+    let before = subject.cpu_time()?;
+    let done = match (case, &greeters) {
+        (Case::Small, _) => load::wrk(place, port, SMALL, 16, time)?,
+        (Case::Http2, _) => load::h2load(place, port, SMALL, (4, 4), time)?,
+        (Case::Mebibyte, _) => load::wrk(place, port, MEBIBYTE, 4, time)?,
+        (_, Some(greeters)) => greeters.greet(place, handshakes)?,
+        (_, None) => load::download(place, port, GIBIBYTE, 1 << 30)?,
+    };
+    // What is still to be done, such as lines of the log, and what of a time slice is not yet accounted for.
+    thread::sleep(Duration::from_millis(50));
+    let cpu = (subject.cpu_time()? - before).as_secs_f64();
+    Ok(measures(case, done, cpu))
+}
+
+fn measures(case: Case, done: Done, cpu: f64) -> Vec<(Measure, f64)> {
+    let gibibytes = done.bytes / f64::from(1 << 30);
+    match case {
+        Case::Small | Case::Http2 => vec![
+            (Measure::Cpu, cpu / done.requests * 1e6),
+            (Measure::Rate, done.requests / done.seconds),
+            (Measure::P50, done.p50_ms),
+            (Measure::P99, done.p99_ms),
+        ],
+        Case::Mebibyte | Case::Gibibyte => {
+            vec![(Measure::CpuOfBytes, cpu / gibibytes), (Measure::Throughput, gibibytes / done.seconds)]
+        }
+        Case::Full | Case::Resumed => {
+            vec![(Measure::Cpu, cpu / done.requests * 1e6), (Measure::Rate, done.requests / done.seconds)]
+        }
+        Case::Rest => Vec::new(),
+    }
+}
+
+fn at_rest(place: &Place, subject: &Subject, count: u32) -> Result<Vec<(Measure, f64)>> {
+    // What the first connections have it load belongs to none of the others.
+    drop(Resting::open(place, subject.port, 50)?);
+    thread::sleep(Duration::from_millis(200));
+    let before = subject.memory()?;
+    let resting = Resting::open(place, subject.port, count)?;
+    thread::sleep(Duration::from_millis(200));
+    let bytes = subject.memory()?.saturating_sub(before);
+    resting.still_open()?;
+    let count = resting.count() as f64;
+    drop(resting);
+    // Ending them is work, which belongs to no other case.
+    thread::sleep(Duration::from_secs(2));
+    Ok(vec![(Measure::Memory, bytes as f64 / count / 1024.0), (Measure::Connections, count)])
+}
+
+const HAPROXY: u16 = 445;
+const NGINX: u16 = 446;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_result_with_errors_is_none() {
-        let good = read_result("Running\nRESULT 1000 2000000 1500 9000 0\n").unwrap();
-        assert_eq!((good.per_second, good.p50_ms, good.p99_ms), (500.0, 1.5, 9.0));
-        assert!(read_result("RESULT 1000 2000000 1500 9000 1\n").is_err());
-        assert!(read_result("nothing").is_err());
-    }
-
-    #[test]
-    fn the_peers_answer_without_an_error() {
-        let cluster = Cluster::raise(&plan()).unwrap();
-        let _nginx = nginx(&cluster).unwrap();
-        let _haproxy = haproxy(&cluster).unwrap();
-        for (_, header) in CASES {
-            for port in [NGINX_PORT, HAPROXY_PORT] {
-                let found = wrk(&cluster, port, header, 1).unwrap();
-                println!("port {port}, {header:?}: {found:?}");
+    fn the_peers_do_every_case_without_an_error() {
+        for profile in [Profile::Plain, Profile::Exchange] {
+            let place = Place::raise().unwrap();
+            let haproxy = Running::Peer(peers::haproxy(&place, profile, HAPROXY).unwrap());
+            let nginx = Running::Peer(peers::nginx(&place, profile, NGINX).unwrap());
+            for subject in [Subject::new("haproxy", HAPROXY, haproxy), Subject::new("nginx", NGINX, nginx)] {
+                let cases = [Case::Small, Case::Http2, Case::Full, Case::Resumed];
+                for case in cases.into_iter().filter(|case| case.is_in(profile)) {
+                    let found = one(&place, &subject, case, true).unwrap();
+                    assert!(!found.is_empty(), "{} {case:?}", subject.name);
+                }
+                assert!(!at_rest(&place, &subject, 40).unwrap().is_empty(), "{} at rest", subject.name);
             }
         }
     }

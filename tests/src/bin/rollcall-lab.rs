@@ -1,4 +1,4 @@
-//! The lab's program, which `cargo xtask demo` and `cargo xtask bench` build and run: command line and exit status, no more.
+//! The lab's program, which `cargo xtask demo`, `bench` and `soak` build and run: command line and exit status, no more.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -13,6 +13,7 @@ use rollcall_tests::bench;
 use rollcall_tests::demo::{self, Options};
 use rollcall_tests::estate;
 use rollcall_tests::lab::{Lab, Plan};
+use rollcall_tests::soak;
 
 #[derive(Parser)]
 #[command(name = "rollcall-lab", about = "Rollcall's lab: a whole network between network namespaces")]
@@ -42,9 +43,30 @@ enum Command {
         /// Print the figures as JSON instead of a table.
         #[arg(long)]
         json: bool,
-        /// Of `idle`: another build of rollcall, to be measured beside this one in the same clusters.
+        /// Of `idle` and `proxy`: another build of rollcall, to be measured beside this one in the same runs.
         #[arg(long, value_name = "FILE")]
         beside: Option<PathBuf>,
+        /// Of `proxy`: this profile alone.
+        #[arg(long)]
+        profile: Option<bench::proxy::Profile>,
+        /// Of `proxy`: the cases alone whose names begin so, such as `small`, `HTTP/2` or `download`.
+        #[arg(long, value_name = "NAME")]
+        case: Option<String>,
+        /// Of `proxy`: how often each case is measured. Default: 7, with --quick once.
+        #[arg(long, value_name = "N")]
+        rounds: Option<u32>,
+    },
+    /// Run what lasts, and fail where anything of it breaks.
+    Soak {
+        /// What to run.
+        #[arg(default_value = "hold")]
+        what: Soak,
+        /// For how long a hold waits: an hour of ActiveSync has 59.
+        #[arg(long, default_value_t = 59.0)]
+        minutes: f64,
+        /// How long each RPC channel is, in MiB.
+        #[arg(long, default_value_t = soak::rpc::CHANNEL >> 20)]
+        mib: u64,
     },
     /// Raise the bare network, without servers and agents, until ctrl-C.
     Raise {
@@ -67,8 +89,16 @@ enum Bench {
     Failover,
     /// What an agent costs while nothing happens; a part of `failover`.
     Idle,
-    /// Requests a second through the reverse proxy.
+    /// What requests, downloads, handshakes and connections at rest cost the reverse proxy.
     Proxy,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Soak {
+    /// Phones and Outlooks that wait through one node, while another joins and a third is drained.
+    Hold,
+    /// Two RPC channels, both ways at once.
+    Rpc,
 }
 
 fn main() -> ExitCode {
@@ -84,11 +114,17 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo { keep, json } => return demo::run(Options { keep, json }),
-        Command::Bench { what, quick, json, beside } => match what {
+        Command::Bench { what, quick, json, beside, profile, case, rounds } => match what {
             Bench::Packet => bench::publish("packet", &bench::packet::run()?, json)?,
             Bench::Failover => bench::failover::run(quick, json)?,
             Bench::Idle => bench::failover::idle::run(quick, beside.as_deref(), json)?,
-            Bench::Proxy => bench::proxy::run(quick, json)?,
+            Bench::Proxy => {
+                bench::proxy::run(&bench::proxy::Options { quick, json, profile, case, rounds, beside })?;
+            }
+        },
+        Command::Soak { what, minutes, mib } => match what {
+            Soak::Hold => soak::hold::run(Duration::from_secs_f64(60.0 * minutes))?,
+            Soak::Rpc => soak::rpc::run(mib << 20)?,
         },
         Command::Raise { nodes, light } => raise(&Plan { load: !light, ..Plan::nodes(nodes) })?,
         Command::Clean => {

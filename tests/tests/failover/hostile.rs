@@ -10,8 +10,6 @@ use rollcall_tests::sys::processor_time;
 
 use crate::settle;
 
-/// Enough to see that new connections are served. The machine's time is for the attack.
-const LOAD: Load = Load { rate: 2_000, longest: Duration::from_secs(60) };
 /// Hostile datagrams a second.
 const FLOOD: u32 = 100_000;
 
@@ -26,7 +24,7 @@ fn view(node: &Node) -> (u64, Vec<(String, String)>, String) {
 
 #[test]
 fn forged_heartbeats_in_any_number_change_no_view() {
-    let mut scenario = Scenario::on(Cluster::start(2).unwrap(), LOAD).unwrap();
+    let mut scenario = Scenario::on(Cluster::start(2).unwrap(), Load::LIGHT).unwrap();
     let cluster = &mut scenario.cluster;
     let stranger = Stranger::listen(&cluster.lab, Duration::from_secs(1)).unwrap();
     let [victim, named] = ["arr1", "arr2"].map(|name| cluster.node(name).place.clone());
@@ -59,7 +57,7 @@ fn forged_heartbeats_in_any_number_change_no_view() {
 
 #[test]
 fn replayed_heartbeats_bring_back_neither_a_dead_nor_an_earlier_agent() {
-    let mut scenario = Scenario::on(Cluster::start(2).unwrap(), LOAD).unwrap();
+    let mut scenario = Scenario::on(Cluster::start(2).unwrap(), Load::LIGHT).unwrap();
     let cluster = &mut scenario.cluster;
     let stranger = Stranger::listen(&cluster.lab, Duration::from_secs(1)).unwrap();
     let [first, second] = ["arr1", "arr2"].map(|name| cluster.node(name).place.clone());

@@ -9,10 +9,10 @@ use rollcall_tests::backend::start_nginx;
 use rollcall_tests::lab::{CLUSTER_IP, Plan, SERVERS};
 use rollcall_tests::node::{Cluster, Node, table_of};
 use rollcall_tests::responder::Responder;
-use rollcall_tests::scenario::Scenario;
+use rollcall_tests::scenario::{Load, Scenario};
 use rollcall_tests::sys::Process;
 
-use crate::{LIGHT, shares, wait_until_it_holds};
+use crate::{shares, wait_until_it_holds};
 
 /// A rule for each kind of test. `HERE` is the node's own folder.
 const RULES: &str = r#"
@@ -91,7 +91,7 @@ fn start(plan: Plan) -> (Cluster, BTreeMap<String, Services>) {
 #[test]
 fn a_service_that_fails_moves_its_own_rules_share_alone_and_takes_it_again() {
     let (cluster, mut services) = start(Plan::nodes(2));
-    let mut scenario = Scenario::on(cluster, LIGHT).unwrap();
+    let mut scenario = Scenario::on(cluster, Load::LIGHT).unwrap();
     let (held, begin) = scenario.before_fault("arr1").unwrap();
     for port in PORTS {
         let others: Vec<_> = PORTS.into_iter().chain(["443"]).filter(|other| *other != port).collect();

@@ -1,26 +1,34 @@
 //! What operators configure and command beyond the usual, on real nodes: a second path, tests of services, orders for nodes and rules,
-//! how nodes come back; and who is kept out. What carries the service runs under load with a capture; what only has to be told or
+//! how nodes come back, what is published beside the site, clients of HTTP/2, servers that fail or are taken out; and who is kept out. What carries the service runs under load with a capture; what only has to be told or
 //! refused does not.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what fails panics with its error")]
 
 mod back;
 mod checks;
+mod http2;
+mod mail;
 mod newcomers;
 mod orders;
 mod paths;
+mod servers;
+mod slow;
 mod squatters;
 
-use std::time::Duration;
+use std::fs;
 
 use rollcall_tests::node::{Cluster, Held, Node, table_of};
-use rollcall_tests::scenario::Load;
-
-/// Enough to see that new connections are served, where the machine's time is for something else.
-const LIGHT: Load = Load { rate: 2_000, longest: Duration::from_secs(120) };
+use serde::de::DeserializeOwned;
 
 /// What every node holds of a port, in the order of priorities.
 fn shares(cluster: &Cluster, port: &str) -> Vec<Held> {
     cluster.nodes.iter().map(|node| node.holds_of(port).unwrap()).collect()
+}
+
+/// The requests in a node's access log, as far as `L` has them.
+fn log<L: DeserializeOwned>(node: &Node) -> Vec<L> {
+    let text = fs::read_to_string(node.log()).unwrap();
+    let requests = text.lines().filter(|line| line.starts_with('{') && line.contains("\"method\":"));
+    requests.map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Waits until the node holds so many buckets of a port.

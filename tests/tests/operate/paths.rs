@@ -23,7 +23,7 @@ fn start() -> Scenario {
 #[test]
 fn while_one_of_two_paths_is_cut_nothing_moves_and_each_node_tells_which() {
     let mut scenario = start();
-    let before: Vec<_> = scenario.cluster.nodes.iter().map(latest).collect();
+    let before: Vec<_> = scenario.cluster.nodes.iter().map(|node| node.latest_event().unwrap()).collect();
     let (held, fault) = scenario.before_fault("arr1").unwrap();
     for (interface, path) in [(NODE_DMZ, "on its first path"), (NODE_LAN, "on its second path")] {
         cut(&mut scenario.cluster, interface, path);
@@ -69,7 +69,7 @@ fn cut(cluster: &mut Cluster, interface: &str, path: &str) {
 #[test]
 fn a_node_without_its_cluster_cable_hands_over_by_its_second_path() {
     let mut scenario = start();
-    let before = latest(scenario.cluster.node("arr2"));
+    let before = scenario.cluster.node("arr2").latest_event().unwrap();
     let held = scenario.cluster.node("arr1").holds().unwrap();
     let mut gone = scenario.cluster.pull_cable("arr1").unwrap();
     scenario
@@ -86,15 +86,9 @@ fn a_node_without_its_cluster_cable_hands_over_by_its_second_path() {
     outcome.assert_unbroken("arr2");
 }
 
-/// The number of the node's latest event.
-fn latest(node: &Node) -> u64 {
-    node.events().unwrap().last().map_or(0, |event| event.seq)
-}
-
 /// Since the event `before` it has noted none of these kinds.
 fn assert_told_of_none(node: &Node, before: u64, kinds: &[&str]) {
-    let events = node.events().unwrap();
-    let since = events.iter().filter(|event| event.seq > before && kinds.contains(&event.kind.as_str()));
-    let since: Vec<_> = since.collect();
+    let since = node.events_since(before).unwrap();
+    let since: Vec<_> = since.iter().filter(|event| kinds.contains(&event.kind.as_str())).collect();
     assert!(since.is_empty(), "{} missed the other: {since:#?}", node.name());
 }

@@ -90,9 +90,11 @@ impl Running {
                 }
             }
         }
-        // As much as a pipe holds; what it started may still be writing.
+        // As much as a pipe holds; what it started may still be writing. The pipe itself is asked: the runtime may not know yet
+        // that something came.
+        let output = output.into_nonblocking_fd()?;
         for _ in 0..16 {
-            let Ok(length @ 1..) = output.try_read(&mut buffer) else { break };
+            let Ok(length @ 1..) = rustix::io::read(&output, &mut buffer) else { break };
             keep(&buffer[..length]);
         }
         Ok(())

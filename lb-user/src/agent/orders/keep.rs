@@ -22,7 +22,7 @@ const FILE: &str = "mandate.json";
 const VERSION: u32 = 1;
 
 /// Longest file, bytes: some ten times that of the most rules there can be.
-const LONGEST: u64 = 256 << 10;
+pub(in crate::agent) const LONGEST: u64 = 256 << 10;
 
 /// The file's content.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,7 +181,7 @@ impl Writer {
         while self.latest.changed().await.is_ok() {
             let Some(mandate) = self.latest.borrow_and_update().clone() else { continue };
             let (state_dir, kept) = (self.state_dir.clone(), Kept::of(&mandate, &self.rules));
-            let written = tokio::task::spawn_blocking(move || write(&state_dir, &kept)).await;
+            let written = tokio::task::spawn_blocking(move || write(&state_dir, FILE, &kept)).await;
             if let Err(error) = written.map_err(io::Error::other).flatten() {
                 warn!(
                     "cannot keep in {} what the operator told this node: {error}; it counts until this agent ends",
@@ -193,10 +193,10 @@ impl Writer {
     }
 }
 
-/// Writes the file whole or not at all, also if the power fails.
-fn write(state_dir: &Path, kept: &Kept) -> io::Result<()> {
+/// Writes a file of the state folder whole or not at all, also if the power fails.
+pub(in crate::agent) fn write(state_dir: &Path, name: &str, kept: &impl Serialize) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o750).create(state_dir)?;
-    let (path, new) = (state_dir.join(FILE), state_dir.join("mandate.json.new"));
+    let (path, new) = (state_dir.join(name), state_dir.join(format!("{name}.new")));
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Facts, intent_word, name};
+use crate::agent::servers;
 use crate::clock::Time;
 use crate::cluster::node::Aside;
 use crate::cluster::operate::Intent;
@@ -41,6 +42,7 @@ pub(super) fn adjusted(facts: &Facts<'_>) -> Vec<String> {
         }
     }
     sentences.extend(rules(facts));
+    sentences.extend(facts.proxy.iter().flat_map(servers::adjusted));
     sentences
 }
 

@@ -77,7 +77,7 @@ pub(in crate::agent) enum Refusal {
     Secret(#[from] SecretError),
     /// The configuration is not what the agent runs with.
     #[error(
-        "{0} changed since the agent started; hint: an upgrade changes the program alone: put the old configuration back, or stop the agent and start the new one: a planned hand-over"
+        "{0} is not what the agent works with; hint: an upgrade changes the program alone: put the old configuration back, or stop the agent and start the new one: a planned hand-over"
     )]
     Changed(&'static str),
 }
@@ -154,7 +154,7 @@ async fn text(stream: Option<impl tokio::io::AsyncRead + Unpin>) -> String {
 /// The configuration on disk is the one in force. Certificates may be others: the proxy goes on with those that it has.
 fn unchanged(files: &Files, config: &Config, secret: &ClusterSecret) -> Result<(), Refusal> {
     let found = config::load(&files.cluster, files.node.as_deref())?;
-    let (seed, facts) = (secret.hash_seed(), |cluster| digest_of(cluster, secret.hash_seed()));
+    let facts = |cluster| digest_of(cluster, secret.hash_seed());
     if facts(&found.cluster) != facts(&config.cluster) {
         return Err(Refusal::Changed("the cluster facts (cluster IPs, mode, nodes, rules, periods)"));
     }
@@ -164,15 +164,10 @@ fn unchanged(files: &Files, config: &Config, secret: &ClusterSecret) -> Result<(
     if found.local != config.local {
         return Err(Refusal::Changed("this node's own file"));
     }
-    let now = ClusterSecret::read(&config.local.secret_file)?;
-    if now.hash_seed() != seed || !same_keys(&now, secret) {
+    if !ClusterSecret::read(&config.local.secret_file)?.is(secret) {
         return Err(Refusal::Changed("the cluster secret"));
     }
     Ok(())
-}
-
-fn same_keys(one: &ClusterSecret, other: &ClusterSecret) -> bool {
-    one.heartbeat_keys(0, &[0; 16]).eq(other.heartbeat_keys(0, &[0; 16]))
 }
 
 /// The hidden subcommand by which a program tells its format, and has the kernel look at its packet programs.

@@ -95,6 +95,7 @@ impl Agent {
             run_dir: self.run_dir.take()?,
             sockets: self.sockets.take()?,
             count: self.upgrades + 1,
+            reload: self.reloader.as_ref().is_some_and(|reloader| reloader.is_awaited()),
         })
     }
 
@@ -144,7 +145,7 @@ impl Agent {
         let config = Arc::clone(&self.config);
         let nic = Interface::inspect(&config.local.interface)?;
         let beneath = Interface::inspect(config.local.beneath())?;
-        let Legacy { lock, run_dir, sockets, proxy, cluster, upgrade, suspended_at, carrier_losses } =
+        let Legacy { lock, run_dir, sockets, proxy, cluster, upgrade, suspended_at, carrier_losses, reload } =
             arrival.unpack(&config.local.run_dir, &beneath)?;
         (self.lock, self.run_dir) = (Some(lock), Some(run_dir));
         let sockets = Arc::clone(self.sockets.insert(Arc::new(sockets)));
@@ -162,6 +163,9 @@ impl Agent {
         self.upgrade = Some(UpgradeStatus { silent_ms, ..upgrade });
         self.open_control(handle, sockets)?;
         self.tell_of_upgrade();
+        if reload {
+            self.reload();
+        }
         Ok(())
     }
 
@@ -199,17 +203,22 @@ impl Agent {
 
     fn take_up_proxy(&mut self, left: Option<Left>) -> Result<()> {
         let program = super::own_program();
-        let supervisor = match left {
-            Some(left) => Supervisor::resume_from(left, &program, &self.config.local.proxy_user)?,
+        let mut supervisor = match left {
+            Some(left) => {
+                let local = &self.config.local;
+                let log = crate::proxy::supervisor::open_log(local.access_log.as_deref())?;
+                Supervisor::resume_from(left, &program, &local.proxy_user, log)?
+            }
             None => match self.prepare_proxy(self.publishes())? {
                 Some(spec) => Supervisor::start(spec)?,
                 None => return Ok(()),
             },
         };
         if let Some(serving) = &mut self.serving {
-            serving.follow(&supervisor);
+            serving.follow(&mut supervisor);
         }
         self.proxy = Some(supervisor);
+        self.restore_servers();
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use crate::proxy::supervisor::Words;
 
 /// The number of this format, and of everything that a program says to its successor in it: to be raised with every change of `State`,
 /// of a type in it, of the cluster's saved state, or of the layout of a pinned map.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// How the file begins, before its format's number.
 const MAGIC: [u8; 8] = *b"rollcall";
@@ -47,6 +47,9 @@ pub(super) struct State {
     pub(super) made_run_dir: bool,
     pub(super) control: RawFd,
     pub(super) view: Option<RawFd>,
+    /// Whether the configuration is to be read again, because a signal asked for that meanwhile.
+    #[serde(default)]
+    pub(super) reload: bool,
 }
 
 /// A proxy and its supervisor.
@@ -135,6 +138,7 @@ mod tests {
             made_run_dir: true,
             control: 5,
             view: None,
+            reload: true,
         }
     }
 
@@ -151,11 +155,12 @@ mod tests {
     fn a_state_of_another_process_or_version_is_refused() {
         let other = state(std::process::id() + 1).write().unwrap();
         assert!(matches!(State::read(other), Err(StateError::OtherProcess(_))));
+        let damaged = [&b"rollcall"[..], &FORMAT.to_le_bytes(), b"{"].concat();
         for (bytes, wanted) in [
             (&b"rollcall\xff\0\0\0{}"[..], "format 255"),
             (b"somethingelse", "no state"),
             (b"roll", "cannot be read"),
-            (b"rollcall\x01\0\0\0{", "cannot be read"),
+            (&damaged, "cannot be read"),
         ] {
             let mut file = File::from(memfd_create("test", MemfdFlags::CLOEXEC).unwrap());
             file.write_all(bytes).unwrap();

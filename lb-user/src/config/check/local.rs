@@ -33,6 +33,10 @@ pub(super) fn local(raw: &NodeFile, nodes: &[Node], problems: &mut Problems) -> 
         Some(written) => absolute("on_event", written, problems).map(Some),
         None => Some(None),
     };
+    let access_log = match &raw.access_log {
+        Some(written) => absolute("access_log", written, problems).map(Some),
+        None => Some(None),
+    };
     if raw.proxy_user.get_ref() == "root" || raw.proxy_user.get_ref() == "0" {
         let problem =
             Problem::at(raw.proxy_user.span(), "the proxy cannot run as root: it reads bytes of strangers");
@@ -48,6 +52,7 @@ pub(super) fn local(raw: &NodeFile, nodes: &[Node], problems: &mut Problems) -> 
         run_dir: run_dir?,
         state_dir: state_dir?,
         on_event: on_event?,
+        access_log: access_log?,
         syslog: raw.syslog,
         xdp: xdp?,
     })

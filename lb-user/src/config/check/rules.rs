@@ -47,11 +47,20 @@ pub(super) fn rules(
     sound.then_some(rules)
 }
 
-/// The rule that `[exchange]` brings, if no other lets its port through.
-fn exchange(raw: &ClusterFile, ips: &[ClusterIp], rules: &[PortRule]) -> Option<PortRule> {
-    let port = *raw.exchange.as_ref()?.get_ref().port.get_ref();
-    let covered = ips.iter().any(|ip| rules.iter().any(|rule| rule.covers_tcp(ip.address, port)));
-    (port > 0 && !covered).then(|| PortRule {
+/// The rules that `[exchange]` brings, where no other lets its ports through: its own, and the one that is redirected to it.
+fn exchange(raw: &ClusterFile, ips: &[ClusterIp], rules: &[PortRule]) -> Vec<PortRule> {
+    let Some(table) = raw.exchange.as_ref().map(Spanned::get_ref) else {
+        return Vec::new();
+    };
+    let port = *table.port.get_ref();
+    let redirected = (table.redirect_http && port != HTTP).then_some(HTTP);
+    let covered = |port| ips.iter().any(|ip| rules.iter().any(|rule| rule.covers_tcp(ip.address, port)));
+    let ports = [Some(port), redirected].into_iter().flatten();
+    ports.filter(|port| *port > 0 && !covered(*port)).map(to_all).collect()
+}
+
+fn to_all(port: u16) -> PortRule {
+    PortRule {
         ip: None,
         protocol: Protocol::Tcp,
         first_port: port,
@@ -60,7 +69,7 @@ fn exchange(raw: &ClusterFile, ips: &[ClusterIp], rules: &[PortRule]) -> Option<
         local: true,
         spread: Spread::plain(Filtering::Multiple),
         check: None,
-    })
+    }
 }
 
 fn rule(
@@ -244,3 +253,6 @@ fn tables(rules: &[PortRule], problems: &mut Problems) {
         problems.add(Problem::of_file(text).hint(hint));
     }
 }
+
+/// Where requests without TLS come to.
+pub(super) const HTTP: u16 = 80;

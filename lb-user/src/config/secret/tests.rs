@@ -28,6 +28,8 @@ fn one_key_derives_what_it_always_did() {
     let secret = secret(&[SECRET]);
     assert_eq!(secret.hash_seed(), [0x4319_0bb9_9861_13fd, 0x7629_e851_489b_4d99]);
     assert_eq!(secret.heartbeat_key(1, &[0; 16])[..8], [0x81, 0xa6, 0x74, 0x31, 0x8e, 0xe3, 0x2c, 0xd2]);
+    let tickets = serde_json::to_string(&secret.ticket_secrets()).unwrap();
+    assert!(tickets.starts_with("[[8,231,236,148,247,233,214,222,"), "{tickets}");
 }
 
 #[test]
@@ -37,6 +39,9 @@ fn the_first_key_seals_and_all_are_accepted() {
     let both = secret(&[&a, &b, &format!("seed {a}")]);
     assert_eq!(both.heartbeat_key(1, &[7; 16]), of_a);
     assert_eq!(both.heartbeat_keys(1, &[7; 16]).collect::<Vec<_>>(), [of_a, of_b]);
+    let tickets = [&a, &b].map(|key| secret(&[key]).ticket_secrets()).concat();
+    assert_eq!(both.ticket_secrets(), tickets);
+    assert_ne!(tickets[0], tickets[1]);
 }
 
 #[test]

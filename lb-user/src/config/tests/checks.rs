@@ -131,7 +131,7 @@ fn rules_checked_differently_count_as_different_where_tables_are_few() {
         cluster_from(&format!("{REFERENCE}{rules}")).map_err(|errors| errors.to_string())
     };
     // The default host's table and that of [exchange] have their places too.
-    assert_eq!(with(30).unwrap().rules.len(), 31);
+    assert_eq!(with(30).unwrap().rules.len(), 32);
     assert!(with(31).unwrap_err().contains("checked in 33 different ways; there is room for 32"));
 }
 

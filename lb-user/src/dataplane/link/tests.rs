@@ -390,7 +390,12 @@ fn a_port_is_taken_by_who_listens_on_the_cluster_ip_or_on_all_addresses_alone() 
             listen: vec!["192.168.50.8:443".parse().unwrap()],
             certificate: PathBuf::new(),
             key: PathBuf::new(),
-            farm: "exchange".to_owned(),
+            redirect: Vec::new(),
+            tls: Default::default(),
+            service: crate::config::model::Service::to_farm(
+                "exchange",
+                crate::config::model::Bounds::default(),
+            ),
         });
         let elsewhere = TcpListener::bind("192.168.50.6:443").unwrap();
         assert_eq!(preflight::check(&config, MAC, false).unwrap(), interface());

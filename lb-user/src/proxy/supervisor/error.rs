@@ -34,9 +34,25 @@ pub(super) enum Fault {
     /// It spoke of a server that is not there.
     #[error("it spoke of a server that is not there")]
     NoSuchServer,
+    /// It answered an order that was not given.
+    #[error("it answered what it was not asked")]
+    Unasked,
+    /// It did not come to its end in time.
+    #[error("it did not finish within the drain timeout")]
+    Late,
+    /// Nobody waits for it any more.
+    #[error("it is not waited for")]
+    Unwanted,
     /// The system refused.
     #[error("the channel failed")]
     System(#[source] io::Error),
+}
+
+/// An order that cannot be written: the child is not to blame, and cannot be told either.
+impl From<FrameError> for Fault {
+    fn from(error: FrameError) -> Self {
+        Self::System(io::Error::other(error))
+    }
 }
 
 /// Why there is no proxy. Nothing was started.
@@ -58,6 +74,14 @@ pub enum SupervisorError {
         listeners: usize,
         /// Addresses.
         addresses: usize,
+    },
+    /// The access log's file cannot be opened.
+    #[error("cannot append to {path}; hint: `access_log` in node.toml names a file in a folder that exists", path = path.display())]
+    Log {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// The hand-over socket cannot be made or reached.
     #[error("cannot use {path}; hint: the folder must exist and be root's", path = path.display())]
@@ -115,6 +139,37 @@ pub enum SupervisorError {
     },
 }
 
+/// Why the proxy serves on what it served before.
+#[derive(Debug, Error)]
+pub enum ApplyError {
+    /// A socket is missing, or the settings are too long.
+    #[error(transparent)]
+    Sockets(SupervisorError),
+    /// The worker was locked in with other ports.
+    #[error(
+        "the proxy's worker may not connect to port {}: it was locked in before a server listened there; hint: `rollcall reload --replace-worker` has another worker take over",
+        .0.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    Ports(Vec<u16>),
+    /// The worker cannot serve what its agent could.
+    #[error("the proxy's worker cannot serve these settings; hint: look at its log")]
+    Settings,
+    /// The sockets went astray.
+    #[error("the listening sockets did not reach the proxy's worker; hint: `rollcall reload` again")]
+    Unfit,
+    /// The worker ended before it answered.
+    #[error("the proxy's worker ended before it answered; hint: look at its log")]
+    Died,
+    /// Nobody keeps a worker.
+    #[error("the proxy is being stopped")]
+    Stopping,
+}
+
+/// Why no other worker took over.
+#[derive(Debug, Error)]
+#[error("no other worker took over, and the one that serves goes on: {0}")]
+pub struct ReplaceError(pub(super) String);
+
 impl SupervisorError {
     /// Whether the configuration, or a file that it names, is to blame.
     pub fn is_configuration(&self) -> bool {
@@ -122,6 +177,7 @@ impl SupervisorError {
             Self::Spawn(error) => error.is_configuration(),
             Self::Frame(_)
             | Self::Listeners { .. }
+            | Self::Log { .. }
             | Self::Read { .. }
             | Self::Pem { .. }
             | Self::NoFarm { .. } => true,

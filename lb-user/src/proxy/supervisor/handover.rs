@@ -10,6 +10,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::error::SupervisorError;
+use super::question::QUESTIONS;
 use crate::proxy::{fds, worker};
 
 /// Whether a killed agent left a proxy behind in `run_dir`. It serves on.
@@ -47,6 +48,8 @@ pub fn end_left(run_dir: &Path) -> Result<bool, SupervisorError> {
             return Err(failed(io::ErrorKind::InvalidData.into()));
         }
     }
+    // Nobody asks any more.
+    drop(std::fs::remove_file(run_dir.join(QUESTIONS)));
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
         Ok(()) | Err(_) => Ok(stream.is_some()),
@@ -96,7 +99,7 @@ fn bind_listeners(
         if let Some(index) = adopted.iter().position(|(bound, _)| bound == address) {
             return Ok(adopted.swap_remove(index).1);
         }
-        listen(*address).map_err(|source| SupervisorError::Listen {
+        listen_at(*address).map_err(|source| SupervisorError::Listen {
             address: *address,
             port: address.port(),
             source,
@@ -105,7 +108,8 @@ fn bind_listeners(
     addresses.iter().map(one).collect()
 }
 
-fn listen(address: SocketAddr) -> io::Result<OwnedFd> {
+/// A listening socket for `address`, which this host need not have yet.
+pub(super) fn listen_at(address: SocketAddr) -> io::Result<OwnedFd> {
     let socket = bind(address)?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -141,12 +145,12 @@ mod tests {
 
     #[test]
     fn an_address_can_be_listened_on_again_while_connections_to_it_live() {
-        let first = TcpListener::from(listen("127.0.0.1:0".parse().unwrap()).unwrap());
+        let first = TcpListener::from(listen_at("127.0.0.1:0".parse().unwrap()).unwrap());
         let address = first.local_addr().unwrap();
         first.set_nonblocking(false).unwrap();
         let _client = std::net::TcpStream::connect(address).unwrap();
         let _server = first.accept().unwrap();
         drop(first);
-        listen(address).unwrap();
+        listen_at(address).unwrap();
     }
 }

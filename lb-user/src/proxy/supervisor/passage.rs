@@ -1,22 +1,24 @@
 //! Supervisor -> the next image of this program -> supervisor: the same process runs another program (`agent/upgrade`), and the
 //! child, which is none the wiser, goes on.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream as StdUnixStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 
 use super::Wanted;
 use super::book::{Book, Records};
 use super::error::SupervisorError;
-use super::handover::HANDOVER;
-use super::keeper::{Running, Sockets};
-use crate::control::api::ProxyStatus;
+use super::keeper::{Outbox, Retiring, Running, Sockets};
+use crate::control::api::{ProxyStatus, RetiringStatus};
 use crate::proxy::channel::{Order, decode_frame};
 use crate::proxy::child::Child;
 use crate::proxy::snapshot::Snapshot;
@@ -26,6 +28,7 @@ pub struct Left {
     pub(super) sockets: Arc<Sockets>,
     pub(super) book: Book,
     pub(super) running: Option<Running>,
+    pub(super) retiring: Option<Retiring>,
     pub(super) drain: bool,
     pub(super) drained: bool,
 }
@@ -37,9 +40,12 @@ pub struct Words {
     start: Vec<u8>,
     /// The child, if one runs. Its channel is then among the descriptors.
     child: Option<ChildWords>,
+    /// One that retires, and for how many more milliseconds it may. Its channel comes next.
+    retiring: Option<(ChildWords, RetiringStatus, u64)>,
     status: ProxyStatus,
     accepting: bool,
     greeted: bool,
+    elsewhere: u32,
     /// What is wanted.
     drain: bool,
     drained: bool,
@@ -52,6 +58,10 @@ struct ChildWords {
     draining: bool,
     /// What it said and was not read as a record yet.
     said: Vec<u8>,
+    /// Of what it is to be told, what was not sent yet.
+    unsent: Vec<u8>,
+    ports: BTreeSet<u16>,
+    program: Option<[u8; 32]>,
 }
 
 impl fmt::Debug for Left {
@@ -76,27 +86,33 @@ impl Words {
 impl Left {
     /// What is to be said to the next image.
     pub fn words(&self) -> Words {
-        let child = self.running.as_ref().map(|running| ChildWords {
-            pid: running.child.id(),
-            draining: running.told == Wanted::Drain,
-            said: running.records.unread().to_vec(),
+        let child = self.running.as_ref().map(ChildWords::of);
+        let retiring = self.retiring.as_ref().map(|retiring| {
+            let left = retiring.by.saturating_duration_since(Instant::now()).as_millis();
+            let left = u64::try_from(left).unwrap_or(u64::MAX);
+            (ChildWords::of(&retiring.running), retiring.status.clone(), left)
         });
         Words {
             start: self.sockets.start.clone(),
             child,
+            retiring,
             status: self.book.status.clone(),
             accepting: self.book.accepting,
             greeted: self.book.greeted,
+            elsewhere: self.book.elsewhere,
             drain: self.drain,
             drained: self.drained,
         }
     }
 
-    /// What it has to find open: the hand-over socket, the child's channel if there is a child, the listening sockets.
+    /// What it has to find open: the sockets for hand-over and for questions, the channel of the child and that of one that retires
+    /// if there are such, the listening sockets.
     pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         let channel = self.running.as_ref().map(|running| running.channel.as_fd());
+        let retiring = self.retiring.as_ref().map(|retiring| retiring.running.channel.as_fd());
         let listeners = self.sockets.listeners.iter().map(OwnedFd::as_fd);
-        std::iter::once(self.sockets.handover.as_fd()).chain(channel).chain(listeners).collect()
+        let ours = [self.sockets.handover.as_fd(), self.sockets.questions.as_fd()];
+        ours.into_iter().chain(channel).chain(retiring).chain(listeners).collect()
     }
 
     /// In the next image: from the words, and the descriptors in the order in which they were named. Within a Tokio runtime.
@@ -104,11 +120,16 @@ impl Left {
         let failed = |source| SupervisorError::TakeUp { source };
         let snapshot = snapshot_in(&words.start).map_err(failed)?;
         let mut descriptors = descriptors.into_iter();
-        let handover = descriptors.next().ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+        let mut next = || descriptors.next().ok_or_else(|| failed(io::ErrorKind::NotFound.into()));
+        let (handover, questions) = (next()?, next()?);
         let running = match words.child {
-            Some(child) => {
-                let channel = descriptors.next().ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
-                Some(child.take_up(channel).map_err(failed)?)
+            Some(child) => Some(child.take_up(next()?).map_err(failed)?),
+            None => None,
+        };
+        let retiring = match words.retiring {
+            Some((child, status, left)) => {
+                let running = child.take_up(next()?).map_err(failed)?;
+                Some(Retiring { running, status, by: Instant::now() + Duration::from_millis(left) })
             }
             None => None,
         };
@@ -119,22 +140,32 @@ impl Left {
         }
         let sockets = Sockets {
             start: words.start,
+            snapshot: Arc::new(snapshot),
             listeners,
-            handover: UnixListener::from(handover),
-            handover_path: run_dir.join(HANDOVER),
+            handover: Arc::new(UnixListener::from(handover)),
+            questions: Arc::new(UnixListener::from(questions)),
+            run_dir: run_dir.to_owned(),
         };
-        let book = Book::resumed(&snapshot, words.status, words.accepting, words.greeted);
+        let Words { status, accepting, greeted, elsewhere, .. } = words;
+        let book = Book::resumed(&sockets.snapshot, status, accepting, greeted, elsewhere);
         let book = book.map_err(|fault| failed(io::Error::other(fault)))?;
-        Ok(Self { sockets: Arc::new(sockets), book, running, drain: words.drain, drained: words.drained })
-    }
-
-    /// What the child serves.
-    pub(super) fn snapshot(&self) -> Result<Snapshot, SupervisorError> {
-        snapshot_in(&self.sockets.start).map_err(|source| SupervisorError::TakeUp { source })
+        let (sockets, drain, drained) = (Arc::new(sockets), words.drain, words.drained);
+        Ok(Self { sockets, book, running, retiring, drain, drained })
     }
 }
 
 impl ChildWords {
+    fn of(running: &Running) -> Self {
+        Self {
+            pid: running.child.id(),
+            draining: running.told == Wanted::Drain,
+            said: running.records.unread().to_vec(),
+            unsent: running.outbox.unsent(),
+            ports: running.ports.clone(),
+            program: running.program,
+        }
+    }
+
     fn take_up(self, channel: OwnedFd) -> io::Result<Running> {
         let channel = StdUnixStream::from(channel);
         channel.set_nonblocking(true)?;
@@ -142,14 +173,18 @@ impl ChildWords {
             child: Child::of(self.pid)?,
             channel: UnixStream::from_std(channel)?,
             records: Records::resumed(self.said),
+            // Told again: that changes nothing.
+            states: Arc::default(),
+            outbox: Outbox::resumed(self.unsent),
+            ports: self.ports,
+            // One that is not known is another than ours.
+            program: Some(self.program.unwrap_or_default()),
             told: if self.draining { Wanted::Drain } else { Wanted::Serve },
         })
     }
 }
 
 fn snapshot_in(start: &[u8]) -> io::Result<Snapshot> {
-    match decode_frame(&mut start.to_vec()).map_err(io::Error::other)? {
-        Some(Order::Start(snapshot)) => Ok(*snapshot),
-        Some(Order::Drain | Order::Resume | Order::Stop) | None => Err(io::ErrorKind::InvalidData.into()),
-    }
+    let order = decode_frame(&mut start.to_vec()).map_err(io::Error::other)?;
+    order.and_then(Order::into_start).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }

@@ -5,54 +5,91 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use super::error::SupervisorError;
-use crate::config::model;
-use crate::proxy::snapshot::{self, PrivateKey, Snapshot, Verify};
-use crate::proxy::tls::{self, TlsError};
+use crate::config::secret::ClusterSecret;
+use crate::config::{self, model};
+use crate::proxy::snapshot::{self, AffinityKeys, Snapshot, Verify};
+use crate::proxy::tls::material::{LONGEST_FILE, MaterialError};
+use crate::proxy::tls::{self, ClientAuth, SiteTls, TlsError};
 
-/// What the proxy is to serve under `config`, with the certificates and keys read from their files. Farms that no site names
+/// What the proxy is to serve under `config`, with what derives from `secret`, with the certificates and keys read from their files. Farms that no site names
 /// are left out.
-pub fn snapshot(config: &model::Config) -> Result<Snapshot, SupervisorError> {
+pub fn snapshot(config: &model::Config, secret: &ClusterSecret) -> Result<Snapshot, SupervisorError> {
     let cluster = &config.cluster;
-    let used: Vec<&model::Farm> =
-        cluster.farms.iter().filter(|farm| cluster.sites.iter().any(|site| site.farm == farm.name)).collect();
+    let used: Vec<&model::Farm> = cluster
+        .farms
+        .iter()
+        .filter(|farm| cluster.sites.iter().any(|site| site.service.farms().any(|used| *used == farm.name)))
+        .collect();
     let farms = used.iter().map(|farm| farm_snapshot(farm)).collect::<Result<_, _>>()?;
+    let number = |farm: String| {
+        let number = used.iter().position(|known| known.name == farm);
+        number.ok_or(SupervisorError::NoFarm { farm })
+    };
     let site = |site: &model::Site| {
-        let farm = used.iter().position(|farm| farm.name == site.farm);
-        let farm = farm.ok_or_else(|| SupervisorError::NoFarm { farm: site.farm.clone() })?;
-        site_snapshot(site, farm)
+        let service = site.service.clone().try_map(number)?;
+        site_snapshot(site, service)
     };
     let sites = cluster.sites.iter().map(site).collect::<Result<_, _>>()?;
-    let mut listen: Vec<SocketAddr> = cluster.sites.iter().flat_map(|site| site.listen.clone()).collect();
+    let mut listen: Vec<SocketAddr> = cluster.listens().collect();
     listen.sort_unstable();
     listen.dedup();
-    Ok(Snapshot { listen, sites, farms, drain_timeout: cluster.drain_timeout })
+    Ok(Snapshot {
+        listen,
+        sites,
+        farms,
+        tcp: cluster.tcp.clone(),
+        drain_timeout: cluster.drain_timeout,
+        limits: cluster.limits.clone(),
+        protection: cluster.protection.clone(),
+        trusted_proxies: cluster.trusted_proxies.clone(),
+        tickets: secret.ticket_secrets(),
+        affinity: AffinityKeys::new(secret.affinity_keys()),
+        seed: secret.farm_seed(),
+        log: cluster.log,
+    })
 }
 
-fn site_snapshot(site: &model::Site, farm: usize) -> Result<snapshot::Site, SupervisorError> {
-    let certificate = read_pem(&site.certificate)?;
-    let key = read_pem(&site.key)?;
-    tls::certified_key(&certificate, &key).map_err(|source| SupervisorError::Pem {
-        path: match source {
-            TlsError::NoKey => site.key.clone(),
-            TlsError::NoCertificate | TlsError::Mismatch | TlsError::Unusable(_) | TlsError::Name { .. } => {
-                site.certificate.clone()
-            }
-        },
-        source,
-    })?;
+fn site_snapshot(
+    site: &model::Site,
+    service: model::Service<usize>,
+) -> Result<snapshot::Site, SupervisorError> {
+    let wrong = |path: &Path, source: MaterialError| SupervisorError::Pem {
+        path: path.to_owned(),
+        source: source.into(),
+    };
+    let material = config::material(site, read, wrong)?;
+    for warning in material.warnings() {
+        tracing::warn!(certificate = %site.certificate.display(), %warning, "a site's files are not quite right");
+    }
     Ok(snapshot::Site {
         names: site.names.clone(),
         listen: site.listen.clone(),
-        certificate,
-        key: PrivateKey::new(key),
-        farm,
+        redirect: site.redirect.clone(),
+        certificate: material.chain_pem(),
+        key: material.key_pem(),
+        previous: Vec::new(),
+        tls: site_tls(site)?,
+        staple: site.tls.ocsp.as_deref().map(read).transpose()?,
+        service,
     })
+}
+
+/// Protocols and client authentication.
+fn site_tls(site: &model::Site) -> Result<SiteTls, SupervisorError> {
+    let client_auth = match &site.tls.clients {
+        model::Clients::Unasked => ClientAuth::Off,
+        model::Clients::Optional(ca) => ClientAuth::Optional { ca: read_pem(ca)? },
+        model::Clients::Required(ca) => ClientAuth::Required { ca: read_pem(ca)? },
+    };
+    Ok(SiteTls { alpn: site.tls.protocols.clone(), client_auth })
 }
 
 fn farm_snapshot(farm: &model::Farm) -> Result<snapshot::Farm, SupervisorError> {
     let verify = match &farm.verify {
         model::Verify::SameCertificate => Verify::SameCertificate,
         model::Verify::Nothing => Verify::Nothing,
+        model::Verify::Clear => Verify::Clear,
+        model::Verify::Pins(pins) => Verify::Pins(pins.clone()),
         model::Verify::Ca(path) => {
             let verify = Verify::Ca(read_pem(path)?);
             tls::client_config(&verify, Vec::new())
@@ -63,24 +100,27 @@ fn farm_snapshot(farm: &model::Farm) -> Result<snapshot::Farm, SupervisorError> 
     Ok(snapshot::Farm {
         name: farm.name.clone(),
         servers: farm.servers.clone(),
+        balance: farm.balance.clone(),
         verify,
-        health: farm.health.clone(),
-        response_timeout: farm.response_timeout,
+        tests: farm.tests.clone(),
         connect_timeout: farm.connect_timeout,
+        reuse: farm.reuse,
     })
 }
 
 fn read_pem(path: &Path) -> Result<String, SupervisorError> {
-    let cannot = |source| SupervisorError::Read { path: path.to_owned(), source };
-    let length = std::fs::metadata(path).map_err(cannot)?.len();
-    if length > LONGEST_PEM {
-        return Err(cannot(io::ErrorKind::FileTooLarge.into()));
-    }
-    std::fs::read_to_string(path).map_err(cannot)
+    let not_text = |_| SupervisorError::Pem { path: path.to_owned(), source: TlsError::NoCertificate };
+    String::from_utf8(read(path)?).map_err(not_text)
 }
 
-/// Longest PEM file in bytes.
-const LONGEST_PEM: u64 = 1 << 20;
+fn read(path: &Path) -> Result<Vec<u8>, SupervisorError> {
+    let cannot = |source| SupervisorError::Read { path: path.to_owned(), source };
+    let length = std::fs::metadata(path).map_err(cannot)?.len();
+    if length > LONGEST_FILE as u64 {
+        return Err(cannot(io::ErrorKind::FileTooLarge.into()));
+    }
+    std::fs::read(path).map_err(cannot)
+}
 
 #[cfg(test)]
 mod tests {
@@ -104,9 +144,12 @@ mod tests {
                 listen: vec!["192.168.50.8:443".parse().unwrap()],
                 certificate: certificate.to_owned(),
                 key: key.to_owned(),
-                farm: "exchange".to_owned(),
+                redirect: Vec::new(),
+                tls: model::SiteTls::default(),
+                service: model::Service::to_farm("exchange", model::Bounds::default()),
             };
-            site_snapshot(&site, 0).map(drop).map_err(|error| error.to_string())
+            let service = site.service.clone().try_map(|_| Ok::<_, SupervisorError>(0)).unwrap();
+            site_snapshot(&site, service).map(drop).map_err(|error| error.to_string())
         };
         assert_eq!(site(&certificate, &key), Ok(()));
         assert_eq!(site(&other, &key), Err(format!("cannot use {}", other.display())));

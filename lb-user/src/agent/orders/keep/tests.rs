@@ -57,7 +57,7 @@ fn the_initial_state_is_as_configured_but_a_suspension_stays() {
     for (left, initial, expected) in rows {
         let folder = Folder::new();
         let mandate = Mandate { intent: left, weight: Some(3), ..Mandate::default() };
-        write(&folder.0, &Kept::of(&mandate, &[])).unwrap();
+        write(&folder.0, FILE, &Kept::of(&mandate, &[])).unwrap();
         let begun = begin(&folder.0, initial, false, &[]);
         assert_eq!(begun.intent, expected, "{left:?} {initial:?}");
         assert_eq!(begun.weight.is_some(), initial == AsBefore, "{left:?} {initial:?}");
