@@ -388,6 +388,7 @@ pub(crate) mod filter {
     pub(crate) const LD_LEN: u16 = 0x80;
     pub(crate) const JEQ: u16 = 0x15;
     pub(crate) const JGT: u16 = 0x25;
+    pub(crate) const JSET: u16 = 0x45;
     pub(crate) const RET: u16 = 0x06;
     /// Where [`LD_W`] finds the packet's type and the interface's number.
     pub(crate) const PACKET_TYPE: u32 = 0xffff_f000 + 4;

@@ -23,7 +23,7 @@ pub struct Load {
 
 impl Load {
     /// Enough to see that new connections are served, where the machine's time is for something else; and where not one attempt may
-    /// stay without an answer: so few fit into every queue on their way though the machine stands still for a tenth of a second.
+    /// stay without an answer: the queues on their way hold so few also while the machine stands still for a tenth of a second.
     pub const LIGHT: Self = Self { rate: 2_000, longest: Duration::from_secs(120) };
 }
 

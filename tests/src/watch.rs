@@ -11,16 +11,19 @@ use anyhow::{Context as _, Result, anyhow};
 use lb_user::clock::Time;
 use socket2::{SockFilter, Socket};
 
-use crate::capture::filter::{INTERFACE, JEQ, JGT, LD_H, LD_LEN, LD_W, OUTGOING, PACKET_TYPE, RET};
+use crate::capture::filter::{INTERFACE, JEQ, JGT, JSET, LD_H, LD_LEN, LD_W, OUTGOING, PACKET_TYPE, RET};
 use crate::capture::packet_socket;
 use crate::estate::locked;
-use crate::lab::{Lab, Place};
+use crate::lab::{Lab, Mode, Place};
 
 /// How many frames are kept.
 const KEPT: usize = 8;
 
 /// How much of each.
 const HEADERS: u32 = 96;
+
+/// In a MAC address's first two bytes: it belongs to a group, so no machine sends from it.
+const GROUP: u32 = 0x0100;
 
 /// A watch under way.
 #[derive(Debug)]
@@ -41,17 +44,19 @@ pub struct Found {
 
 impl Watch {
     /// For frames that carry a cluster MAC, of any mode, as their source: a switch that saw one would learn where the cluster MAC
-    /// is, and all nodes but one would go deaf.
+    /// is, and all nodes but one would go deaf. Unicast's is looked at whole: the lab's other machines have random addresses, which
+    /// may begin like it.
     pub fn for_cluster_mac_sources(lab: &Lab) -> Result<Self> {
         let insn = SockFilter::new;
-        let pass_if = |left: u8, start: u32| insn(JEQ, left, 0, start);
+        let [a, b, ip @ ..] = Mode::Unicast.cluster_mac();
         Self::start(
             lab,
             &[
                 insn(LD_H, 0, 0, 6),
-                pass_if(3, 0x02bf),
-                pass_if(2, 0x03bf),
-                pass_if(1, 0x0100),
+                insn(JSET, 4, 0, GROUP),
+                insn(JEQ, 0, 2, u16::from_be_bytes([a, b]).into()),
+                insn(LD_W, 0, 0, 8),
+                insn(JEQ, 1, 0, u32::from_be_bytes(ip)),
                 insn(RET, 0, 0, 0),
                 insn(RET, 0, 0, HEADERS),
             ],

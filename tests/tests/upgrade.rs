@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +21,7 @@ use rollcall_tests::report::line;
 use rollcall_tests::responder::{PORT, Responder};
 use rollcall_tests::scenario::{Load, Scenario};
 use rollcall_tests::sys::signal;
+use rollcall_tests::traffic::{Browsers, Habit};
 use rustix::process::Signal;
 
 #[test]
@@ -59,6 +61,39 @@ fn upgrade_all(nodes: u8) {
     }
     let failed = outcome.attempts.iter().filter(|attempt| attempt.answered.is_none()).count();
     assert_eq!(failed, 0, "of {} attempts", outcome.attempts.len());
+}
+
+/// Another program also brings another worker, beside which the old one finishes what it has.
+#[test]
+fn another_program_has_its_own_worker_and_nobody_can_tell() {
+    let mut scenario = Scenario::on(Cluster::start(2).unwrap(), Load::LIGHT).unwrap();
+    let browsers = Browsers::start(&scenario.cluster.https().unwrap(), 6, Habit::default());
+    for name in ["arr1", "arr2"] {
+        let node = scenario.cluster.node(name);
+        let before = node.status().unwrap();
+        let worker = before.proxy.as_ref().unwrap().pid;
+        let other = other_program(node);
+        node.control(&["upgrade", "--binary", &other]).unwrap();
+        node.wait_until("its own worker serves", |status| {
+            status.proxy.as_ref().is_some_and(|proxy| proxy.ready && proxy.pid != worker)
+        })
+        .unwrap();
+        let after = node.status().unwrap();
+        assert_eq!(after.upgrade.unwrap().failed, None, "{name}");
+        assert_eq!((before.pid, before.epoch), (after.pid, after.epoch), "{name}");
+        assert!(before.tables == after.tables, "{name}: buckets moved");
+        assert_eq!(after.proxy.unwrap().restarts, 0, "{name}");
+        assert_runs(node, &other);
+    }
+    let requests = browsers.finish().unwrap();
+    let failed: Vec<_> = requests.iter().filter_map(|request| request.error.as_ref()).collect();
+    assert!(failed.is_empty() && requests.len() > 20, "of {} requests: {failed:?}", requests.len());
+    let outcome = scenario.finish(&[]).unwrap();
+    outcome.assert_sound();
+    outcome.assert_unbroken("arr1");
+    outcome.assert_unbroken("arr2");
+    let unanswered = outcome.attempts.iter().filter(|attempt| attempt.answered.is_none()).count();
+    assert_eq!(unanswered, 0, "of {} attempts", outcome.attempts.len());
 }
 
 #[test]
@@ -301,6 +336,13 @@ fn copy_of_the_program(node: &Node) -> String {
     let copy = node.config.with_file_name("rollcall-new");
     fs::copy(program(), &copy).unwrap();
     copy.to_string_lossy().into_owned()
+}
+
+/// A program that does the same, and is another: what follows its last section is nobody's.
+fn other_program(node: &Node) -> String {
+    let other = copy_of_the_program(node);
+    fs::OpenOptions::new().append(true).open(&other).unwrap().write_all(b"another").unwrap();
+    other
 }
 
 /// The same with a packet program that no verifier takes: it never ends well, because each exit is an instruction that there is not.
