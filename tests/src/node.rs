@@ -22,6 +22,7 @@ use lb_user::config::secret::ClusterSecret;
 use lb_user::control::api::{EventRecord, Status, TableStatus};
 use lb_user::dataplane::{self, Plan as DataPlan};
 use rustix::process::Signal;
+use serde::de::DeserializeOwned;
 
 use crate::backend::{Backend, Certificates, write_private};
 use crate::capture::{Capture, Flow, Gone};
@@ -322,6 +323,13 @@ impl Node {
     /// Its agent's log file.
     pub fn log(&self) -> &Path {
         &self.log
+    }
+
+    /// The requests in its access log, as far as `L` has them; a line is there once its request is over.
+    pub fn requests<L: DeserializeOwned>(&self) -> Result<Vec<L>> {
+        let text = fs::read_to_string(&self.log)?;
+        let requests = text.lines().filter(|line| line.starts_with('{') && line.contains("\"method\":"));
+        requests.map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
     }
 
     /// Has a file of its, such as node.toml, say something else.

@@ -12,7 +12,7 @@ use super::cause::Cause;
 use super::http1::{Head, Known};
 use super::metrics::{Layout, Metrics, Parties, Place};
 use super::number::{Numbers, RequestId};
-use super::protect::credentials::basic_user;
+use super::protect::credentials::spelled;
 use super::recent::{Recent, Remember};
 use super::snapshot::Snapshot;
 use crate::wall::WallTime;
@@ -101,6 +101,8 @@ pub struct Record<'a> {
     pub outcome: Outcome,
     /// Which list, route, rule or mitigation refused it.
     pub why: Option<String>,
+    /// The user that its server connection is logged on as, if one is known.
+    pub user: Option<Arc<[u8]>>,
     /// When its head was read.
     pub started: Instant,
 }
@@ -119,6 +121,7 @@ impl<'a> Record<'a> {
             elsewhere: None,
             outcome: Outcome { status: CLIENT_LEFT, ..Outcome::default() },
             why: None,
+            user: None,
             started: Instant::now(),
             seen,
         }
@@ -146,16 +149,17 @@ impl<'a> Record<'a> {
 
 impl Drop for Record<'_> {
     fn drop(&mut self) {
-        let Self { seen, source, head, id, host, target: _, parties, elsewhere, outcome, why, started } =
+        let Self { seen, source, head, id, host, target: _, parties, elsewhere, outcome, why, user, started } =
             self;
         seen.requests.fetch_sub(1, Ordering::Relaxed);
         outcome.took = started.elapsed();
         seen.metrics.ended(*parties, outcome);
         // A name that the server refused is nobody's.
-        let user = match head.values(Known::Authorization).next() {
-            Some(value) if outcome.status != 401 => basic_user(value),
+        let named = match head.values(Known::Authorization).next() {
+            Some(value) if outcome.status != 401 => spelled(value),
             Some(_) | None => None,
         };
+        let user = named.as_deref().or(user.as_deref()).unwrap_or_default();
         let names = seen.names(*parties);
         let names = Names { server: elsewhere.as_deref().unwrap_or(names.server), ..names };
         let ended = WallTime::now();
@@ -176,7 +180,7 @@ impl Drop for Record<'_> {
             client: source.client,
             local: source.local,
             tls: source.tls,
-            asked: Asked::Request { id: *id, head, host, user: user.as_deref().unwrap_or_default() },
+            asked: Asked::Request { id: *id, head, host, user },
             names,
             outcome: *outcome,
         };

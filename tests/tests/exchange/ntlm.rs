@@ -1,7 +1,12 @@
 //! NTLM by the clients that there are: curl, requests-ntlm, httpx-ntlm. Each logs on once a connection, and stays who it is.
 
+use std::thread;
+use std::time::Duration;
+
+use lb_user::clock::Time;
 use rollcall_tests::exchange::{DOMAIN, Exchange, User, told};
 use rollcall_tests::sys::output;
+use serde::Deserialize;
 
 use crate::{Answered, answers_of, ask_often, assert_all_themselves};
 
@@ -20,6 +25,7 @@ fn clients_log_on_once_a_connection_and_stay_who_they_are() {
     }
     let by_curl: Vec<_> = exchange.users.iter().map(|user| ask_by_curl(&exchange, user)).collect();
     assert_all_themselves(&by_curl);
+    assert_logged(&exchange);
     assert_eq!(exchange.tear_down(), Vec::<String>::new());
 }
 
@@ -31,7 +37,43 @@ fn a_wrong_password_is_refused_by_the_server_and_leaves_the_connection_nobodys()
     for answer in answers {
         assert_eq!((answer.status, answer.user.as_str()), (401, ""));
     }
+    let logged = logged(&exchange, 401, REQUESTS);
+    assert!(logged.iter().all(|line| line.status == 401 && line.user.is_empty()), "{logged:?}");
     assert_eq!(exchange.tear_down(), Vec::<String>::new());
+}
+
+/// A line of the access log, as far as it matters here.
+#[derive(Debug, Deserialize)]
+struct Logged {
+    status: u16,
+    #[serde(default)]
+    user: String,
+}
+
+/// Whatever was answered has its user in the log, though only a connection's first requests say who that is.
+fn assert_logged(exchange: &Exchange) {
+    let wanted = 3 * REQUESTS * exchange.users.len();
+    let logged = logged(exchange, 200, wanted);
+    for user in &exchange.users {
+        let name = format!("{DOMAIN}\\{}", user.name);
+        let answered = logged.iter().filter(|line| line.status == 200 && line.user == name).count();
+        assert_eq!(answered, 3 * REQUESTS, "requests of {name} in the log: {logged:?}");
+    }
+    let nameless = logged.iter().filter(|line| line.status == 200 && line.user.is_empty());
+    assert_eq!(nameless.count(), 0, "{logged:?}");
+}
+
+/// The log, once it has so many requests with that status.
+fn logged(exchange: &Exchange, status: u16, requests: usize) -> Vec<Logged> {
+    let deadline = Time::now() + Duration::from_secs(10);
+    loop {
+        let logged: Vec<Logged> = exchange.cluster.nodes[0].requests().unwrap();
+        if logged.iter().filter(|line| line.status == status).count() >= requests {
+            return logged;
+        }
+        assert!(Time::now() < deadline, "only these requests were logged: {logged:?}");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn ask_by_curl(exchange: &Exchange, user: &User) -> Answered {

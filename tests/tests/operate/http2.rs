@@ -12,8 +12,6 @@ use rollcall_tests::node::{Cluster, Node};
 use rollcall_tests::sys::find_program;
 use serde::Deserialize;
 
-use crate::log;
-
 /// A line of the access log, as far as it matters here.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 struct Line {
@@ -117,10 +115,10 @@ fn clients_of_http2_go_to_the_other_node_when_theirs_drains_and_lose_no_request(
         .unwrap();
     drained.control(&["drain", "--wait", "--timeout", "20s"]).unwrap();
     assert_eq!(connections(drained), 0, "the drain did not wait");
-    let before = log::<Line>(&cluster.nodes[0]).len();
+    let before = cluster.nodes[0].requests::<Line>().unwrap().len();
     // More than were at work, so that one has begun since.
     clients.wait_for_more(CLIENTS + 1);
-    assert!(log::<Line>(&cluster.nodes[0]).len() > before, "nobody came to the other node");
+    assert!(cluster.nodes[0].requests::<Line>().unwrap().len() > before, "nobody came to the other node");
     assert_eq!(connections(cluster.node("arr2")), 0, "somebody came to the drained node");
     let outputs = clients.finish();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -137,7 +135,7 @@ fn clients_of_http2_go_to_the_other_node_when_theirs_drains_and_lose_no_request(
     let told = outputs.iter().filter(|output| text(&output.stderr).contains("GOAWAY, error=0")).count();
     assert!(told > 0, "no client was told to go elsewhere");
     let asked = outputs.len() * (SLOW_ONES + QUICK_ONES);
-    let lines = || -> Vec<Line> { cluster.nodes.iter().flat_map(log).collect() };
+    let lines = || -> Vec<Line> { cluster.nodes.iter().flat_map(|node| node.requests().unwrap()).collect() };
     // The last lines may be on their way.
     for _ in 0..500 {
         if lines().len() >= asked {

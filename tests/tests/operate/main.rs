@@ -14,21 +14,11 @@ mod servers;
 mod slow;
 mod squatters;
 
-use std::fs;
-
 use rollcall_tests::node::{Cluster, Held, Node, table_of};
-use serde::de::DeserializeOwned;
 
 /// What every node holds of a port, in the order of priorities.
 fn shares(cluster: &Cluster, port: &str) -> Vec<Held> {
     cluster.nodes.iter().map(|node| node.holds_of(port).unwrap()).collect()
-}
-
-/// The requests in a node's access log, as far as `L` has them.
-fn log<L: DeserializeOwned>(node: &Node) -> Vec<L> {
-    let text = fs::read_to_string(node.log()).unwrap();
-    let requests = text.lines().filter(|line| line.starts_with('{') && line.contains("\"method\":"));
-    requests.map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Waits until the node holds so many buckets of a port.

@@ -15,8 +15,6 @@ use rollcall_tests::traffic::{Browsers, Habit, Request};
 use rustix::process::Signal;
 use serde::Deserialize;
 
-use crate::log;
-
 /// The server that fails, and the one that does not.
 const FAILING: usize = 0;
 const WORKING: &str = "sbex3";
@@ -88,7 +86,7 @@ impl Seen {
 
 /// Has browsers at work while `befall` happens and until it returns, and some time after.
 fn under_load(cluster: &mut Cluster, befall: impl FnOnce(&mut Cluster)) -> Seen {
-    let before = log::<Line>(&cluster.nodes[0]).len();
+    let before = cluster.nodes[0].requests::<Line>().unwrap().len();
     let habit = Habit { pause: Duration::from_millis(10), per_connection: 5, most: 20_000 };
     let browsers = Browsers::start(&cluster.https().unwrap(), 6, habit);
     // Six browsers that began together are alike: each is in the middle of its third connection then, not between two.
@@ -101,7 +99,7 @@ fn under_load(cluster: &mut Cluster, befall: impl FnOnce(&mut Cluster)) -> Seen 
     let wanted = requests.iter().filter(|request| request.client.is_some()).count();
     let mut lines = Vec::new();
     for _ in 0..500 {
-        lines = log(&cluster.nodes[0]).split_off(before);
+        lines = cluster.nodes[0].requests().unwrap().split_off(before);
         if lines.len() >= wanted {
             break;
         }

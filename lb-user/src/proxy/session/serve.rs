@@ -228,8 +228,10 @@ where
             return Box::pin(self.send_again(turn, forward)).await;
         }
         turn.record.outcome.received = turn.upload.bytes();
-        if told.is_ok() {
+        if let Ok(response) = &told {
             turn.record.outcome.first_byte = Some(turn.record.started.elapsed());
+            server.answered(head, response.status);
+            turn.record.user.clone_from(&server.user);
         }
         self.note_outcome(&told, forward.test, &server, (&in_flight, sent));
         if let Some(ticket) = turn.ticket.take() {

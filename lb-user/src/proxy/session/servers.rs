@@ -16,8 +16,11 @@ use crate::proxy::balance::set::ServerSet;
 use crate::proxy::cause::Cause;
 use crate::proxy::client::Client;
 use crate::proxy::farm::Farm;
+use crate::proxy::http1::{Head, Known};
 use crate::proxy::idle::Place;
 use crate::proxy::link::Link;
+use crate::proxy::pin::is_of_connections;
+use crate::proxy::protect::credentials::spelled;
 use crate::proxy::seen::Record;
 use crate::proxy::served::Served;
 
@@ -44,6 +47,8 @@ pub(super) struct Server<S> {
     pub(super) link: Link<S>,
     /// Somebody has logged on over it.
     pub(super) pinned: bool,
+    /// As whom, if the logon said so.
+    pub(super) user: Option<Arc<[u8]>>,
     /// Where it goes once it rests, if it belongs to nobody.
     pub(super) shared: Option<Place>,
     /// It carried others' requests before.
@@ -106,7 +111,17 @@ where
                     }
                     let used = Instant::now();
                     let site = Some(site);
-                    return Ok(Server { farm: at, site, link, pinned: false, shared, reused, used, slot });
+                    return Ok(Server {
+                        farm: at,
+                        site,
+                        link,
+                        pinned: false,
+                        user: None,
+                        shared,
+                        reused,
+                        used,
+                        slot,
+                    });
                 }
                 Err(failed) => {
                     record.cannot_connect(failed);
@@ -197,6 +212,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Server<S> {
     /// Its server's index in the farm.
     pub(super) fn server(&self) -> usize {
         self.slot.server()
+    }
+
+    /// It has answered a request: as whom it is logged on from now on.
+    pub(super) fn answered(&mut self, request: &Head, status: u16) {
+        let logon = request.values(Known::Authorization).find(|value| is_of_connections(value));
+        match logon {
+            // Whoever it was before is to log on again.
+            _ if status == 401 => self.user = None,
+            Some(value) => self.user = spelled(value).map(Arc::from),
+            None => {}
+        }
     }
 
     /// Whether it can carry one more request. A server that has spoken out of turn, or has ended, gets none.

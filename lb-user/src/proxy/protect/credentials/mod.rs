@@ -58,12 +58,11 @@ impl<'a> Claim<'a> {
     /// The claim in the value of the one `Authorization` field. `None` where no password can be guessed: the first message of
     /// an NTLM handshake, a bearer token, a scheme that Exchange does not have.
     pub fn of_authorization(value: &'a [u8]) -> Option<Self> {
-        let end = value.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(value.len());
-        let (scheme, rest) = value.split_at(end);
-        let token = decoded(rest.trim_ascii());
+        let (scheme, text) = scheme_and_token(value);
+        let token = decoded(text);
         if scheme.eq_ignore_ascii_case(b"basic") {
             let who = token.and_then(|token| basic(&token)).map_or(Who::Unreadable, Who::User);
-            return Some(Self { scheme: Scheme::Basic, who, secret: Some(rest.trim_ascii()) });
+            return Some(Self { scheme: Scheme::Basic, who, secret: Some(text) });
         }
         if scheme.eq_ignore_ascii_case(b"ntlm") {
             let Some(token) = token else {
@@ -130,19 +129,30 @@ fn basic(pair: &[u8]) -> Option<User> {
     User::of_bytes(&pair[..colon])
 }
 
-/// The user in the value of a Basic `Authorization` field, as it is spelled there and without its password; for the log.
-pub fn basic_user(value: &[u8]) -> Option<Vec<u8>> {
-    let (scheme, rest) = value.split_at_checked(BASIC.len())?;
-    if !scheme.eq_ignore_ascii_case(BASIC) {
-        return None;
+/// The user in the value of an `Authorization` field, as it is spelled there and without its password; for the log. `None`: it names
+/// none, as all but Basic's and NTLM's last message do.
+pub fn spelled(value: &[u8]) -> Option<Vec<u8>> {
+    let (scheme, token) = scheme_and_token(value);
+    if scheme.eq_ignore_ascii_case(b"basic") {
+        let mut pair = decoded(token)?;
+        let colon = pair.iter().position(|&byte| byte == b':')?;
+        pair.truncate(colon);
+        return Some(pair);
     }
-    let mut pair = decoded(rest.trim_ascii())?;
-    let colon = pair.iter().position(|&byte| byte == b':')?;
-    pair.truncate(colon);
-    Some(pair)
+    let windows = scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate");
+    let token = decoded(token).filter(|_| windows)?;
+    let (domain, name) = match spnego::token(&token) {
+        Token::Ntlm(message) => ntlm::named(message)?,
+        Token::Kerberos | Token::Other | Token::Malformed => return None,
+    };
+    let whole = if domain.is_empty() || name.is_empty() { name } else { format!("{domain}\\{name}") };
+    Some(whole.into_bytes())
 }
 
-const BASIC: &[u8] = b"Basic ";
+fn scheme_and_token(value: &[u8]) -> (&[u8], &[u8]) {
+    let end = value.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(value.len());
+    (&value[..end], value[end..].trim_ascii())
+}
 
 /// Servers read what others refuse: no padding, bits that are not used.
 const BASE64: GeneralPurpose = GeneralPurpose::new(

@@ -29,15 +29,23 @@ pub(super) fn is_ntlm(bytes: &[u8]) -> bool {
     bytes.starts_with(SIGNATURE)
 }
 
-/// AUTHENTICATE_MESSAGE (section 2.2.1.3).
+/// The domain and the user that the last message names, as they are spelled there; either may be empty.
+pub(super) fn named(bytes: &[u8]) -> Option<(String, String)> {
+    (is_ntlm(bytes) && number(bytes, 8) == Some(3)).then(|| parties(bytes)).flatten()
+}
+
 fn authenticate(bytes: &[u8]) -> Option<Ntlm> {
-    let charset = if number(bytes, FLAGS)? & UNICODE == 0 { Charset::Oem } else { Charset::Utf16 };
-    let domain = charset.text(field(bytes, DOMAIN)?)?;
-    let name = charset.text(field(bytes, USER)?)?;
+    let (domain, name) = parties(bytes)?;
     if name.is_empty() {
         return Some(Ntlm::Anonymous);
     }
     User::of_domain(&domain, &name).map(Ntlm::Authenticate)
+}
+
+/// Of an AUTHENTICATE_MESSAGE (section 2.2.1.3).
+fn parties(bytes: &[u8]) -> Option<(String, String)> {
+    let charset = if number(bytes, FLAGS)? & UNICODE == 0 { Charset::Oem } else { Charset::Utf16 };
+    Some((charset.text(field(bytes, DOMAIN)?)?, charset.text(field(bytes, USER)?)?))
 }
 
 /// What one of the message's fields (length, room, offset) points to.

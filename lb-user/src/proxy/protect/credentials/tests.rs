@@ -115,6 +115,25 @@ fn an_authorization_is_read_as_servers_read_it() {
 }
 
 #[test]
+fn the_log_has_users_as_they_are_spelled_and_never_a_password() {
+    for (scheme, token, wanted) in [
+        ("Basic", b"EXAMPLE\\Ann:secret:x".to_vec(), Some("EXAMPLE\\Ann")),
+        ("basic", b"no colon".to_vec(), None),
+        ("NTLM", windows("EXAMPLE", "Ann"), Some("EXAMPLE\\Ann")),
+        ("NTLM", windows("", "ann@example.test"), Some("ann@example.test")),
+        ("NTLM", windows("EXAMPLE", ""), Some("")),
+        ("NTLM", b"NTLMSSP\0\x01\0\0\0".to_vec(), None),
+        ("Negotiate", response(&windows("EXAMPLE", "J\u{dc}rgen"), None), Some("EXAMPLE\\J\u{dc}rgen")),
+        ("Negotiate", gss(&KERBEROS, &[1, 0]), None),
+        ("Bearer", windows("EXAMPLE", "Ann"), None),
+    ] {
+        let value = format!("{scheme} {}", encoded(&token));
+        let spelled = spelled(value.as_bytes()).map(|user| String::from_utf8(user).unwrap());
+        assert_eq!(spelled.as_deref(), wanted, "{value}");
+    }
+}
+
+#[test]
 fn only_basic_can_show_that_a_password_is_tried_again() {
     let claim = Claim::of_authorization(b"Basic YW5uOng=").unwrap();
     assert_eq!(claim.secret, Some(&b"YW5uOng="[..]));
