@@ -1,8 +1,8 @@
-//! Bytes that came and were not used yet. A connection at rest has no buffer.
+//! Bytes that came and were not used yet. Who waits for the first of them has no storage.
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -52,32 +52,16 @@ impl Buffer {
         most: usize,
     ) -> Poll<io::Result<usize>> {
         if self.storage.is_empty() {
-            return self.poll_first(stream, cx);
+            self.storage = take(Size::Content);
         }
         self.make_room(most);
         let mut free = ReadBuf::new(&mut self.storage[self.end..]);
-        ready!(Pin::new(stream).poll_read(cx, &mut free))?;
+        let read = Pin::new(stream).poll_read(cx, &mut free);
         let came = free.filled().len();
         self.end += came;
-        Poll::Ready(Ok(came))
-    }
-
-    /// Reads into the stack, so that waiting costs no buffer.
-    fn poll_first(
-        &mut self,
-        stream: &mut (impl AsyncRead + Unpin),
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
-        let mut first = [0; FIRST];
-        let mut free = ReadBuf::new(&mut first);
-        ready!(Pin::new(stream).poll_read(cx, &mut free))?;
-        let came = free.filled();
-        if !came.is_empty() {
-            self.storage = take(Size::Content);
-            self.storage[..came.len()].copy_from_slice(came);
-            self.end = came.len();
-        }
-        Poll::Ready(Ok(came.len()))
+        // A phone's request is silent for an hour: waiting costs no storage.
+        self.release();
+        read.map_ok(|()| came)
     }
 
     fn make_room(&mut self, most: usize) {
@@ -100,9 +84,6 @@ impl Drop for Buffer {
         self.release();
     }
 }
-
-/// Most of what a connection at rest is greeted with.
-const FIRST: usize = 1 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -135,6 +116,21 @@ mod tests {
         assert!(got == sent);
         buffer.release();
         assert_eq!(buffer.storage.capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_bytes_has_no_storage() {
+        let (mut there, mut here) = duplex(64);
+        let mut buffer = Buffer::default();
+        for _ in 0..2 {
+            let waits = poll_fn(|cx| Poll::Ready(buffer.poll_read(&mut here, cx, 100).is_pending())).await;
+            assert!(waits);
+            assert_eq!(buffer.storage.capacity(), 0);
+            there.write_all(b"a").await.unwrap();
+            poll_fn(|cx| buffer.poll_read(&mut here, cx, 100)).await.unwrap();
+            assert_eq!(buffer.bytes(), b"a");
+            buffer.consume(1);
+        }
     }
 
     #[tokio::test]

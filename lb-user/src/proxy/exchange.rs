@@ -200,10 +200,16 @@ where
     /// Lets the request's body, which was answered early, come to its end.
     pub async fn finish_upload(&mut self) {
         poll_fn(|cx| {
-            if self.upload.poll(cx, self.client, self.server).is_ready() {
-                return Poll::Ready(());
+            loop {
+                if self.upload.poll(cx, self.client, self.server).is_ready() {
+                    return Poll::Ready(());
+                }
+                match self.upload.is_left_at() {
+                    None => return self.poll_time(cx, self.upload.moved()),
+                    Some(at) if self.timer.poll(cx, at).is_pending() => return Poll::Pending,
+                    Some(_) => self.upload.sink(Instant::now()),
+                }
             }
-            self.poll_time(cx, self.upload.moved())
         })
         .await;
     }

@@ -40,13 +40,12 @@ pub fn to_server(
     into.extend_from_slice(target.as_bytes());
     into.extend_from_slice(b" HTTP/1.1\r\n");
     for field in crossing(head) {
-        let ours = matches!(field.known, Known::ProxySays | Known::Alias | Known::RequestId);
         if origin.edits.replace(field.name) {
             continue;
         }
         if field.known == Known::Cookie {
             cookies(into, field);
-        } else if !ours && !field.known.is_hop_by_hop() {
+        } else if field.known.crosses() && !field.known.is_hop_by_hop() {
             write_field(into, field.name, field.value);
         }
     }

@@ -13,6 +13,7 @@ use thiserror::Error;
 use super::edits::Edits;
 use super::http1::{Known, is_token};
 use super::rewrite::apply::{Blank, Refusal, Variables};
+use super::rewrite::rule::{Place, RuleSet, Use};
 use super::rewrite::spec::Maps;
 use super::rewrite::template::{Template, TemplateError};
 use crate::config::model::FieldEdits;
@@ -175,6 +176,46 @@ pub fn check_name(side: Side, name: &str, removed: bool) -> Result<(), HeaderErr
     }
 }
 
+/// Whether rules believe nothing that anybody may write, and let no word of a client's come out as the proxy's.
+pub fn check_rules(rules: &RuleSet) -> Result<(), RuleFieldError> {
+    for Use { rule, place, sets, reads } in rules.uses() {
+        check_use(sets, &reads).map_err(|cause| RuleFieldError {
+            rule: rule.to_owned(),
+            place,
+            cause: Box::new(cause),
+        })?;
+    }
+    Ok(())
+}
+
+fn check_use(sets: Option<&str>, reads: &[&str]) -> Result<(), HeaderError> {
+    if let Some(field) = reads.iter().find(|field| !Known::of(field.as_bytes()).crosses()) {
+        return Err(HeaderError::Removed((*field).to_owned()));
+    }
+    let Some(name) = sets else { return Ok(()) };
+    let known = Known::of(name.as_bytes());
+    if known == Known::RequestId {
+        return Err(HeaderError::Own(name.to_owned()));
+    }
+    if known == Known::ProxySays {
+        check_said_by_proxies(name)?;
+    }
+    check_believed(Side::Request, name, reads)
+}
+
+/// Whether nothing that is not to be believed gets into the field.
+fn check_believed(side: Side, name: &str, reads: &[&str]) -> Result<(), HeaderError> {
+    let of_proxies = side == Side::Request && Known::of(name.as_bytes()) == Known::ProxySays;
+    for variable in reads {
+        let known = Known::of(variable.as_bytes());
+        if !known.crosses() || of_proxies && known != Known::Host {
+            let (field, variable) = (name.to_owned(), (*variable).to_owned());
+            return Err(HeaderError::Unbelieved { field, variable });
+        }
+    }
+    Ok(())
+}
+
 fn check_said_by_proxies(name: &str) -> Result<(), HeaderError> {
     let among = |names: &[&str]| names.iter().any(|other| name.eq_ignore_ascii_case(other));
     if among(&["x-forwarded-for", "x-forwarded-proto"]) {
@@ -202,19 +243,30 @@ fn compiled(side: Side, name: &str, text: &str, maps: &Maps) -> Result<Value, He
     if template.highest_rule().is_some() || template.highest_condition().is_some() {
         return Err(HeaderError::Reference(field()));
     }
-    for variable in template.fields() {
-        let known = Known::of(variable.as_bytes());
-        let of_proxies = side == Side::Request && Known::of(name.as_bytes()) == Known::ProxySays;
-        if matches!(known, Known::ProxySays | Known::RequestId) || of_proxies && known != Known::Host {
-            return Err(HeaderError::Unbelieved { field: field(), variable: variable.to_owned() });
-        }
-    }
+    check_believed(side, name, &template.fields())?;
     Ok(template.into_text().map_or_else(Value::Template, Value::Text))
+}
+
+/// Why a rule cannot deal with a field so. It is the configuration's fault.
+#[derive(Debug, Error)]
+#[error("rule {rule:?}, {place}: {cause}")]
+pub struct RuleFieldError {
+    /// The rule's name.
+    pub rule: String,
+    /// Which part of it.
+    pub place: Place,
+    /// What is wrong there.
+    pub cause: Box<HeaderError>,
 }
 
 /// Why a field cannot be changed so. It is the configuration's fault.
 #[derive(Debug, Error)]
 pub enum HeaderError {
+    /// It is removed from clients: whatever it says, anybody can.
+    #[error(
+        "{0} is removed from what clients send, who could write anything there; hint: {{REMOTE_ADDR}} is the client's address, also behind a proxy that is trusted"
+    )]
+    Removed(String),
     /// It is none.
     #[error("\"{0}\" is not the name of a header field; hint: letters, digits and dashes, such as X-Site")]
     Name(String),

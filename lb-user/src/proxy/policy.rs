@@ -17,7 +17,7 @@ pub use self::trace::{Line, Miss, Step};
 use self::trace::{Trace, Untold};
 use super::cause::Cause;
 use super::edits::Edits;
-use super::headers::{Changes, HeaderError, Side};
+use super::headers::{Changes, HeaderError, RuleFieldError, Side, check_rules};
 use super::http1::{Head, Known};
 use super::path::{Ambiguous, NormalPath};
 use super::protect::networks::{Access, AccessList, NetworkError};
@@ -239,14 +239,16 @@ impl Policy {
                 if page.allow.is_empty() { None } else { Some(AccessList::new(&page.allow, &[])?) };
             Ok::<_, PolicyError>(Closed { page: page.clone(), open_for })
         };
+        let rules = RuleSet::compile(&service.rewrite, &service.maps)?;
+        check_rules(&rules)?;
         Ok(Self {
+            rules,
             access: AccessList::new(&service.allow, &service.deny)?,
             maintenance: service.maintenance.as_ref().map(closed).transpose()?,
             mitigations: service
                 .mitigations
                 .then(|| Mitigations::without(&service.mitigations_off))
                 .transpose()?,
-            rules: RuleSet::compile(&service.rewrite, &service.maps)?,
             routes: service.routes.iter().map(way).collect::<Result<_, PolicyError>>()?,
             changes: changed(&HeaderEdits::default())?,
             rewrite_location: service.rewrite_location,
@@ -350,7 +352,8 @@ impl Policy {
         }
     }
 
-    /// The first route that fits. A rule may have named the farm already; the route then gives the bounds.
+    /// The first route that fits. A rule may have named the farm already; the route then gives the bounds. What a route refuses, no rule
+    /// publishes: `/powershell` is never, however wide a rule's pattern is.
     fn route<'a>(
         &'a self,
         path: &NormalPath,
@@ -376,6 +379,9 @@ impl Policy {
             filled.map_or_else(|refusal| refuse_at(route, Why::Headers(refusal)), Decision::Forward)
         };
         match (named, way) {
+            (_, Some((_, Way { route: Route { action: Action::Refuse { why }, .. }, .. }))) => {
+                refuse_at(found, Why::Route(why))
+            }
             (Some(farm), way) => {
                 let bounds = way.map_or_else(Bounds::default, |(_, way)| way.route.bounds);
                 // Another farm than the route's has other tests.
@@ -540,7 +546,7 @@ impl Variables for Asked<'_, '_> {
 
     fn header(&self, name: &str) -> Option<String> {
         let is = |field: &[u8]| field.eq_ignore_ascii_case(name.as_bytes());
-        let values = self.facts.head.fields().filter(|field| is(field.name));
+        let values = self.facts.head.fields().filter(|field| is(field.name) && field.known.crosses());
         let values: Vec<_> = values.map(|field| String::from_utf8_lossy(field.value).into_owned()).collect();
         let between = if name == "cookie" { "; " } else { ", " };
         (!values.is_empty()).then(|| values.join(between))
@@ -571,6 +577,9 @@ pub enum PolicyError {
     /// A rule.
     #[error(transparent)]
     Rule(#[from] RuleError),
+    /// What a rule does with a header field.
+    #[error(transparent)]
+    RuleField(#[from] RuleFieldError),
     /// A header field that is changed.
     #[error(transparent)]
     Header(#[from] HeaderError),

@@ -26,6 +26,8 @@ pub struct Upload {
     sink_time: Duration,
     /// Since when the client's next bytes are waited for.
     waiting: Option<Instant>,
+    /// Since when the server takes nothing of what is there for it.
+    untaken: Option<Instant>,
     /// Content that came.
     bytes: u64,
     /// The last time that anything moved.
@@ -65,7 +67,16 @@ impl Upload {
     /// A body that is to be sent on. At most `allowed` bytes of it, at this pace or any.
     /// Once no server takes it, it may go on for `sink_time`.
     pub fn new(now: Instant, allowed: u64, pace: Option<Pace>, sink_time: Duration) -> Self {
-        Self { state: State::Sending, allowed, pace, sink_time, waiting: None, bytes: 0, moved: now }
+        Self {
+            state: State::Sending,
+            allowed,
+            pace,
+            sink_time,
+            waiting: None,
+            untaken: None,
+            bytes: 0,
+            moved: now,
+        }
     }
 
     /// A body that nobody wants.
@@ -75,10 +86,17 @@ impl Upload {
         upload
     }
 
+    /// When a server that has answered counts as one that reads no more: it need not say so, and is recognised by taking nothing. `None`:
+    /// it is not the server that is waited for.
+    pub fn is_left_at(&self) -> Option<Instant> {
+        self.untaken.map(|since| since + UNTAKEN)
+    }
+
     /// No server takes any more of it.
     pub fn sink(&mut self, now: Instant) {
         if matches!(self.state, State::Sending | State::Finishing) {
             self.state = State::Sinking { until: now + self.sink_time };
+            self.untaken = None;
         }
     }
 
@@ -188,7 +206,10 @@ impl Upload {
                 Poll::Ready(())
             }
             Poll::Ready(Ok(content)) => match server.poll_write(cx, content) {
-                Poll::Pending => Poll::Pending,
+                Poll::Pending => {
+                    self.untaken.get_or_insert_with(Instant::now);
+                    Poll::Pending
+                }
                 Poll::Ready(Ok(length)) => {
                     client.consume_content(length);
                     self.came(length);
@@ -206,7 +227,11 @@ impl Upload {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        server.poll_flush(cx).map(|flushed| self.state = State::Done { whole: flushed.is_ok() })
+        let flushed = server.poll_flush(cx);
+        if flushed.is_pending() {
+            self.untaken.get_or_insert_with(Instant::now);
+        }
+        flushed.map(|flushed| self.state = State::Done { whole: flushed.is_ok() })
     }
 
     fn poll_sink<C>(&mut self, cx: &mut Context<'_>, client: &mut C) -> Poll<()>
@@ -238,7 +263,7 @@ impl Upload {
         let bytes = u64::try_from(length).unwrap_or(u64::MAX);
         self.allowed = self.allowed.saturating_sub(bytes);
         self.bytes += bytes;
-        self.moved = now;
+        (self.moved, self.untaken) = (now, None);
         let waited = self.waiting.take().map_or(Duration::ZERO, |since| now - since);
         if let Some(pace) = &mut self.pace {
             pace.came(length, waited);
@@ -254,6 +279,9 @@ impl Upload {
         Poll::Ready(())
     }
 }
+
+/// How long a server that has answered early may take nothing before it counts as one that reads no more.
+const UNTAKEN: Duration = Duration::from_secs(10);
 
 fn too_long(content: &[u8], allowed: u64) -> bool {
     u64::try_from(content.len()).map_or(true, |length| length > allowed)

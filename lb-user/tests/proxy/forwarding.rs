@@ -8,7 +8,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Frame;
 use lb_user::proxy::balance::Health;
-use lb_user::proxy::balance::settings::{State, Weight};
+use lb_user::proxy::balance::hash::HashOf;
+use lb_user::proxy::balance::settings::{Algorithm, State, Weight};
 use lb_user::proxy::snapshot::{PrivateKey, Site};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -107,6 +108,57 @@ async fn an_affinity_cookie_brings_a_client_back_to_its_server() {
         let response = Client::connect(running.address).await.send(again).await.unwrap();
         assert_eq!(header(&response, "x-server"), server);
         assert_eq!(header(&response, "set-cookie"), "", "it is told once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_affinity_cookie_counts_over_a_connection_that_has_been_elsewhere_too() {
+    let identity = Identity::new(&[NAME]);
+    let (a, b) = (Backend::start("a", &identity).await, Backend::start("b", &identity).await);
+    let with_cookie = |snapshot: &mut lb_user::proxy::snapshot::Snapshot| {
+        snapshot.farms[0].balance.affinity_cookie = Some("Own".to_owned());
+    };
+    let running = Running::start(&identity, &[a.address, b.address], with_cookie).await;
+    let mut both = BTreeMap::new();
+    while both.len() < 2 {
+        let mut client = Client::connect(running.address).await;
+        let first = client.get("/who").await;
+        let cookie = header(&first, "set-cookie").split(';').next().unwrap().to_owned();
+        let server = header(&first, "x-server").to_owned();
+        text(first).await;
+        both.insert(server, (client, cookie));
+    }
+    let cookies: Vec<_> = both.iter().map(|(server, (_, cookie))| (server.clone(), cookie.clone())).collect();
+    for (client, _) in both.values_mut() {
+        for (server, cookie) in cookies.iter().chain(&cookies) {
+            let mut again = request("GET", "/who", http_body_util::Empty::new());
+            again.headers_mut().insert("cookie", cookie.parse().unwrap());
+            let response = client.send(again).await.unwrap();
+            assert_eq!(header(&response, "x-server"), server);
+            assert_eq!(header(&response, "set-cookie"), "", "it is told once");
+            text(response).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_hashed_decides_over_each_request_of_a_connection() {
+    let identity = Identity::new(&[NAME]);
+    let (a, b) = (Backend::start("a", &identity).await, Backend::start("b", &identity).await);
+    let by_query = |snapshot: &mut lb_user::proxy::snapshot::Snapshot| {
+        snapshot.farms[0].balance.algorithm = Algorithm::Hash(HashOf::Query(vec!["user".to_owned()]));
+    };
+    let running = Running::start(&identity, &[a.address, b.address], by_query).await;
+    let users = 0..8;
+    let mut alone = BTreeMap::new();
+    for user in users.clone() {
+        let server = Client::connect(running.address).await.who(&format!("/who?user={user}")).await;
+        alone.insert(user, server);
+    }
+    assert!(alone.values().any(|server| server == "a") && alone.values().any(|server| server == "b"));
+    let mut client = Client::connect(running.address).await;
+    for user in users.clone().chain(users) {
+        assert_eq!(client.who(&format!("/who?user={user}")).await, alone[&user], "{user}");
     }
 }
 

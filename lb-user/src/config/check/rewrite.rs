@@ -7,6 +7,7 @@ use toml::Spanned;
 use super::Problems;
 use crate::config::problem::Problem;
 use crate::config::raw::{ConditionTable, MapTable, RewriteTable, SetTable};
+use crate::proxy::headers::check_rules;
 use crate::proxy::rewrite::pattern::Syntax;
 use crate::proxy::rewrite::rule::RuleSet;
 use crate::proxy::rewrite::spec::{
@@ -30,8 +31,13 @@ pub(super) fn rules(
         if rules.iter().any(|other| other.name == rule.name) {
             problems.add(Problem::at(name.span(), format!("two rules are named \"{}\"", rule.name)));
         }
-        if let Err(error) = RuleSet::compile(std::slice::from_ref(&rule), &maps) {
-            let text = format!("the rule \"{}\" cannot be used: {}: {}", rule.name, error.place, error.cause);
+        let compiled = RuleSet::compile(std::slice::from_ref(&rule), &maps)
+            .map_err(|error| format!("{}: {}", error.place, error.cause));
+        let sound = compiled.and_then(|rules| {
+            check_rules(&rules).map_err(|error| format!("{}: {}", error.place, error.cause))
+        });
+        if let Err(error) = sound {
+            let text = format!("the rule \"{}\" cannot be used: {error}", rule.name);
             problems.add(Problem::of_error(name.span(), text));
             continue;
         }

@@ -65,8 +65,10 @@ pub struct Criteria {
     pub test: Option<usize>,
     /// Its key under [`Algorithm::Hash`], from [`Farm::key`].
     pub key: Option<u64>,
-    /// The server that its client has already, by affinity cookie or connection; kept while that may serve it.
+    /// The server that its client has to have again, by affinity cookie; kept while that may serve it, and waited for while it is full.
     pub stay: Option<usize>,
+    /// The server that its client's other connections go to: taken while that may serve it and has room.
+    pub near: Option<usize>,
     /// Servers that it was tried with in vain.
     pub tried: ServerSet,
 }
@@ -103,11 +105,14 @@ impl Farm {
     pub fn choose(&self, criteria: &Criteria, now: Time) -> Choice {
         let view = self.view(criteria.test);
         let stays = |server: &usize| view.keeps(*server) && !criteria.tried.contains(*server);
-        let candidates = match criteria.stay.filter(stays) {
-            Some(server) => [server].into_iter().collect(),
-            None => view.candidates(criteria.tried),
+        let full = self.full();
+        let near = criteria.near.filter(|server| stays(server) && !full.contains(*server));
+        let candidates = match (criteria.stay.filter(stays), near) {
+            (Some(server), _) => [server].into_iter().collect(),
+            (None, Some(near)) => return Choice::Server(near),
+            (None, None) => view.candidates(criteria.tried),
         };
-        match self.prefer(candidates - self.full(), criteria, now) {
+        match self.prefer(candidates - full, criteria, now) {
             Some(server) => Choice::Server(server),
             None if candidates.is_empty() => Choice::NoServer,
             None => Choice::Full,

@@ -3,6 +3,10 @@
 use std::net::IpAddr;
 
 use super::super::path::NormalPath;
+use super::super::rewrite::pattern::Syntax;
+use super::super::rewrite::spec::{
+    ActionSpec, ConditionSpec, ConditionsSpec, PatternSpec, RuleSpec, SetSpec,
+};
 use super::*;
 
 #[test]
@@ -154,4 +158,70 @@ impl Variables for Request {
     fn client(&self) -> IpAddr {
         "203.0.113.5".parse().unwrap()
     }
+}
+
+/// Anybody can write what is removed from clients, and only the proxy may say what it says.
+#[test]
+fn no_word_of_the_clients_decides_a_rule_or_goes_on_by_it_as_the_proxys() {
+    let checked = |condition: &str, name: &str, value: &str| {
+        let rule = RuleSpec {
+            conditions: ConditionsSpec {
+                list: vec![ConditionSpec { input: condition.to_owned(), pattern: pattern() }],
+                ..ConditionsSpec::default()
+            },
+            set: vec![SetSpec { name: name.to_owned(), value: value.to_owned(), replace: true }],
+            ..rule()
+        };
+        let rules = RuleSet::compile(&[rule], &Maps::new()).unwrap();
+        check_rules(&rules).map_err(|error| error.to_string())
+    };
+    for (condition, name, value, refused) in [
+        ("{REMOTE_ADDR}", "HTTP_X_REAL_IP", "{REMOTE_ADDR}", None),
+        ("{HTTP_HOST}", "HTTP_X_FORWARDED_HOST", "{HTTP_HOST}", None),
+        ("{HTTP_X_A}", "HTTP_X_A", "{HTTP_X_B}", None),
+        (
+            "{HTTP_X_FORWARDED_FOR}",
+            "HTTP_X_A",
+            "1",
+            Some("input of condition 1: x-forwarded-for is removed from"),
+        ),
+        (
+            "{ToLower:{HTTP_X_REAL_IP}}",
+            "HTTP_X_A",
+            "1",
+            Some("input of condition 1: x-real-ip is removed from"),
+        ),
+        ("x", "HTTP_X_REAL_IP", "{HTTP_FORWARDED}", Some("server variable 1: forwarded is removed from")),
+        ("x", "HTTP_X_REAL_IP", "{HTTP_X_CLIENT}", Some("server variable 1: x-real-ip would say")),
+        ("x", "HTTP_X_FORWARDED_PROTO", "https", Some("server variable 1: x-forwarded-proto")),
+        ("x", "HTTP_X_FORWARDED_FOR", "{REMOTE_ADDR}", Some("server variable 1: x-forwarded-for")),
+        ("x", "HTTP_X_REQUEST_ID", "1", Some("server variable 1: x-request-id")),
+        ("x", "HTTP_X_COMMONACCESSTOKEN", "a", Some("server variable 1: x-commonaccesstoken")),
+        ("x", "HTTP_X_BERESOURCE", "a", Some("server variable 1: x-beresource")),
+    ] {
+        match (checked(condition, name, value), refused) {
+            (Ok(()), None) => {}
+            (Err(error), Some(wanted)) => {
+                assert!(error.starts_with(&format!("rule \"rule\", {wanted}")), "{error}");
+            }
+            (found, wanted) => panic!("{condition} {name} {value}: {found:?}, wanted {wanted:?}"),
+        }
+    }
+}
+
+fn rule() -> RuleSpec {
+    RuleSpec {
+        name: "rule".to_owned(),
+        enabled: true,
+        syntax: Syntax::Ecmascript,
+        stop_processing: false,
+        url: pattern(),
+        conditions: ConditionsSpec::default(),
+        set: Vec::new(),
+        action: ActionSpec::None,
+    }
+}
+
+fn pattern() -> PatternSpec {
+    PatternSpec { pattern: ".*".to_owned(), ignore_case: true, negate: false }
 }

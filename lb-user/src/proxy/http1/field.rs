@@ -122,6 +122,11 @@ impl Known {
         if found == Self::Other && name.contains(&b'_') { Self::Alias } else { found }
     }
 
+    /// Whether what a client says there is anybody's business: fields that only a proxy may write, and aliases of others, are removed.
+    pub fn crosses(self) -> bool {
+        !matches!(self, Self::ProxySays | Self::RequestId | Self::Alias)
+    }
+
     /// Belongs to one connection, and does not cross a proxy (RFC 9110, 7.6.1).
     pub fn is_hop_by_hop(self) -> bool {
         matches!(

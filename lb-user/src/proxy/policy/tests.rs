@@ -186,6 +186,50 @@ fn rules_come_before_routes_and_may_name_a_farm() {
     }
 }
 
+/// The rule that ARR makes of a farm, which publishes whatever there is.
+#[test]
+fn what_the_profile_refuses_no_rule_publishes() {
+    let all = "rewrite = [{ name = \"all\", match = \".*\", rewrite = \"https://exchange/{R:0}\" }, \
+               { name = \"from\", match = \"^shell$\", rewrite = \"https://exchange/powershell\" }]";
+    let networks = "\necp = [\"203.0.113.0/24\"]";
+    for (lines, request, wanted) in [
+        (all.to_owned(), "GET /owa/ 203.0.113.5", "farm 0"),
+        (all.to_owned(), "GET /powershell 203.0.113.5", "403 refused"),
+        (all.to_owned(), "GET /PowerShell/x 203.0.113.5", "403 refused"),
+        (all.to_owned(), "GET /shell 203.0.113.5", "403 refused"),
+        (all.to_owned(), "GET /ecp/ 203.0.113.5", "403 refused"),
+        (all.to_owned() + networks, "GET /ecp/ 203.0.113.5", "farm 0"),
+        (all.to_owned() + networks, "GET /ecp/ 198.51.100.1", "403 refused"),
+    ] {
+        let policy = exchange(&lines);
+        assert!(decided(&policy, request).starts_with(wanted), "{request}: {}", decided(&policy, request));
+    }
+}
+
+/// Else a client could switch off a field that the operator sets.
+#[test]
+fn a_field_that_is_removed_from_clients_is_not_there_for_rules() {
+    let rules = "rewrite = [{ name = \"who\", match = \".*\", \
+                 set = [{ name = \"HTTP_X_REAL_IP\", value = \"{REMOTE_ADDR}\", replace = false }] }]";
+    let policy = exchange(rules);
+    for fields in ["", "X-Real-IP: 10.0.0.1\r\n", "x_real_ip: 10.0.0.1\r\n"] {
+        let mut head = Head::default();
+        let text = format!("GET /owa/ HTTP/1.1\r\nHost: mail.example.test\r\n{fields}\r\n");
+        head.read_request(text.as_bytes(), &HeadLimits::default()).unwrap();
+        let client = "203.0.113.5".parse().unwrap();
+        let decision = policy.decide(Facts {
+            head: &head,
+            host: "mail.example.test",
+            target: "/owa/",
+            client,
+            port: 443,
+        });
+        let Decision::Forward(forward) = decision else { panic!("{decision:?}") };
+        let said: Vec<_> = forward.edits.said().collect();
+        assert_eq!(said, [("x-real-ip", "203.0.113.5")], "{fields}");
+    }
+}
+
 #[test]
 fn a_location_that_names_a_server_is_made_to_name_the_site_where_that_is_wanted() {
     let mut service = exchange_profile("").try_map(|_| Ok::<_, ()>(0)).unwrap();

@@ -141,9 +141,45 @@ impl RuleSet {
         Ok(Self { rules: compiled.collect::<Result<_, _>>()? })
     }
 
+    /// The header fields that rules deal with, for whoever knows which of them may be.
+    pub fn uses(&self) -> impl Iterator<Item = Use<'_>> {
+        self.rules.iter().flat_map(Rule::uses)
+    }
+
     /// Whether there is none to try.
     pub fn is_empty(&self) -> bool {
         !self.rules.iter().any(|rule| rule.enabled)
+    }
+}
+
+/// What a rule has to do with header fields at one place.
+#[derive(Clone, Debug)]
+pub struct Use<'a> {
+    /// The rule's name.
+    pub rule: &'a str,
+    /// Where.
+    pub place: Place,
+    /// The field that it sets there.
+    pub sets: Option<&'a str>,
+    /// The fields that it reads there.
+    pub reads: Vec<&'a str>,
+}
+
+impl Rule {
+    fn uses(&self) -> Vec<Use<'_>> {
+        let inputs = self.conditions.iter().enumerate();
+        let inputs = inputs.map(|(number, condition)| (Place::Input(number), None, &condition.input));
+        let set = self.set.iter().enumerate();
+        let set = set.map(|(number, set)| (Place::Set(number), Some(set.header.as_str()), &set.value));
+        let action = match &self.action {
+            Action::None | Action::AbortRequest => Vec::new(),
+            Action::Rewrite { url, .. } | Action::Redirect { url, .. } => vec![url],
+            Action::CustomResponse { reason, description, .. } => vec![reason, description],
+        };
+        let action = action.into_iter().map(|template| (Place::Action, None, template));
+        let all = inputs.chain(set).chain(action);
+        all.map(|(place, sets, template)| Use { rule: &self.name, place, sets, reads: template.fields() })
+            .collect()
     }
 }
 

@@ -28,12 +28,13 @@ where
         Record::new(Arc::clone(&self.served.seen), Source { client: self.from(), local: to, tls }, head)
     }
 
-    /// Answers a request that no server answered; `broken`: its body did not come to its end.
+    /// Answers a request that no server answered; `ends`: its client's connection ends with it, because the body did not come to its end, or
+    /// because the client had logged on over the server's connection.
     pub(super) async fn failed(
         &mut self,
         framing: request::Framing<'_>,
         failed: NoResponse,
-        broken: bool,
+        ends: bool,
         mut record: Record<'_>,
     ) -> Next {
         let (cause, status) = match failed {
@@ -60,7 +61,7 @@ where
                 return Next::Drop;
             }
         };
-        if broken {
+        if ends {
             return self.answer_and_close(record, cause, status);
         }
         self.refuse_with(framing, record, cause, status).await

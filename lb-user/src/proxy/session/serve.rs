@@ -245,8 +245,10 @@ where
             Ok(response) if response.status == 101 => self.switch(turn, &answer, server, in_flight).await,
             Ok(response) => self.respond(turn, &answer, response, server, in_flight).await,
             Err(failed) => {
+                // A client that was logged on is not any more, and must not believe so.
+                let ends = turn.upload.failure().is_some() || server.pinned && server.shared.is_none();
                 drop(server);
-                self.failed(framing, failed, turn.upload.failure().is_some(), turn.record).await
+                self.failed(framing, failed, ends, turn.record).await
             }
         };
         self.answer = answer;

@@ -9,8 +9,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 
 use super::{Dial, Dialled, Session};
+use crate::clock::Time;
 use crate::config::model::Reuse;
-use crate::proxy::balance::farm::{Criteria, LiveOutcome};
+use crate::proxy::balance::farm::{Choice, Criteria, LiveOutcome};
 use crate::proxy::balance::gate::{NoSlot, Slot};
 use crate::proxy::balance::set::ServerSet;
 use crate::proxy::cause::Cause;
@@ -36,6 +37,24 @@ pub(super) struct Wish {
     pub(super) unshared: bool,
     /// The farm's test that counts for it.
     pub(super) test: usize,
+}
+
+impl Wish {
+    fn criteria(self) -> Criteria {
+        let Self { key, stay, test, unshared: _ } = self;
+        Criteria { test: Some(test), key, stay, near: None, tried: ServerSet::EMPTY }
+    }
+
+    /// The server that takes the request whatever connections there are: that of its cookie while it may, or of what it is hashed by.
+    fn server(self, farm: &Farm) -> Option<usize> {
+        let balance = &farm.group.balance;
+        let keeps = |server: &usize| balance.view(Some(self.test)).keeps(*server);
+        let hashed = || match balance.choose(&self.criteria(), Time::now()) {
+            Choice::Server(server) => Some(server),
+            Choice::Full | Choice::NoServer => None,
+        };
+        self.stay.filter(keeps).or_else(|| self.key.and_then(|_| hashed()))
+    }
 }
 
 /// A connection to a server.
@@ -75,21 +94,17 @@ where
         let farm = Arc::clone(&self.served.farms[at]);
         // What one client of a connection that its proxy shares has opened is not the next one's.
         let alone = !self.peer.via.shared;
-        while let Some(mut own) = self.take(site, at).filter(|_| alone) {
-            if own.is_good(&farm, wish.test).await {
-                record.parties.server = Some(own.server());
-                return Ok(own);
-            }
-            if own.pinned {
-                record.parties.server = Some(own.server());
-                return Err(Missing::LoggedOn);
-            }
+        if alone && let Some(own) = self.own(site, at, wish, record).await? {
+            return Ok(own);
         }
         if farm.group.servers.iter().any(|server| server.share.connections.is_some()) {
             self.make_way(at);
         }
-        let stay = wish.stay.or_else(|| self.rested_alike().filter(|_| alone)?.preferred(at));
-        let mut criteria = Criteria { test: Some(wish.test), key: wish.key, stay, tried: ServerSet::EMPTY };
+        let near = self
+            .rested_alike()
+            .filter(|_| alone && wish.key.is_none())
+            .and_then(|rested| rested.preferred(at));
+        let mut criteria = Criteria { near, ..wish.criteria() };
         let mut cause = None;
         while criteria.tried.len() < CONNECTS {
             let slot = match farm.group.balance.slot(&criteria).await {
@@ -134,6 +149,29 @@ where
         Err(Missing::Cause(cause.unwrap_or(Cause::NoHealthyServer)))
     }
 
+    /// One of this client's own that rests and is good. What is not is closed.
+    async fn own(
+        &mut self,
+        site: usize,
+        at: usize,
+        wish: Wish,
+        record: &mut Record<'_>,
+    ) -> Result<Option<Server<D::Stream>>, Missing> {
+        let farm = Arc::clone(&self.served.farms[at]);
+        let wanted = wish.server(&farm);
+        while let Some(mut own) = self.take(site, at, wanted) {
+            if own.is_good(&farm, wish.test).await {
+                record.parties.server = Some(own.server());
+                return Ok(Some(own));
+            }
+            if own.pinned {
+                record.parties.server = Some(own.server());
+                return Err(Missing::LoggedOn);
+            }
+        }
+        Ok(None)
+    }
+
     /// A shared connection from there, or else a new one; whether it was there before.
     async fn linked(
         &self,
@@ -176,13 +214,16 @@ where
         }
     }
 
-    /// The one over which this client logged on, whatever the site; else one whose server proved itself to the very site.
-    fn take(&self, site: usize, farm: usize) -> Option<Server<D::Stream>> {
+    /// The one over which this client logged on, whatever the site and the server; else one whose server proved itself to the very site,
+    /// and is the one that is wanted, where one is.
+    fn take(&self, site: usize, farm: usize, wanted: Option<usize>) -> Option<Server<D::Stream>> {
         let mut rested = self.rested_alike()?;
         let servers = &mut rested.servers;
         let of_farm = |server: &Server<_>| server.farm == farm;
         let logged_on = servers.iter().position(|server| of_farm(server) && server.pinned);
-        let proven = || servers.iter().position(|server| of_farm(server) && server.site == Some(site));
+        let is_wanted = |server: &Server<_>| wanted.is_none_or(|wanted| wanted == server.server());
+        let fits = |server: &Server<_>| of_farm(server) && server.site == Some(site) && is_wanted(server);
+        let proven = || servers.iter().position(fits);
         let own = logged_on.or_else(proven)?;
         Some(servers.remove(own))
     }
@@ -300,7 +341,7 @@ fn cause_of(none: NoSlot) -> Cause {
 }
 
 /// Most servers that are connected to for one request.
-const CONNECTS: usize = 2;
+const CONNECTS: usize = 3;
 
 /// Server connections of a client connection that wait for its next requests: as many as browsers open by themselves.
 const MOST_RESTED: usize = 6;

@@ -275,6 +275,58 @@ async fn an_upload_that_no_server_reads_goes_to_nowhere_and_the_client_goes_on()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_answers_early_and_reads_no_more_is_left_though_it_does_not_say_so() {
+    let mut scene = scene();
+    scene.send(&format!("{POST}Content-Length: 200000\r\n\r\n")).await;
+    let mut server = scene.server().await;
+    expect(&mut server, &forwarded(&format!("{POST}Content-Length: 200000\r\n"), 1)).await;
+    say(&mut server, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
+    scene.gets("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
+    let asked = Instant::now();
+    scene.client.write_all(&vec![b'a'; 200_000]).await.unwrap();
+    scene.send(&format!("{GET}\r\n")).await;
+    let mut another = scene.server().await;
+    expect(&mut another, &forwarded(GET, 2)).await;
+    assert_eq!(asked.elapsed().as_secs(), 10);
+    drop(server);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_goes_to_nowhere_for_two_minutes_and_no_longer() {
+    let mut scene = scene();
+    scene.send(&format!("{POST}Content-Length: 200000\r\n\r\n")).await;
+    let mut server = scene.server().await;
+    expect(&mut server, &forwarded(&format!("{POST}Content-Length: 200000\r\n"), 1)).await;
+    say(&mut server, "HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await;
+    scene.gets("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
+    let answered = Instant::now();
+    let mut one = [0];
+    while scene.client.write_all(b"a").await.is_ok() {
+        if timeout(Duration::from_secs(1), scene.client.read(&mut one)).await.is_ok() {
+            break;
+        }
+    }
+    assert!((119..=122).contains(&answered.elapsed().as_secs()), "{:?}", answered.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_logged_on_client_whose_server_fails_is_answered_and_has_to_come_anew() {
+    for logs_on in [false, true] {
+        let mut scene = scene();
+        let line = if logs_on { "Authorization: NTLM TlRM\r\n" } else { "" };
+        scene.send(&format!("{GET}{line}\r\n")).await;
+        let mut server = scene.server().await;
+        expect(&mut server, &forwarded(&format!("{GET}{line}"), 1)).await;
+        drop(server);
+        let mut came = [0; 1024];
+        let length = scene.client.read(&mut came).await.unwrap();
+        let answer = String::from_utf8_lossy(&came[..length]);
+        assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+        assert_eq!(answer.contains("\r\nConnection: close\r\n"), logs_on, "{answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_waits_for_the_word_gets_the_servers_or_after_a_second_ours() {
     for server_is_quick in [true, false] {
         let mut scene = scene();

@@ -67,7 +67,7 @@ fn healthy(settings: Settings) -> Farm {
     farm
 }
 
-const OWA: Criteria = Criteria { test: Some(0), key: None, stay: None, tried: ServerSet::EMPTY };
+const OWA: Criteria = Criteria { test: Some(0), key: None, stay: None, near: None, tried: ServerSet::EMPTY };
 const MAPI: Criteria = Criteria { test: Some(1), ..OWA };
 
 fn spread(farm: &Farm, requests: usize, now: Time) -> Vec<usize> {
@@ -354,7 +354,7 @@ proptest! {
                 Op::Finish => drop(guards.pop()),
                 Op::Choose { stay, tried, key } => {
                     let tried = (0..8).filter(|server| tried >> server & 1 == 1).collect();
-                    let criteria = Criteria { test: Some(0), key, stay, tried };
+                    let criteria = Criteria { test: Some(0), key, stay, near: None, tried };
                     let usable = |server: usize| {
                         let state = farm.status(server).state;
                         let admitted = state == State::Active || state == State::Drain && stay == Some(server);

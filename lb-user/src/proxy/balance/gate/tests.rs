@@ -41,7 +41,7 @@ fn farm(servers: u8, queue: QueueSettings) -> Arc<Farm> {
 }
 
 const PATIENT: QueueSettings = QueueSettings { length: 10, timeout: Duration::from_secs(600) };
-const ANY: Criteria = Criteria { test: Some(0), key: None, stay: None, tried: ServerSet::EMPTY };
+const ANY: Criteria = Criteria { test: Some(0), key: None, stay: None, near: None, tried: ServerSet::EMPTY };
 
 fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
@@ -136,6 +136,22 @@ async fn a_client_waits_for_its_own_server_and_holds_up_nobody() {
     assert_eq!(server(&got), Some(1));
     drop(first);
     assert_eq!(server(&poll(bound.as_mut())), Some(0));
+}
+
+#[tokio::test]
+async fn a_client_goes_where_its_other_connections_go_while_there_is_room() {
+    let farm = farm(2, PATIENT);
+    let near = Criteria { near: Some(1), ..ANY };
+    for _ in 0..4 {
+        assert_eq!(farm.slot(&near).await.unwrap().server(), 1);
+    }
+    let cookie = Criteria { stay: Some(0), ..near };
+    assert_eq!(farm.slot(&cookie).await.unwrap().server(), 0, "its cookie counts first");
+    let only = farm.slot(&near).await.unwrap();
+    assert_eq!(farm.slot(&near).await.unwrap().server(), 0, "that one is full, another has room");
+    drop(only);
+    farm.handle_test(0, 1, false, Time::default());
+    assert_eq!(farm.slot(&near).await.unwrap().server(), 0);
 }
 
 #[tokio::test]
