@@ -18,8 +18,13 @@ use tokio::io::unix::AsyncFd;
 
 /// For waiting until there is something to read from `descriptor`. Within a Tokio runtime.
 pub fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    with_interest(descriptor, Interest::READABLE)
+}
+
+/// For waiting for what `interest` says of `descriptor`. Within a Tokio runtime.
+pub fn with_interest(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` stays open, and under the same number, as long as it lives, and here it is given away.
-    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
 }
 
 /// Gives the calling thread a real-time priority, so that no ordinary load delays it. Needs `CAP_SYS_NICE`, and a kernel

@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::http1::{Length, Trailers};
 use super::link::{Link, LinkError};
+use super::socket::OverSocket;
 use super::splice::Side;
 
 /// See the module. All polls are cancel safe. An HTTP/1 connection is one, and so is each stream of an HTTP/2 connection.
@@ -54,7 +55,7 @@ pub trait Client {
     fn side(&mut self) -> Option<Side<'_, Self::Stream>>;
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Client for Link<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + OverSocket> Client for Link<S> {
     type Stream = S;
 
     fn expect_body(&mut self, length: Length) {
@@ -101,9 +102,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client for Link<S> {
         self.poll_flush(cx)
     }
 
-    /// What else it sends is its next request, which can wait.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> bool {
-        matches!(self.poll_stirs(cx), Poll::Ready(Err(_)))
+        self.poll_gone(cx).is_ready()
     }
 
     fn side(&mut self) -> Option<Side<'_, S>> {

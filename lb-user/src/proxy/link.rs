@@ -14,6 +14,7 @@ use tokio::task::unconstrained;
 
 use super::buffer::Buffer;
 use super::http1::{Body, Encoder, HeadLimits, Length, Piece, Scanner, Trailers, Violation};
+use super::socket::{HangUp, OverSocket};
 use super::splice::Side;
 
 /// See the module.
@@ -35,6 +36,8 @@ pub struct Link<S> {
     encoder: Encoder,
     /// Something was written since the last flush.
     unflushed: bool,
+    /// Of a peer that has ended its side, once that is of interest.
+    hang_up: Option<HangUp>,
 }
 
 /// Why a link cannot go on.
@@ -66,6 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             written: 0,
             encoder: Encoder::new(Length::None),
             unflushed: false,
+            hang_up: None,
         }
     }
 
@@ -121,6 +125,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
         let came = ready!(self.poll_input(cx, usize::MAX))?;
         Poll::Ready(Ok(came > 0))
+    }
+
+    /// Ready once the other side neither speaks nor listens any more, as far as that can be told.
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>
+    where
+        S: OverSocket,
+    {
+        match ready!(self.poll_stirs(cx)) {
+            Err(_) => Poll::Ready(()),
+            // What it says is its next request, which can wait.
+            Ok(true) => Poll::Pending,
+            Ok(false) => {
+                let socket = self.stream.socket();
+                if let (None, Some(socket)) = (&self.hang_up, socket) {
+                    self.hang_up = HangUp::of(socket).ok();
+                }
+                ready!(self.hang_up.as_mut().map_or(Poll::Pending, |hang_up| hang_up.poll(cx)));
+                self.hang_up = None;
+                Poll::Ready(())
+            }
+        }
     }
 
     /// Whether the other side of a link at rest has said anything by now, or has ended. It is really looked at: a task that has spent

@@ -28,7 +28,7 @@ use super::room::{Place, Room};
 use super::route::Routes;
 use super::served::Servers;
 use super::session::{Entry, Owner, Peer, Session, Shared};
-use super::socket::prepare;
+use super::socket::{OverSocket, prepare};
 use super::tcp;
 use super::tls::stream::Records;
 use super::tls::{Alpn, SiteConfigs};
@@ -336,7 +336,7 @@ where
 /// Serves a connection to its end, or until its time is over.
 async fn converse<C>(gate: &Gate, opened: Time, mut session: Session<Link<C>, Servers>)
 where
-    C: AsyncRead + AsyncWrite + Unpin,
+    C: AsyncRead + AsyncWrite + Unpin + OverSocket,
 {
     tokio::select! {
         () = session.run() => return,

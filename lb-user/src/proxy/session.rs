@@ -46,6 +46,7 @@ use super::redirect::Redirects;
 use super::route::Routes;
 
 use super::served::Served;
+use super::socket::OverSocket;
 use super::timer::Timer;
 
 /// How servers are reached: over TLS, or in memory for tests.
@@ -149,7 +150,7 @@ enum Next {
 
 impl<C, D> Session<Link<C>, D>
 where
-    C: AsyncRead + AsyncWrite + Unpin,
+    C: AsyncRead + AsyncWrite + Unpin + OverSocket,
     D: Dial,
 {
     /// A connection over which nothing came yet; it came in under `served`, which the peer's entry is of.

@@ -256,6 +256,25 @@ async fn a_request_is_answered_with_503_without_a_healthy_server() {
     assert!(line.contains(r#""status":503"#) && !line.contains(r#""server":"#), "{line}");
 }
 
+/// A phone that gives its Ping up and asks again must not leave the old one to wait for an hour.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_ends_its_side_may_wait_for_an_answer_and_who_hangs_up_is_not_waited_for() {
+    let identity = Identity::new(&[NAME]);
+    let a = Backend::start("a", &identity).await;
+    let running = Running::start(&identity, &[a.address], |_| {}).await;
+    let mut client = tls(running.address, NAME).await;
+    client.write_all(b"GET /hang HTTP/1.1\r\nHost: mail.example.test\r\n\r\n").await.unwrap();
+    client.shutdown().await.unwrap();
+    eventually("it is asked", || running.proxy.load().requests() == 1).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(running.proxy.load().requests(), 1, "it ended only its side");
+    client.get_ref().0.set_zero_linger().unwrap();
+    drop(client);
+    let line = running.logged(r#""path":"/hang""#).await;
+    assert!(line.contains(r#""status":499"#), "{line}");
+    assert_eq!(running.proxy.load().requests(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_says_nothing_is_given_up_with_504() {
     let identity = Identity::new(&[NAME]);

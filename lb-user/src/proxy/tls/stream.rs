@@ -6,12 +6,14 @@
 
 use std::io::{self, BufRead as _, Write as _};
 use std::ops::DerefMut;
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use rustls::{ConnectionCommon, SideData};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::proxy::socket::OverSocket;
 use crate::proxy::storage::{Size, put_back, take};
 
 /// See the module. `C` is rustls's `ServerConnection` or `ClientConnection`.
@@ -89,6 +91,12 @@ where
             }
             ready!(self.poll_send(cx))?;
         }
+    }
+}
+
+impl<S: OverSocket, C> OverSocket for Records<S, C> {
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.stream.socket()
     }
 }
 
