@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 use rustls_pki_types::ServerName;
 use socket2::{Domain, Socket, Type};
 
@@ -105,6 +105,11 @@ pub struct Answer {
 }
 
 impl Connection {
+    /// Whether its handshake went on with an earlier session, from this node or another.
+    pub fn resumed(&self) -> bool {
+        self.stream.get_ref().conn.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
     /// GET `path`.
     pub fn get(&mut self, path: &str) -> Result<Answer> {
         self.request("GET", path, &[])

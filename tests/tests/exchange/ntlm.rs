@@ -4,6 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use lb_user::clock::Time;
+use rollcall_tests::exchange::acceptor::Demand;
 use rollcall_tests::exchange::{DOMAIN, Exchange, User, told};
 use rollcall_tests::sys::output;
 use serde::Deserialize;
@@ -42,6 +43,28 @@ fn a_wrong_password_is_refused_by_the_server_and_leaves_the_connection_nobodys()
     assert_eq!(exchange.tear_down(), Vec::<String>::new());
 }
 
+/// It is the user from that client who is refused: neither the user from elsewhere, nor others from there.
+#[test]
+fn who_guesses_a_password_is_refused_and_nobody_else() {
+    let mut exchange = Exchange::raise(2).unwrap();
+    let protection = "[protection.logons]\nenabled = true\nslow_after = 2\nfirst_delay = \"100ms\"\n\
+                      longest_delay = \"100ms\"\nrefuse_after = 4\n[exchange]\n";
+    exchange.cluster.rewrite("[exchange]\n", protection).unwrap();
+    exchange.start_acceptors(Demand::Logon).unwrap();
+    exchange.cluster.serve().unwrap();
+    let [user, other] = [0, 1].map(|number| exchange.users[number].clone());
+    let wrong = User { password: "another".to_owned(), ..user.clone() };
+    let statuses = |answered: Answered| -> Vec<u16> {
+        answered.answers.into_iter().map(|answer| answer.status).collect()
+    };
+    assert_eq!(statuses(ask_by_curl(&exchange, &wrong)), [401, 401, 401, 401, 429, 429]);
+    assert_eq!(statuses(ask_by_curl(&exchange, &user)), [429; REQUESTS], "the right password comes too late");
+    assert_eq!(statuses(ask_by_curl(&exchange, &other)), [200; REQUESTS]);
+    let elsewhere = exchange.cluster.lab.client_address().unwrap().to_string();
+    assert_eq!(statuses(ask_by_curl_from(&exchange, &user, &["--interface", &elsewhere])), [200; REQUESTS]);
+    assert_eq!(exchange.tear_down(), Vec::<String>::new());
+}
+
 /// A line of the access log, as far as it matters here.
 #[derive(Debug, Deserialize)]
 struct Logged {
@@ -77,7 +100,12 @@ fn logged(exchange: &Exchange, status: u16, requests: usize) -> Vec<Logged> {
 }
 
 fn ask_by_curl(exchange: &Exchange, user: &User) -> Answered {
+    ask_by_curl_from(exchange, user, &[])
+}
+
+fn ask_by_curl_from(exchange: &Exchange, user: &User, from: &[&str]) -> Answered {
     let mut curl = exchange.curl().unwrap();
+    curl.args(from);
     curl.args(["--ntlm", "--user", &format!("{DOMAIN}\\{}:{}", user.name, user.password)]);
     let text = output(ask_often(&mut curl, user, REQUESTS), None).unwrap();
     let answered = answers_of(&text, user);

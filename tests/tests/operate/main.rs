@@ -13,6 +13,7 @@ mod paths;
 mod servers;
 mod slow;
 mod squatters;
+mod tickets;
 
 use rollcall_tests::node::{Cluster, Held, Node, table_of};
 
