@@ -167,7 +167,8 @@ where
         tracing::debug!(client = %self.peer.address, %violation, "a request was refused");
         let mut record = self.record(head);
         record.outcome.violation = Some(violation);
-        self.answer_and_close(record, Cause::BadRequest, violation.status())
+        let cause = if violation.is_excess() { Cause::Limit } else { Cause::BadRequest };
+        self.answer_and_close(record, cause, violation.status())
     }
 }
 

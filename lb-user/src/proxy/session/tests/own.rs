@@ -85,3 +85,25 @@ async fn the_route_that_answers_is_the_one_in_the_log() {
         assert!(log.contains(&format!("\"route\":\"{route}\"")), "{log}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_is_too_big_is_a_limit_and_one_that_is_none_a_bad_request() {
+    let (target, value) = ("a".repeat(20_000), "b".repeat(70_000));
+    for (request, status, cause, violation) in [
+        (format!("GET /{target} HTTP/1.1\r\n\r\n"), 414, "limit", "TargetTooLong"),
+        (format!("GET / HTTP/1.1\r\nA: {value}"), 431, "limit", "HeadTooLong"),
+        (format!("GET / HTTP/1.1\r\n{}\r\n", "A: 1\r\n".repeat(201)), 431, "limit", "TooManyFields"),
+        ("GET / HTTP/1.1\nHost: a\n\n".to_owned(), 400, "bad_request", "BareLf"),
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400, "bad_request", "Host"),
+    ] {
+        let mut scene = scene();
+        scene.send(&request).await;
+        let head = head(&mut scene).await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{violation}: {head}");
+        let mut page = String::new();
+        scene.client.read_to_string(&mut page).await.unwrap();
+        let log = scene.ends().await;
+        let wanted = format!("\"status\":{status},\"cause\":\"{cause}\",\"violation\":\"{violation}\"");
+        assert!(log.contains(&wanted), "{wanted} in {log}");
+    }
+}
