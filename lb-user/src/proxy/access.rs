@@ -70,6 +70,8 @@ pub struct Entry<'a> {
     pub names: Names<'a>,
     /// What came of it.
     pub outcome: Outcome,
+    /// Which list, route, rule or mitigation refused it; empty: none did.
+    pub why: &'a str,
 }
 
 /// What a client asked for.

@@ -183,6 +183,7 @@ impl Drop for Record<'_> {
             asked: Asked::Request { id: *id, head, host, user },
             names,
             outcome: *outcome,
+            why: why.as_deref().unwrap_or_default(),
         };
         seen.log.write(&entry, seen.settings);
     }

@@ -48,6 +48,8 @@ async fn every_answer_of_the_proxys_own_has_its_cause_wherever_the_operator_look
         let recalled = question::request(&place.run_dir, id.parse().unwrap()).await.unwrap().unwrap();
         assert_eq!((recalled.cause.as_str(), recalled.status), (cause, status));
         assert_eq!(Value::from(recalled.path), line["path"]);
+        let why = if path == "/refused" { Value::from("it is refused") } else { Value::Null };
+        assert_eq!(line["why"], why, "{line}");
     }
     let ok = ask(place.address, "/who").await;
     assert_eq!(ok.status(), 200);

@@ -7,7 +7,7 @@ use crate::wall::WallTime;
 
 /// Appends the line of `entry`.
 pub(super) fn line(entry: &Entry<'_>, query: Query, line: &mut Vec<u8>) {
-    let Entry { time, client, local, tls, asked, names, outcome } = entry;
+    let Entry { time, client, local, tls, asked, names, outcome, why } = entry;
     begin(*time, line);
     if let Asked::Request { id, .. } = asked {
         line.extend_from_slice(b",\"id\":\"");
@@ -32,7 +32,7 @@ pub(super) fn line(entry: &Entry<'_>, query: Query, line: &mut Vec<u8>) {
     for (key, name) in [(site_or_service, site), ("route", route), ("farm", farm), ("server", server)] {
         text(key, name.as_bytes(), line);
     }
-    ended(outcome, matches!(asked, Asked::Request { .. }), line);
+    ended(outcome, why, matches!(asked, Asked::Request { .. }), line);
     line.push(b'}');
 }
 
@@ -87,7 +87,7 @@ pub(super) fn without_query(url: &[u8]) -> &[u8] {
     &url[..end]
 }
 
-fn ended(outcome: &Outcome, is_request: bool, line: &mut Vec<u8>) {
+fn ended(outcome: &Outcome, why: &str, is_request: bool, line: &mut Vec<u8>) {
     if outcome.status != 0 {
         count("status", outcome.status.into(), line);
     }
@@ -97,6 +97,7 @@ fn ended(outcome: &Outcome, is_request: bool, line: &mut Vec<u8>) {
     if let Some(violation) = outcome.violation {
         text("violation", violation.name().as_bytes(), line);
     }
+    text("why", why.as_bytes(), line);
     if is_request {
         truth("pinned", outcome.pinned, line);
     }

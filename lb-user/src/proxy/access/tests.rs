@@ -37,6 +37,7 @@ fn entry(asked: Asked<'_>, outcome: Outcome) -> Entry<'_> {
         asked,
         names: Names { site: "mail.example.test", route: "/owa", farm: "exchange", server: "sbex1" },
         outcome,
+        why: "",
     }
 }
 
@@ -86,7 +87,7 @@ fn a_line_says_who_asked_for_what_and_what_came_of_it() {
         w3c_line(&entry, Query::Masked),
         "2026-11-24 12:31:07 192.168.50.8 GET /owa/ ae=Item&X-OWA-CANARY=*** 443 EXAMPLE\\ann 203.0.113.5 \
          Mozilla/5.0+(X11) https://mail.example.test/owa/?token=*** 200 0 0 12 mail.example.test HTTP/1.1 2048 10 \
-         0000000000005f0c-1a2 mail.example.test /owa exchange sbex1 1 - - 1 0 1 7 TLSv1.3 TLS_AES_256_GCM_SHA384 0"
+         0000000000005f0c-1a2 mail.example.test /owa exchange sbex1 1 - - 1 0 1 7 TLSv1.3 TLS_AES_256_GCM_SHA384 0 -"
     );
     for line in [json_line(&entry, Query::Off), w3c_line(&entry, Query::Off)] {
         assert!(!line.contains("ae=Item") && !line.contains("token"), "{line}");
@@ -141,17 +142,17 @@ fn what_there_is_nothing_to_say_of_is_left_out_or_a_dash() {
     let outcome = Outcome { status: 400, cause, violation, ..Outcome::default() };
     let id = RequestId::new(1, 1);
     let mut entry = entry(Asked::Request { id, head: &head, host: "", user: b"" }, outcome);
-    (entry.tls, entry.names) = (None, Names::default());
+    (entry.tls, entry.names, entry.why) = (None, Names::default(), "rule \"a\": no");
     assert_eq!(
         json_line(&entry, Query::Masked),
         "{\"time\":\"2026-11-24T12:31:07.042Z\",\"id\":\"0000000000000001-1\",\"client\":\"203.0.113.5\",\
          \"address\":\"192.168.50.8\",\"port\":443,\"status\":400,\"cause\":\"bad_request\",\"violation\":\"BareLf\",\
-         \"pinned\":false,\"total_ms\":0.000,\"received\":0,\"sent\":0,\"whole\":false}"
+         \"why\":\"rule \\\"a\\\": no\",\"pinned\":false,\"total_ms\":0.000,\"received\":0,\"sent\":0,\"whole\":false}"
     );
     assert_eq!(
         w3c_line(&entry, Query::Masked),
         "2026-11-24 12:31:07 192.168.50.8 - - - 443 - 203.0.113.5 - - 400 0 64 0 - - 0 0 0000000000000001-1 \
-         - - - - 0 bad_request BareLf 0 - - - - - -"
+         - - - - 0 bad_request BareLf 0 - - - - - - rule+%22a%22:+no"
     );
     entry.asked = Asked::Tcp { sni: "" };
     entry.outcome.status = 0;
@@ -176,13 +177,14 @@ proptest! {
         host in any::<String>(),
         user in proptest::collection::vec(any::<u8>(), 0..30),
         site in any::<String>(),
+        why in any::<String>(),
     ) {
         let head = head(&format!(
             "POST {target} HTTP/1.0\r\nUser-Agent: {agent}\r\nReferer: {referrer}\r\nCookie: geheim\r\n\r\n"
         ));
         let id = RequestId::new(7, 9);
         let mut entry = entry(Asked::Request { id, head: &head, host: &host, user: &user }, outcome());
-        entry.names.site = &site;
+        (entry.names.site, entry.why) = (&site, &why);
         for query in [Query::Masked, Query::Off] {
             let (json, w3c) = (json_line(&entry, query), w3c_line(&entry, query));
             for line in [&json, &w3c] {
@@ -195,6 +197,7 @@ proptest! {
             prop_assert_eq!(text("path"), target.split('?').next().unwrap());
             prop_assert_eq!(text("host"), host.chars().collect::<String>());
             prop_assert_eq!(text("id"), id.to_string());
+            prop_assert_eq!(text("why"), why.as_str());
             let fields = by_name(&w3c);
             prop_assert!(fields.contains(&("x-request-id".to_owned(), id.to_string())));
             prop_assert!(fields.contains(&("cs-version".to_owned(), "HTTP/1.0".to_owned())));

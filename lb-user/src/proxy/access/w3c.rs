@@ -12,7 +12,7 @@ use crate::wall::WallTime;
 const FIELDS: &str = "date time s-ip cs-method cs-uri-stem cs-uri-query s-port cs-username c-ip cs(User-Agent) \
     cs(Referer) sc-status sc-substatus sc-win32-status time-taken cs-host cs-version sc-bytes cs-bytes \
     x-request-id x-site x-route x-farm x-server x-pinned x-cause x-violation x-whole x-connect x-tls-connect \
-    x-first-byte x-tls-version x-tls-cipher x-tls-resumed";
+    x-first-byte x-tls-version x-tls-cipher x-tls-resumed x-why";
 
 /// Appends what stands at the beginning of a file, with its end.
 pub(super) fn header(now: WallTime, text: &mut Vec<u8>) {
@@ -149,6 +149,8 @@ fn ours(entry: &Entry<'_>, line: &mut Vec<u8>) {
         line.push(b' ');
         field(text.as_bytes(), line);
     }
+    line.push(b' ');
+    field(cut(entry.why.as_bytes()), line);
 }
 
 fn optional(time: Option<Duration>, line: &mut Vec<u8>) {

@@ -62,6 +62,7 @@ impl Drop for Record<'_> {
             asked: Asked::Tcp { sni: self.name.as_deref().unwrap_or_default() },
             names: Names { site: self.service, ..self.seen.names(self.parties) },
             outcome,
+            why: "",
         };
         self.seen.metrics.tcp_ended(self.service, &outcome);
         self.seen.log.write(&entry, self.seen.settings);

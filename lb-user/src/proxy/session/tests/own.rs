@@ -107,3 +107,22 @@ async fn a_head_that_is_too_big_is_a_limit_and_one_that_is_none_a_bad_request() 
         assert!(log.contains(&wanted), "{wanted} in {log}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_log_says_which_list_route_rule_or_mitigation_refused_a_request() {
+    const RULE: &str = "rewrite = [{ name = \"no tests\", match = \"^test\", abort = true }]\n";
+    for (lines, target, why) in [
+        ("deny = [\"203.0.113.0/24\"]\n", "/", "the client's network may not ask this site"),
+        (ROUTES, "/no", "nobody may"),
+        ("mitigations = true\n", "/autodiscover/autodiscover.json?a=powershell", "mitigation proxynotshell"),
+        (RULE, "/test", "no tests"),
+    ] {
+        let mut scene = scene_of(lines);
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n");
+        scene.send(&request).await;
+        let mut answer = String::new();
+        scene.client.read_to_string(&mut answer).await.unwrap();
+        let log = scene.ends().await;
+        assert!(log.contains(&format!("\"why\":\"{why}\"")), "{why} in {log}");
+    }
+}
