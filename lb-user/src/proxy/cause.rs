@@ -35,11 +35,13 @@ pub enum Cause {
     /// The request, or its answer, is about a logon that belongs to a connection, and came over HTTP/2.
     #[serde(rename = "http_1_1_required")]
     Http11Required,
+    /// It was not over at the end of the drain timeout, and was cut off; no failure of anybody's.
+    Drained,
 }
 
 impl Cause {
     /// All of them, in the order of their values.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NoHealthyServer,
         Self::ConnectFailed,
         Self::ServerTls,
@@ -52,6 +54,7 @@ impl Cause {
         Self::ClientSlow,
         Self::SharedConnection,
         Self::Http11Required,
+        Self::Drained,
     ];
 
     /// The name.
@@ -69,6 +72,7 @@ impl Cause {
             Self::ClientSlow => "client_slow",
             Self::SharedConnection => "shared_connection",
             Self::Http11Required => "http_1_1_required",
+            Self::Drained => "drained",
         }
     }
 
@@ -76,7 +80,8 @@ impl Cause {
     /// limit) may give that.
     pub const fn status(self) -> StatusCode {
         match self {
-            Self::NoHealthyServer => StatusCode::SERVICE_UNAVAILABLE,
+            // A request that is cut off is told nothing; this one stands in the log.
+            Self::NoHealthyServer | Self::Drained => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectFailed | Self::ServerTls | Self::ServerClosed => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Limit => StatusCode::TOO_MANY_REQUESTS,
@@ -118,6 +123,7 @@ mod tests {
                 ("client_slow", 408),
                 ("shared_connection", 403),
                 ("http_1_1_required", 505),
+                ("drained", 503),
             ]
         );
     }

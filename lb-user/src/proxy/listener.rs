@@ -1,11 +1,12 @@
 //! Client connections: accepted, greeted, handed to `session`, ended in time.
 
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -26,6 +27,7 @@ use super::protect::proxies::Source;
 use super::redirect::Redirects;
 use super::room::{Place, Room};
 use super::route::Routes;
+use super::seen::drained;
 use super::served::Servers;
 use super::session::{Entry, Owner, Peer, Session, Shared};
 use super::socket::{OverSocket, prepare};
@@ -313,9 +315,9 @@ async fn serve(gate: &Gate, to: SocketAddr, mut stream: TcpStream, from: SocketA
             Box::pin(converse(gate, opened, Session::new(shared, served, peer, stream)))
         }
         Some(Door::Tcp(service)) => Box::pin(async move {
-            tokio::select! {
-                () = service.serve(stream, named, &served.seen) => {}
-                () = past_its_time(gate, opened) => gate.cut_off(Hold::Tcp),
+            let serving = pin!(OptionFuture::from(Some(service.serve(stream, named, &served.seen))));
+            if is_cut(gate, opened, serving).await {
+                gate.cut_off(Hold::Tcp);
             }
         }),
     };
@@ -327,9 +329,9 @@ async fn converse_by_streams<S>(gate: &Gate, opened: Time, stream: S, owner: Own
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    tokio::select! {
-        () = http2::connection::serve(stream, owner, Arc::clone(&gate.room)) => {}
-        () = past_its_time(gate, opened) => gate.cut_off(Hold::Other),
+    let serving = http2::connection::serve(stream, owner, Arc::clone(&gate.room));
+    if is_cut(gate, opened, pin!(OptionFuture::from(Some(serving)))).await {
+        gate.cut_off(Hold::Other);
     }
 }
 
@@ -338,13 +340,23 @@ async fn converse<C>(gate: &Gate, opened: Time, mut session: Session<Link<C>, Se
 where
     C: AsyncRead + AsyncWrite + Unpin + OverSocket,
 {
-    tokio::select! {
-        () = session.run() => return,
-        () = past_its_time(gate, opened) => {}
-    }
-    if let Some(hold) = session.held() {
+    let cut = is_cut(gate, opened, pin!(OptionFuture::from(Some(session.run())))).await;
+    if cut && let Some(hold) = session.held() {
         gate.cut_off(hold);
     }
+}
+
+/// Serves a connection to its end, or until its time is over: then what is left of it is dropped. Whether that was so.
+async fn is_cut<F>(gate: &Gate, opened: Time, mut serving: Pin<&mut OptionFuture<F>>) -> bool
+where
+    F: Future<Output = ()>,
+{
+    tokio::select! {
+        _ = &mut serving => return false,
+        () = past_its_time(gate, opened) => {}
+    }
+    drained(|| serving.set(None.into()));
+    true
 }
 
 /// Returns when a connection that was opened then has had its drain timeout.

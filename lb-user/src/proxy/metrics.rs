@@ -32,7 +32,7 @@ pub struct Place {
 /// A request, when all is over.
 #[derive(Clone, Copy, Debug)]
 pub struct Finished {
-    /// What the client was answered; 499 if it left before.
+    /// What the client was answered; 499 if it left before, 503 if it was cut off before.
     pub status: u16,
     /// From the request's first byte to the response's last.
     pub took: Duration,
@@ -256,7 +256,7 @@ impl Metrics {
             self.server_connected(server, connect + greet.unwrap_or_default());
         }
         match (first_byte, cause) {
-            (Some(after), None) => self.server_answered(server, status, after),
+            (Some(after), None | Some(Cause::Drained)) => self.server_answered(server, status, after),
             // Who cannot be connected to is counted at each try.
             (_, Some(cause @ (Cause::ServerClosed | Cause::Timeout))) => self.server_failed(server, cause),
             (_, Some(_) | None) => {}

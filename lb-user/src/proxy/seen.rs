@@ -1,6 +1,7 @@
 //! What the operator gets to see of requests and connections: their lines in the log, what is counted of them, and the last of them.
 //! One for each configuration; nothing in it belongs to a client.
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -153,6 +154,12 @@ impl Drop for Record<'_> {
             self;
         seen.requests.fetch_sub(1, Ordering::Relaxed);
         outcome.took = started.elapsed();
+        if is_drained() && !outcome.whole && outcome.cause.is_none() {
+            outcome.cause = Some(Cause::Drained);
+            if outcome.status == CLIENT_LEFT {
+                outcome.status = Cause::Drained.status().as_u16();
+            }
+        }
         seen.metrics.ended(*parties, outcome);
         // A name that the server refused is nobody's.
         let named = match head.values(Known::Authorization).next() {
@@ -187,6 +194,24 @@ impl Drop for Record<'_> {
         };
         seen.log.write(&entry, seen.settings);
     }
+}
+
+thread_local! {
+    /// Whether what this thread drops now is cut off.
+    static DRAINED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Calls `cut`, which drops what is still served at the end of a drain timeout: records in it end as [`Cause::Drained`]. Dropped
+/// otherwise, they end as if their clients had left, and nothing else tells one from the other.
+pub fn drained(cut: impl FnOnce()) {
+    let before = DRAINED.replace(true);
+    cut();
+    DRAINED.set(before);
+}
+
+/// Whether a record that is dropped now is cut off at the end of a drain timeout.
+pub(super) fn is_drained() -> bool {
+    DRAINED.get()
 }
 
 /// What the log shows of a request whose client left before there was an answer; as nginx has it.

@@ -78,6 +78,23 @@ async fn past_the_drain_timeout_requests_are_cut() {
     assert_eq!(running.proxy.take_cut(), [(Hold::Other, 1)]);
     let line = running.logged(r#""path":"/hang""#).await;
     assert!(line.contains(r#""whole":false"#), "{line}");
+    assert!(line.contains(r#""status":503,"cause":"drained""#), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_that_a_drain_cuts_keeps_its_status_in_the_log() {
+    let identity = Identity::new(&[NAME]);
+    let a = Backend::start("a", &identity).await;
+    let brief = |snapshot: &mut lb_user::proxy::snapshot::Snapshot| {
+        snapshot.drain_timeout = Duration::from_millis(200)
+    };
+    let mut running = Running::start(&identity, &[a.address], brief).await;
+    let mut cut = Client::connect(running.address).await;
+    let response = cut.get("/zeros?1000000000").await;
+    running.proxy.stop(true).await;
+    drop(response);
+    let line = running.logged(r#""path":"/zeros""#).await;
+    assert!(line.contains(r#""status":200,"cause":"drained""#), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use crate::backend::Backend;
-use crate::setup::{Identity, NAME, Running, http2_too};
+use crate::setup::{Identity, NAME, Running, eventually, http2_too};
 
 /// A proxy whose site speaks HTTP/2, and its server.
 async fn running() -> (Running, Backend) {
@@ -67,6 +67,24 @@ async fn who_logs_a_connection_on_is_served_over_http1() {
     assert!(String::from_utf8(got).unwrap().contains("Negotiate YIIK"));
     let required = running.logged(r#""cause":"http_1_1_required""#).await;
     assert!(required.contains(r#""path":"/who""#) && required.contains(r#""status":505"#), "{required}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_a_drain_cuts_is_drained() {
+    let identity = Identity::new(&[NAME]);
+    let backend = Backend::start("a", &identity).await;
+    let mut running = Running::start(&identity, &[backend.address], |snapshot| {
+        snapshot.drain_timeout = Duration::from_millis(200);
+        http2_too(snapshot);
+    })
+    .await;
+    let mut client = curl(running.address, "/hang").stderr(Stdio::null()).spawn().unwrap();
+    eventually("a stream is in flight", || running.proxy.load().requests() == 1).await;
+    running.proxy.stop(true).await;
+    assert!(!client.wait().await.unwrap().success());
+    let line = running.logged(r#""path":"/hang""#).await;
+    assert!(line.contains(r#""version":"HTTP/2""#), "{line}");
+    assert!(line.contains(r#""status":503,"cause":"drained""#), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

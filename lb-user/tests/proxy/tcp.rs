@@ -293,5 +293,6 @@ async fn silence_and_the_drain_timeout_end_a_connection() {
     stream.read_exact(&mut [0; 11]).await.unwrap();
     running.proxy.drain().await;
     assert_eq!(stream.read(&mut [0; 8]).await.unwrap_or(0), 0);
-    assert!(running.logged(r#""sent":11,"#).await.ends_with(r#""whole":false}"#));
+    let line = running.logged(r#""cause":"drained""#).await;
+    assert!(line.contains(r#""sent":11,"#) && line.ends_with(r#""whole":false}"#), "{line}");
 }

@@ -154,6 +154,19 @@ fn a_request_that_is_over_counts_at_all_that_it_met() {
     );
     assert_counts(
         |metrics| {
+            let cut = Ended { cause: Some(Cause::Drained), first_byte: Some(SECOND), ..ended };
+            metrics.ended(parties, &cut);
+        },
+        &[
+            "own_answers_total{site=\"mail.example.test\",cause=\"drained\"} 1",
+            &format!("requests_total{of_route},code=\"2xx\"}} 1"),
+            &format!("request_seconds_sum{of_route}}} 1.000000000"),
+            &format!("server_first_byte_seconds_sum{of_server}}} 1.000000000"),
+            &format!("server_responses_total{of_server},code=\"2xx\"}} 1"),
+        ],
+    );
+    assert_counts(
+        |metrics| {
             let refused = Ended { status: 421, cause: Some(Cause::UnknownHost), ..ended };
             metrics.ended(Parties::default(), &refused);
         },

@@ -6,7 +6,7 @@ use crate::clock::Time;
 use crate::proxy::access::{Asked, Entry, Names, Outcome};
 use crate::proxy::cause::Cause;
 use crate::proxy::metrics::Parties;
-use crate::proxy::seen::Seen;
+use crate::proxy::seen::{Seen, is_drained};
 use crate::proxy::splice::{Bytes, Ended};
 use crate::wall::WallTime;
 
@@ -48,7 +48,8 @@ impl Drop for Record<'_> {
             Some(Ok(Ended::Whole)) => (None, true),
             Some(Ok(Ended::ServerGone)) => (Some(Cause::ServerClosed), false),
             Some(Ok(Ended::Idle)) => (Some(Cause::Timeout), false),
-            Some(Ok(Ended::ClientGone)) | None => (None, false),
+            Some(Ok(Ended::ClientGone)) => (None, false),
+            None => (is_drained().then_some(Cause::Drained), false),
             Some(Err(cause)) => (Some(cause), false),
         };
         let Bytes { up: received, down: sent } = self.bytes;

@@ -126,3 +126,14 @@ async fn the_log_says_which_list_route_rule_or_mitigation_refused_a_request() {
         assert!(log.contains(&format!("\"why\":\"{why}\"")), "{why} in {log}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_dropped_without_a_drain_is_one_whose_client_left() {
+    let mut scene = scene();
+    scene.send(&format!("{GET}\r\n")).await;
+    expect(&mut scene.server().await, &forwarded(GET, 1)).await;
+    scene.session.abort();
+    assert!(scene.session.await.unwrap_err().is_cancelled());
+    let log = scene.log.text();
+    assert!(log.contains("\"status\":499,\"pinned\""), "{log}");
+}
