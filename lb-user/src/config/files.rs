@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::client::verify_server_name;
 use rustls::server::ParsedCertificate;
@@ -13,6 +12,7 @@ use super::model::{CheckKind, Clients, Config, PortRule, Site, Verify};
 use super::problem::{ConfigError, Problem, Source, split_hint};
 use crate::proxy::tls::Staple;
 use crate::proxy::tls::material::{File, Material, MaterialError};
+use crate::wall::WallTime;
 
 /// What the files are like.
 #[derive(Default)]
@@ -30,7 +30,12 @@ pub(crate) fn examine(config: &Config) -> Findings {
         match material_of(site) {
             Ok(material) => {
                 findings.warnings.extend(doubts(site, &material));
-                findings.errors.extend(staple(site, &material));
+                match staple(site, &material) {
+                    Ok(staple) => {
+                        findings.warnings.extend(staple.and_then(|staple| old(site, &staple, now())))
+                    }
+                    Err(error) => findings.errors.push(error),
+                }
             }
             Err(error) => findings.errors.push(error),
         }
@@ -119,16 +124,33 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError
     Ok(chain)
 }
 
-/// What is wrong with the OCSP response, if there is one.
-fn staple(site: &Site, material: &Material) -> Option<ConfigError> {
-    let path = site.tls.ocsp.as_ref()?;
-    let response = match read(path) {
-        Ok(response) => response,
-        Err(error) => return Some(error),
+/// The site's OCSP response, if it has one.
+fn staple(site: &Site, material: &Material) -> Result<Option<Staple>, ConfigError> {
+    let Some(path) = &site.tls.ocsp else {
+        return Ok(None);
     };
-    let error = Staple::read(&response, &material.chain()[0]).err()?.to_string();
-    let (text, hint) = split_hint(&error);
-    Some(of(path, text.to_owned(), hint.unwrap_or_default()))
+    let staple = Staple::read(&read(path)?, &material.chain()[0]).map_err(|error| {
+        let error = error.to_string();
+        let (text, hint) = split_hint(&error);
+        of(path, text.to_owned(), hint.unwrap_or_default())
+    })?;
+    Ok(Some(staple))
+}
+
+/// What is told of an OCSP response that has expired at `now`, in seconds since 1970, or does so within a day. Responders give
+/// one for days, and what fetches them does so before: one that is this old is one that nothing fetches.
+fn old(site: &Site, staple: &Staple, now: u64) -> Option<String> {
+    let (path, end) = (site.tls.ocsp.as_ref()?.display(), staple.next_update()?);
+    let says = match end.checked_sub(now) {
+        None | Some(0) => "expired at",
+        Some(left) if left < DAY => "expires at",
+        Some(_) => return None,
+    };
+    let end = WallTime::from_unix_ms(end.saturating_mul(1000));
+    Some(format!(
+        "the OCSP response {path} {says} {end} and is not stapled from then on: ask the responder for a new one, put it in its \
+         place and reload"
+    ))
 }
 
 const PEM: &str = "a PEM file begins with -----BEGIN CERTIFICATE-----; \
@@ -164,17 +186,19 @@ fn doubts(site: &Site, material: &Material) -> Vec<String> {
 
 /// How soon the second `end` since 1970 comes, if it is soon.
 fn ending(end: u64) -> Option<String> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a certificate's end is told by the wall clock; only a warning hangs on it"
-    )]
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
-    match end.checked_sub(now) {
+    match end.checked_sub(now()) {
         None => Some("has expired: clients will warn or refuse".to_owned()),
-        Some(left) if left < SOON.as_secs() => Some(format!("expires in {} days", left / 86_400)),
+        Some(left) if left < SOON => Some(format!("expires in {} days", left / DAY)),
         Some(_) => None,
     }
 }
 
-/// How long before a certificate's end the operator is told.
-const SOON: Duration = Duration::from_secs(21 * 86_400);
+/// Seconds since 1970: a certificate's end is told by the wall clock, and only warnings hang on it.
+fn now() -> u64 {
+    WallTime::now().unix_ms() / 1000
+}
+
+/// How many seconds before a certificate's end the operator is told.
+const SOON: u64 = 21 * DAY;
+
+const DAY: u64 = 86_400;

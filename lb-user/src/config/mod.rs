@@ -66,7 +66,7 @@ pub(crate) fn expanded(cluster: &Cluster) -> String {
 }
 
 /// What the operator should know of a configuration that may be used: a certificate that does not serve a name or is about
-/// to expire, a check that cannot succeed here, a farm that is spoken to in clear. A sentence each.
+/// to expire, an OCSP response that is or does, a check that cannot succeed here, a farm that is spoken to in clear. A sentence each.
 pub fn warnings(config: &Config) -> Vec<String> {
     let clear = config.cluster.farms.iter().filter_map(in_clear);
     files::examine(config).warnings.into_iter().chain(clear).collect()

@@ -461,6 +461,40 @@ fn an_expired_certificate_is_a_warning() {
 }
 
 #[test]
+fn an_ocsp_response_that_expires_within_a_day_is_a_warning() {
+    let testdata = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/tls").join(name);
+    let response = std::fs::read(testdata("good.ocsp")).unwrap();
+    // nextUpdate [0] EXPLICIT GeneralizedTime.
+    let mark = b"\xa0\x11\x18\x0f";
+    let at = response.windows(4).position(|bytes| bytes == mark).unwrap() + mark.len();
+    let now = crate::wall::WallTime::now().unix_ms();
+    for (hours, says) in [(-1, Some("expired at")), (12, Some("expires at")), (25, None)] {
+        let end = crate::wall::WallTime::from_unix_ms(now.saturating_add_signed(hours * 3_600_000));
+        let [year, month, day, hour, minute, second] = end.utc();
+        let mut response = response.clone();
+        let text = format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}Z");
+        response[at..at + text.len()].copy_from_slice(text.as_bytes());
+        let folder = Folder::new();
+        let path = folder.write("mail.ocsp", &response);
+        let file = folder.config(&testdata("site.crt"), &testdata("site.pkcs8.key"));
+        let key = format!("key = \"{}\"\n", testdata("site.pkcs8.key").display());
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, text.replacen(&key, &format!("{key}ocsp = \"{}\"\n", path.display()), 1))
+            .unwrap();
+
+        let warnings = warnings(&load(&file, None).unwrap());
+
+        let told = warnings.iter().find(|warning| warning.contains("OCSP"));
+        assert_eq!(told.is_some(), says.is_some(), "{warnings:?}");
+        if let (Some(told), Some(says)) = (told, says) {
+            let end = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.000Z");
+            let wanted = format!("the OCSP response {} {says} {end} and is not stapled", path.display());
+            assert!(told.starts_with(&wanted) && told.contains("ask the responder"), "{told}");
+        }
+    }
+}
+
+#[test]
 fn a_file_cannot_steer_the_terminal() {
     let error = cluster_from("[cluster]\n\"a\u{1b}[2J\" = 1\n").unwrap_err().to_string();
     assert!(error.chars().all(|c| c == '\n' || !c.is_control()), "{error:?}");

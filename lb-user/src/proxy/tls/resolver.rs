@@ -15,7 +15,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use super::site::{Alpn, Policy, SiteTls};
 use super::staple::Staple;
-use super::tickets::{TicketSettings, Tickets};
+use super::tickets::{Clock, TicketSettings, Tickets};
 use super::{TlsError, client_provider};
 use crate::proxy::route::Routes;
 
@@ -40,16 +40,55 @@ pub fn server_configs(
     let config = |site: &ServedSite| {
         let leaf = site.key.cert.first().ok_or(TlsError::NoCertificate)?;
         let policy = Policy::of(&site.id, &site.tls, leaf)?;
-        let mut key = CertifiedKey::clone(&site.key);
-        key.ocsp = site.staple.as_ref().map(|staple| staple.der().to_vec());
-        let certificate = Arc::new(SingleCertAndKey::from(key));
-        let mut config = base(site.tls.client_auth.verifier()?, certificate, &site.tls.alpn)?;
+        let certificate = Certificate::of(site, Arc::clone(&tickets.clock));
+        let mut config = base(site.tls.client_auth.verifier()?, Arc::new(certificate), &site.tls.alpn)?;
         config.ticketer = Arc::new(Tickets::new(tickets, policy));
         // A session that one node keeps in memory is of no use to the others.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Arc::new(config))
     };
     sites.iter().map(config).collect()
+}
+
+/// A site's certificate, with its OCSP response while that is valid: with an expired one a client may refuse what it would accept
+/// without.
+struct Certificate {
+    key: Arc<CertifiedKey>,
+    stapled: Option<Stapled>,
+    clock: Clock,
+}
+
+struct Stapled {
+    key: Arc<CertifiedKey>,
+    /// The second since 1970 from which the response is no more to be shown.
+    until: Option<u64>,
+}
+
+impl Certificate {
+    fn of(site: &ServedSite, clock: Clock) -> Self {
+        let stapled = |staple: &Staple| Stapled {
+            key: Arc::new(CertifiedKey {
+                ocsp: Some(staple.der().to_vec()),
+                ..CertifiedKey::clone(&site.key)
+            }),
+            until: staple.next_update(),
+        };
+        Self { key: Arc::clone(&site.key), stapled: site.staple.as_ref().map(stapled), clock }
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let valid = |stapled: &&Stapled| stapled.until.is_none_or(|until| (self.clock)() < until);
+        let key = self.stapled.as_ref().filter(valid).map_or(&self.key, |stapled| &stapled.key);
+        Some(Arc::clone(key))
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate").field("key", &self.key).finish_non_exhaustive()
+    }
 }
 
 /// The configurations behind one listening address.

@@ -30,7 +30,8 @@ impl Staple {
         }
     }
 
-    /// The second since 1970 at which there is a newer one; clients refuse this one then. `None`: always.
+    /// The second since 1970 at which there is a newer one; clients refuse this one then. `None`: there always is, and clients accept
+    /// this one at any time.
     pub fn next_update(&self) -> Option<u64> {
         self.next_update
     }

@@ -1,6 +1,7 @@
 //! What clients see stapled.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
@@ -12,21 +13,27 @@ use super::*;
 use crate::proxy::route::{NamedSite, Routes};
 
 #[test]
-fn the_ocsp_response_is_stapled() {
+fn the_ocsp_response_is_stapled_until_it_expires() {
     let read =
         |name: &str| std::fs::read(format!("{}/testdata/tls/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let text = |name: &str| String::from_utf8(read(name)).unwrap();
     let key = certified_key(&text("site.crt"), &text("site.pkcs8.key")).unwrap();
     let response = read("good.ocsp");
     let staple = Staple::read(&response, &key.cert[0]).unwrap();
+    let end = staple.next_update().unwrap();
     let tls = SiteTls::default();
     let site = ServedSite { id: "mail".to_owned(), key, staple: Some(staple), tls: tls.clone() };
     let names = ["mail.example.test".to_owned()];
     let routes = Routes::new([NamedSite { site: 0, names: &names, certificate: "", tls: &tls }]);
-    let tickets = TicketSettings { secrets: Vec::new(), epoch: 1, clock: Arc::new(|| 0) };
+    let now = Arc::new(AtomicU64::new(0));
+    let clock = { Arc::clone(&now) };
+    let clock = Arc::new(move || clock.load(Ordering::SeqCst));
+    let tickets = TicketSettings { secrets: Vec::new(), epoch: 1, clock };
     let configs = server_configs(std::slice::from_ref(&site), &tickets).unwrap();
     let node = SiteConfigs::new(Arc::new(routes), &[site], configs).unwrap();
-    for version in VERSIONS {
+    let times = [(0, &response[..]), (end - 1, &response), (end, b"")];
+    for (version, (time, shown)) in VERSIONS.iter().flat_map(|version| times.map(|time| (*version, time))) {
+        now.store(time, Ordering::SeqCst);
         let mut client = ClientConfig::builder_with_provider(client_provider())
             .with_protocol_versions(&[version])
             .unwrap()
@@ -35,7 +42,7 @@ fn the_ocsp_response_is_stapled() {
         let listener = Arc::new(Listener { stapled: Mutex::default(), provider: client_provider() });
         client.dangerous().set_certificate_verifier(Arc::clone(&listener) as Arc<dyn ServerCertVerifier>);
         handshake(&Arc::new(client), &node, "mail.example.test").unwrap();
-        assert_eq!(*listener.stapled.lock().unwrap(), response, "{version:?}");
+        assert_eq!(*listener.stapled.lock().unwrap(), shown, "{version:?} at {time}");
     }
 }
 
