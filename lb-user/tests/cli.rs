@@ -42,6 +42,36 @@ fn a_wrong_configuration_ends_with_2_and_the_rest_with_1() {
 }
 
 #[test]
+fn check_says_what_a_closed_ecp_stops() {
+    let folder = Folder::new("ecp");
+    let testdata = |name: &str| format!("{}/testdata/tls/{name}", env!("CARGO_MANIFEST_DIR"));
+    let (certificate, key) = (testdata("site.crt"), testdata("site.pkcs8.key"));
+    let file = folder.configuration();
+    let cluster = std::fs::read_to_string(&file).unwrap();
+    for (ecp, says) in [
+        ("", Some("are not published; ecp = [\"10.0.0.0/8\"] opens them to a network")),
+        ("ecp = [\"10.0.0.0/8\"]\n", Some("are published to clients in those alone")),
+        ("ecp = \"open\"\n", None),
+    ] {
+        let exchange = format!(
+            "[exchange]\nnames = [\"mail.example.test\"]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n\
+             servers = [\"10.0.0.36\"]\n{ecp}"
+        );
+        std::fs::write(&file, format!("{cluster}{exchange}")).unwrap();
+        let output = rollcall(&["check", file.to_str().unwrap()]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let text = stdout(&output);
+        let line = text.lines().find(|line| line.starts_with("    refuses /ecp and all below: "));
+        assert_eq!(line.is_some(), says.is_some(), "{text}");
+        let json = stdout(&rollcall(&["check", "--json", file.to_str().unwrap()]));
+        assert_eq!(json.contains("OWA's options"), says.is_some(), "{json}");
+        if let (Some(line), Some(says)) = (line, says) {
+            assert!(line.contains("OWA's options, which lie under /ecp") && line.contains(says), "{line}");
+        }
+    }
+}
+
+#[test]
 fn status_opens_with_what_is_wrong_and_fits_80_columns() {
     let folder = Folder::new("status");
     let _agent = agent(&folder.0);

@@ -10,8 +10,8 @@ mod protection;
 
 use super::output::{self, Column, Table};
 use crate::config::model::{
-    ClientAddress, Config, Failback, Farm, Filtering, HEARTBEAT_PORT, InitialState, PEER_PORT, PortRule,
-    Server, Site, TcpService, Unmatched, Verify,
+    Action, ClientAddress, Config, Failback, Farm, Filtering, HEARTBEAT_PORT, InitialState, PEER_PORT,
+    PortRule, Server, Site, TcpService, Unmatched, Verify,
 };
 use crate::config::{self};
 
@@ -146,6 +146,11 @@ fn show_site(site: &Site) {
         output::line(&format!("    {name}"));
     }
     output::line(&format!("    certificate {}", site.certificate.display()));
+    for route in &site.service.routes {
+        if let Action::Refuse { why } = &route.action {
+            output::line(&format!("    refuses {}: {why}", route.words()));
+        }
+    }
 }
 
 fn show_tcp(service: &TcpService) {

@@ -253,9 +253,10 @@ fn refusing(path: &str, why: &str) -> Route {
     to(path, Action::Refuse { why: why.to_owned() }, Bounds::default())
 }
 
-/// What stops working by it is said where it is seen: here, in `check`, and in the README.
+/// What stops working by it is said where it is seen: here, which `rollcall check`, `rollcall explain` and the access log show, and in
+/// the README.
 const ECP_CLOSED: &str = "ecp = \"closed\" (the default): the administration pages and OWA's options, which lie under /ecp, \
                           are not published; ecp = [\"10.0.0.0/8\"] opens them to a network, ecp = \"open\" to all";
 
-const ECP_ELSEWHERE: &str = "ecp lists networks, and the client is in none of them: the administration pages and OWA's options, \
-                             which lie under /ecp, are published to those alone";
+const ECP_ELSEWHERE: &str = "ecp lists networks: the administration pages and OWA's options, which lie under /ecp, are published \
+                             to clients in those alone";

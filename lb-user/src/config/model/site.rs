@@ -133,7 +133,7 @@ pub enum Action<F = String> {
     Respond(Response),
     /// It is refused with 403.
     Refuse {
-        /// For the operator: what it says in `rollcall explain`.
+        /// For the operator: what it says in `rollcall check`, `rollcall explain` and the access log.
         why: String,
     },
 }

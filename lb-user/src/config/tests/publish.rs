@@ -98,6 +98,20 @@ fn a_test_that_cannot_be_is_told_with_its_place() {
 }
 
 #[test]
+fn who_is_refused_at_ecp_is_told_of_owas_options() {
+    for ecp in ["", "ecp = \"closed\"", "ecp = [\"10.0.0.0/8\"]"] {
+        let service = exchange_profile(ecp);
+        let refusal = service.routes.iter().find_map(|route| match (&route.path, &route.action) {
+            (PathMatch::Under(path), Action::Refuse { why }) if path == "/ecp" => Some(why),
+            _ => None,
+        });
+        assert!(
+            refusal.unwrap().contains("the administration pages and OWA's options, which lie under /ecp")
+        );
+    }
+}
+
+#[test]
 fn what_exchange_stands_for_can_be_written_out_and_means_the_same() {
     let lines = "rate = { requests = 9, per = \"90s\", burst = 4 }\necp = [\"10.0.0.0/8\"]\nrpc = true\nhsts = \"365d\"\ndeny = [\"198.51.100.0/24\"]\n\
                  route.oab = { body_limit = 7, idle_timeout = \"1500ms\" }\n\
