@@ -615,9 +615,14 @@ pub(crate) fn site_service(lines: &str) -> Result<Service, ConfigErrors> {
 
 /// The reference cluster, with that site.
 fn site_cluster(lines: &str) -> Result<Cluster, ConfigErrors> {
+    site_cluster_of("\"www.example.test\", \"shop.example.test\"", lines)
+}
+
+/// Likewise, with these names.
+fn site_cluster_of(names: &str, lines: &str) -> Result<Cluster, ConfigErrors> {
     let text = format!(
         "{REFERENCE}[[farm]]\nname = \"web\"\nservers = [\"10.0.0.40\"]\nverify = \"none\"\n[[rule]]\nports = 8443\n\
-         [[site]]\nnames = [\"www.example.test\", \"shop.example.test\"]\ncertificate = \"/w.pem\"\nport = 8443\n\
+         [[site]]\nnames = [{names}]\ncertificate = \"/w.pem\"\nport = 8443\n\
          farm = \"web\"\n{lines}"
     );
     cluster_text(&text)

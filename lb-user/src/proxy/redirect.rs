@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, SocketAddrV4};
 
-use super::route::{normal, without_port};
+use super::route::{entry, normal, without_port};
 use super::snapshot::Snapshot;
 
 /// The names that are redirected at one address.
@@ -38,7 +38,7 @@ impl Redirects {
     /// Where a request for `host` and `target` is sent; `None`: no site of that name is here.
     pub fn location(&self, host: &str, target: &str) -> Option<String> {
         let name = normal(without_port(host)?);
-        match self.0.get(&name)?.port {
+        match self.place(&name)?.port {
             HTTPS => Some(format!("https://{name}{target}")),
             port => Some(format!("https://{name}:{port}{target}")),
         }
@@ -51,7 +51,11 @@ impl Redirects {
         if !(1..=LONGEST_TOKEN).contains(&token.len()) || !token.bytes().all(of_token) {
             return None;
         }
-        self.0.get(&normal(without_port(host)?))?.acme
+        self.place(&normal(without_port(host)?))?.acme
+    }
+
+    fn place(&self, name: &str) -> Option<&Place> {
+        entry(&self.0, name).filter(|_| !name.contains('*'))
     }
 }
 
@@ -73,8 +77,12 @@ mod tests {
         let plain = "192.168.50.8:80".parse().unwrap();
         let mut snapshot = one_site("192.168.50.8:443".parse().unwrap());
         snapshot.sites[0].redirect = vec![plain];
+        snapshot.sites[0].names.push("*.shop.example.test".to_owned());
         let redirects = Redirects::at(&snapshot, plain);
         for (host, wanted) in [
+            ("a.shop.example.test", Some("https://a.shop.example.test/owa/?a=b")),
+            ("a.b.shop.example.test", None),
+            ("*.shop.example.test", None),
             ("mail.example.test", Some("https://mail.example.test/owa/?a=b")),
             ("MAIL.example.test:80", Some("https://mail.example.test/owa/?a=b")),
             ("evil.example.test", None),

@@ -101,18 +101,23 @@ impl Routes {
         self.alike.keys().copied()
     }
 
-    /// The site with this name: the exact one before the wildcard (RFC 9525 6.3).
+    /// The site with this name.
     fn named(&self, name: &str) -> Option<usize> {
         let name = normal(name);
         if name.contains('*') {
             return None;
         }
-        let wildcard = || {
-            let (label, parent) = name.split_once('.')?;
-            (!label.is_empty()).then(|| self.names.get(&format!("*.{parent}")))?
-        };
-        self.names.get(&name).or_else(wildcard).copied()
+        entry(&self.names, &name).copied()
     }
+}
+
+/// What `names` has for `name`, a normal one: the exact one before the wildcard (RFC 9525 6.3).
+pub(super) fn entry<'a, T>(names: &'a BTreeMap<String, T>, name: &str) -> Option<&'a T> {
+    let wildcard = || {
+        let (label, parent) = name.split_once('.')?;
+        (!label.is_empty()).then(|| names.get(&format!("*.{parent}")))?
+    };
+    names.get(name).or_else(wildcard)
 }
 
 /// `host` without its port. The port itself decides nothing: a router's NAT may have changed it.

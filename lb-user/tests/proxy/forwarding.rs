@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 
 use crate::backend::{Backend, count};
 use crate::client::{Client, by_hand, header, request, status, text, tls};
-use crate::setup::{Identity, NAME, Running, Zeros, eventually, listener};
+use crate::setup::{Identity, NAME, Running, Zeros, eventually, listener, servers, to_farm};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_go_round_the_servers_and_stay_with_theirs() {
@@ -363,6 +363,38 @@ async fn a_name_that_is_not_served_gets_421() {
         let mut answer = String::new();
         drop(stream.read_to_string(&mut answer).await);
         assert_eq!(status(&answer), wanted, "{sni} {host}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_serves_the_names_of_its_domain_that_are_no_other_sites() {
+    let identity = Identity::new(&[NAME, "*.example.test"]);
+    let (all, one) = (Backend::start("all", &identity).await, Backend::start("one", &identity).await);
+    let wildcard_and_exact = |snapshot: &mut lb_user::proxy::snapshot::Snapshot| {
+        let mut farm = snapshot.farms[0].clone();
+        (farm.name, farm.servers) = ("one".to_owned(), servers(&[one.address]));
+        snapshot.farms.push(farm);
+        snapshot.sites[0].names.push("*.example.test".to_owned());
+        let service = to_farm(60).try_map(|_| Ok::<_, ()>(1)).unwrap();
+        let names = vec!["exact.example.test".to_owned()];
+        snapshot.sites.push(Site { names, service, ..snapshot.sites[0].clone() });
+    };
+    let running = Running::start(&identity, &[all.address], wildcard_and_exact).await;
+    for (name, wanted) in [
+        (NAME, "all"),
+        ("a.example.test", "all"),
+        ("b.example.test", "all"),
+        ("exact.example.test", "one"),
+        ("a.b.example.test", "421"),
+        ("example.test", "421"),
+    ] {
+        let mut stream = tls(running.address, name).await;
+        let request = format!("GET /who HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        drop(stream.read_to_string(&mut answer).await);
+        let server = answer.lines().find_map(|line| line.strip_prefix("x-server: "));
+        assert_eq!(server.unwrap_or(status(&answer)), wanted, "{name}: {answer}");
     }
 }
 

@@ -9,7 +9,7 @@ use super::Problems;
 use super::headers::edits;
 use super::message::response;
 use super::rewrite::maps;
-use super::sites::{host_name, not_a_host_name};
+use super::sites::{host_name, is_among, not_a_host_name};
 use crate::config::model::{Action, Bounds, HeaderEdits, PathMatch, Route};
 use crate::config::problem::Problem;
 use crate::config::raw::{BoundsTable, HealthTable, RouteTable, SiteTable, Size, Time};
@@ -176,7 +176,7 @@ fn hosts(raw: &[Spanned<String>], names: &[Spanned<String>], problems: &mut Prob
         let Some(name) = problems.require(host_name(text), || not_a_host_name(host)) else {
             continue;
         };
-        let known = names.iter().any(|known| *known.get_ref() == name);
+        let known = is_among(&name, names);
         hosts.extend(problems.require(known.then_some(name), || {
             Problem::at(host.span(), format!("the site has no name \"{text}\""))
                 .hint("add it to the site's `names`")

@@ -18,7 +18,8 @@ use super::{connect_timeout, https, min_servers, response_timeout, yes};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExchangeTable {
-    /// The public host names; the certificate serves them all. The first is asked for in health tests.
+    /// The public host names; the certificate serves them all. The first is asked for in health tests; any but that may be
+    /// `*.example.test`, for all names with one label before the domain that are no other site's.
     pub(crate) names: Vec<Spanned<String>>,
     /// File with the certificate chain, in any order: PEM, or PKCS#12 as Windows exports it (`.pfx`).
     pub(crate) certificate: Spanned<PathBuf>,

@@ -160,6 +160,48 @@ fn routes_and_answers_can_be_written_out_and_mean_the_same() {
 }
 
 #[test]
+fn any_name_of_a_site_but_the_first_may_be_all_of_a_domain() {
+    let names = |names: &str| {
+        let text = format!("[exchange]\nhsts = \"1h\"\nnames = {names}");
+        let reference =
+            REFERENCE.replace("names = [\"mail.example.test\", \"autodiscover.example.test\"]\n", "");
+        cluster_text(&reference.replace("[exchange]", &text)).map_err(|errors| errors.to_string())
+    };
+    let sound = names("[\"mail.example.test\", \"*.example.test\"]").unwrap();
+    assert_eq!(sound.sites[0].names, ["mail.example.test", "*.example.test"]);
+    assert!(expanded(&sound).contains("\"*.example.test\""));
+    let first = "the first of a site's `names` stands for many";
+    let not_one = "is neither a host name nor all names of a domain";
+    for (list, wanted, hint) in [
+        ("[\"*.example.test\"]", first, "names = [\"www.example.test\", \"*.example.test\"]"),
+        ("[\"*.example.test\", \"mail.example.test\"]", first, "put a whole one before it"),
+        ("[\"mail.example.test\", \"*\"]", not_one, "`*` stands for the whole first label"),
+        ("[\"mail.example.test\", \"*.test\"]", not_one, "before a domain of two or more"),
+        ("[\"mail.example.test\", \"a*.example.test\"]", not_one, "`*` stands"),
+        ("[\"mail.example.test\", \"a.*.example.test\"]", not_one, "`*` stands"),
+        ("[\"mail.example.test\", \"*.*.example.test\"]", not_one, "`*` stands"),
+        ("[\"mail.example.test\", \"*.Example.test\"]", not_one, "in lower case"),
+        ("[\"mail.example.test\", \"*.10.0.0.1\"]", not_one, "`*` stands"),
+        (
+            "[\"mail.example.test\", \"*.example.test\", \"*.example.test\"]",
+            "the name *.example.test:443 belongs to another site already",
+            "each must have its own",
+        ),
+    ] {
+        let error = names(list).unwrap_err();
+        assert!(error.contains(wanted) && error.contains(hint), "{list}: {error}");
+    }
+    let site = |host: &str| {
+        let lines = format!("[[site.route]]\npath = \"/\"\nrespond = \"x\"\nhosts = [\"{host}\"]\n");
+        site_cluster_of("\"www.example.test\", \"*.shop.example.test\"", &lines)
+            .map_err(|errors| errors.to_string())
+    };
+    assert!(site("a.shop.example.test").is_ok());
+    assert!(site("a.b.shop.example.test").unwrap_err().contains("the site has no name"));
+    assert!(site("*.shop.example.test").unwrap_err().contains("is not a host name in lower case"));
+}
+
+#[test]
 fn routes_and_answers_that_cannot_be_are_told_with_what_to_do() {
     let route = |line: &str| format!("[[site.route]]\npath = \"/\"\n{line}\n");
     let respond = |line: &str| route(&format!("respond = \"x\"\n{line}"));
