@@ -107,8 +107,9 @@ fn configuration(place: &Place, profile: Profile, port: u16) -> String {
             "[[site]]\nport = {port}\nnames = [{PUBLIC_NAME:?}]\nfarm = \"web\"\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n\
              [[farm]]\nname = \"web\"\nservers = [\"{server}\"]\nverify = \"none\"\nhealth = {{ path = \"/owa/healthcheck.htm\", body = \"\", interval = \"1h\" }}\n"
         ),
+        // A rate that nobody reaches: the others keep such a table, too.
         Profile::Exchange => format!(
-            "[exchange]\nport = {port}\nredirect_http = false\nnames = [{PUBLIC_NAME:?}]\nservers = [\"{server}\"]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n"
+            "[protection]\nrate = {{ requests = 1000000, per = \"1s\" }}\n[exchange]\nport = {port}\nredirect_http = false\nnames = [{PUBLIC_NAME:?}]\nservers = [\"{server}\"]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n"
         ),
     };
     cluster + &site

@@ -21,7 +21,8 @@ pub(super) fn haproxy(place: &Place, profile: Profile, port: u16) -> Result<Proc
     Ok(process)
 }
 
-/// haproxy's file. In *exchange* each line stands for something that `[exchange]` does unasked.
+/// haproxy's file. In *exchange* each line stands for something that `[exchange]` does: unasked, but for the rate, which ours is told as
+/// well and which nobody reaches.
 pub(super) fn haproxy_file(place: &Place, profile: Profile, port: u16) -> Result<String> {
     let folder = place.folder();
     let [(name, server), _] = SERVERS;
