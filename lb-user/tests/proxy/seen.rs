@@ -2,11 +2,13 @@
 //! of the request, and its page says nothing. The real child, asked as the agent asks it.
 
 use std::net::SocketAddrV4;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http_body_util::Empty;
 use lb_user::config::model::{Action, Bounds, PathMatch, Route};
 use lb_user::proxy::access::{Format, LogSettings};
+use lb_user::proxy::protect::rate::Quota;
 use lb_user::proxy::snapshot::Snapshot;
 use lb_user::proxy::supervisor::{ApplyError, Spec, Supervisor, question, take_listeners};
 use serde_json::Value;
@@ -76,6 +78,34 @@ async fn every_answer_of_the_proxys_own_has_its_cause_wherever_the_operator_look
     );
     scene.supervisor.stop().await;
     assert!(!place.run_dir.join("questions.sock").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_too_often_is_told_when_to_come_back_and_the_operator_why() {
+    let place = Place::new().await;
+    let mut spec = place.spec(take_listeners(&place.run_dir, &[place.address.into()]).unwrap());
+    let (requests, per) = (NonZeroU32::MIN, Duration::from_secs(3600));
+    spec.snapshot.sites[0].service.rates.general = Some(Quota { requests, per, burst: requests });
+    let supervisor = Supervisor::start(spec).unwrap();
+    status_becomes(&supervisor, |status| status.servers.iter().any(|server| server.healthy)).await;
+    assert_eq!(ask(place.address, "/who").await.status(), 200);
+    let refused = ask(place.address, "/who").await;
+    assert_eq!(refused.status(), 429);
+    let seconds: u64 = header(&refused, "retry-after").parse().unwrap();
+    assert!((3500..=3600).contains(&seconds), "{seconds}");
+    let line = logged(&place, header(&refused, "x-request-id")).await;
+    for (key, wanted) in [
+        ("status", Value::from(429)),
+        ("cause", Value::from("limit")),
+        ("why", Value::from("the client asks too often")),
+        ("server", Value::Null),
+    ] {
+        assert_eq!(line[key], wanted, "{line}");
+    }
+    let metrics = question::metrics(&place.run_dir).await.unwrap();
+    has(&metrics, &format!("own_answers_total{{site=\"{NAME}\",cause=\"limit\"}} 1"));
+    has(&metrics, &format!("rate_refused_total{{site=\"{NAME}\",class=\"general\"}} 1"));
+    supervisor.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
