@@ -306,6 +306,60 @@ mod tests {
         }
     }
 
+    #[test]
+    fn every_field_that_only_a_proxy_or_exchanges_front_end_may_say_is_taken_from_clients() {
+        for name in [
+            "X-Forwarded-For",
+            "X-Forwarded-Host",
+            "X-Forwarded-Port",
+            "X-Forwarded-Proto",
+            "X-Forwarded-Server",
+            "X-Forwarded-",
+            "Forwarded",
+            "X-Real-IP",
+            "X-ARR-ClientCert",
+            "X-ARR-LOG-ID",
+            "X-ARR-SSL",
+            "X-Original-URL",
+            "X-Original-Host",
+            "X-Rewrite-URL",
+            "Front-End-Https",
+            "X-CommonAccessToken",
+            "X-IsFromCafe",
+            "X-BEResource",
+            "X-AnonResource-Backend",
+            // What IIS could take for one of them, and so whatever has a `_`.
+            "X_Forwarded_For",
+            "X-Original_URL",
+            "X_CommonAccessToken",
+            "X-Common_Access",
+            "a_b",
+            "_",
+        ] {
+            for name in [name.to_owned(), name.to_ascii_lowercase(), name.to_ascii_uppercase()] {
+                let fields = format!("X-Before: 1\r\n{name}: 6.6.6.6\r\n{name}: b\r\nX-After: 2\r\n");
+                let kept = "X-Before: 1\r\nX-After: 2\r\n";
+                assert_eq!(
+                    sent(&fields, Length::None),
+                    format!("POST /owa/ HTTP/1.1\r\n{kept}{OURS}"),
+                    "{name}"
+                );
+            }
+        }
+        for name in ["X-BEResource", "x-beresource", "X-AnonResource-Backend", "X-ANONRESOURCE-BACKEND"] {
+            for (cookies, kept) in [
+                (format!("{name}=s/a~1"), ""),
+                (name.to_owned(), ""),
+                (format!("a=1; {name}=s/a~1; b=2"), "Cookie: a=1; b=2\r\n"),
+                (format!("a=1;{name} =x"), "Cookie: a=1\r\n"),
+                (format!("a={name}"), &format!("Cookie: a={name}\r\n")),
+            ] {
+                let sent = sent(&format!("Cookie: {cookies}\r\n"), Length::None);
+                assert_eq!(sent, format!("POST /owa/ HTTP/1.1\r\n{kept}{OURS}"), "{cookies}");
+            }
+        }
+    }
+
     fn ours(status: u16, to_head: bool) -> String {
         ours_with(status, to_head, None, &Edits::NONE)
     }
