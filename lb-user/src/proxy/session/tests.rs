@@ -429,6 +429,33 @@ async fn outlooks_inbound_channel_may_be_silent_for_an_hour_and_no_other_upload(
 }
 
 #[tokio::test(start_paused = true)]
+async fn outlooks_outbound_channel_may_be_silent_for_four_hours_and_ten_minutes() {
+    let mut service = crate::config::tests::exchange_profile("rpc = true");
+    service.routes.iter_mut().for_each(|route| route.test = None);
+    let service = service.try_map(|_| Ok::<_, ()>(0)).unwrap();
+    let mut scene = scene_with(|snapshot| snapshot.sites[0].service = service);
+    let lines = format!(
+        "RPC_OUT_DATA /rpc/rpcproxy.dll?sbex1:6001 HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: 76\r\n"
+    );
+    scene.send(&format!("{lines}\r\n{}", "c".repeat(76))).await;
+    let mut server = scene.server().await;
+    expect(&mut server, &format!("{}{}", forwarded(&lines, 1), "c".repeat(76))).await;
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n";
+    say(&mut server, &format!("{answer}a")).await;
+    scene.gets(&format!("{answer}a")).await;
+    // MinConnTimeout may be up to four hours (MS-RPCH 2.2.3.1.1).
+    for _ in 0..3 {
+        sleep(4 * 60 * 60 * SECOND).await;
+        say(&mut server, "a").await;
+        scene.gets("a").await;
+    }
+    let silent = Instant::now();
+    let log = scene.ends().await;
+    assert_eq!(silent.elapsed().as_secs(), 250 * 60);
+    assert!(log.contains("\"status\":200,") && log.contains("\"sent\":4,\"whole\":false"), "{log}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_ends_with_the_server_that_it_logged_on_to_and_with_no_other() {
     for (field, pinned) in
         [("", false), ("Authorization: Negotiate YII\r\n", true), ("Authorization: Basic dTpw\r\n", false)]
