@@ -24,6 +24,7 @@ mod limits;
 mod local;
 mod log;
 mod message;
+mod names;
 mod paths;
 mod protection;
 mod proxies;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::Problems;
-use super::sites::{host_name, not_a_host_name};
+use super::names::{host_name, not_a_host_name};
 use crate::config::model::{Check, CheckKind, ClusterIp, Protocol};
 use crate::config::problem::Problem;
 use crate::config::raw::{CheckTable, Ports};

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use super::names::{host_name, not_a_host_name};
 use super::routes::access;
 use super::service::listed;
-use super::sites::{admitted, host_name, not_a_host_name};
+use super::sites::admitted;
 use super::{Place, Problems, node_name};
 use crate::config::model::{
     ClientAddress, ClusterIp, Farm, HeaderVersion, PortRule, Server, Site, TcpHealth, TcpService,
