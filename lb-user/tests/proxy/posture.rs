@@ -100,7 +100,8 @@ async fn testssl_finds_nothing_of_medium_severity_or_worse_but_the_tests_ca() {
     // It did look.
     assert!(findings.iter().any(|finding| finding.id == "TLS1_3" && finding.severity == "OK"), "{output:?}");
     assert!(findings.len() > 50, "{text}");
-    let known = ["cert_chain_of_trust"];
+    // The other one is testssl.sh's word on the openssl of the machine that it runs on, some of which have no engines any more.
+    let known = ["cert_chain_of_trust", "engine_problem"];
     let bad = findings.iter().filter(|finding| {
         !["OK", "INFO", "LOW", "DEBUG"].contains(&finding.severity.as_str())
             && !known.contains(&finding.id.as_str())

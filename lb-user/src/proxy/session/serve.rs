@@ -119,7 +119,7 @@ where
             }
             Decision::Abort { rule } => {
                 tracing::debug!(%client, rule, "a rule closed a connection");
-                record.why = Some(rule);
+                record.why = Some(format!("rule {rule:?}: abort"));
                 record.outcome.cause = Some(Cause::Refused);
                 Next::Drop
             }

@@ -115,7 +115,7 @@ async fn the_log_says_which_list_route_rule_or_mitigation_refused_a_request() {
         ("deny = [\"203.0.113.0/24\"]\n", "/", "the client's network may not ask this site"),
         (ROUTES, "/no", "nobody may"),
         ("mitigations = true\n", "/autodiscover/autodiscover.json?a=powershell", "mitigation proxynotshell"),
-        (RULE, "/test", "no tests"),
+        (RULE, "/test", "rule \\\"no tests\\\": abort"),
     ] {
         let mut scene = scene_of(lines);
         let request = format!("GET {target} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n");
