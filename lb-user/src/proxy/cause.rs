@@ -37,11 +37,13 @@ pub enum Cause {
     Http11Required,
     /// It was not over at the end of the drain timeout, and was cut off; no failure of anybody's.
     Drained,
+    /// A pattern of a rule, or the text that it makes, went beyond its limit, so that what the rule would have done is not known.
+    RuleLimit,
 }
 
 impl Cause {
     /// All of them, in the order of their values.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NoHealthyServer,
         Self::ConnectFailed,
         Self::ServerTls,
@@ -55,6 +57,7 @@ impl Cause {
         Self::SharedConnection,
         Self::Http11Required,
         Self::Drained,
+        Self::RuleLimit,
     ];
 
     /// The name.
@@ -73,6 +76,7 @@ impl Cause {
             Self::SharedConnection => "shared_connection",
             Self::Http11Required => "http_1_1_required",
             Self::Drained => "drained",
+            Self::RuleLimit => "rule_limit",
         }
     }
 
@@ -85,7 +89,7 @@ impl Cause {
             Self::ConnectFailed | Self::ServerTls | Self::ServerClosed => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Limit => StatusCode::TOO_MANY_REQUESTS,
-            Self::Refused | Self::SharedConnection => StatusCode::FORBIDDEN,
+            Self::Refused | Self::SharedConnection | Self::RuleLimit => StatusCode::FORBIDDEN,
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::ClientSlow => StatusCode::REQUEST_TIMEOUT,
@@ -124,6 +128,7 @@ mod tests {
                 ("shared_connection", 403),
                 ("http_1_1_required", 505),
                 ("drained", 503),
+                ("rule_limit", 403),
             ]
         );
     }

@@ -347,7 +347,10 @@ impl Policy {
             }
             Outcome::Abort { rule } => Decision::Abort { rule },
             Outcome::Refuse { rule, cause } => {
-                refuse(Cause::Refused, 403, Why::Rule { rule, refusal: cause })
+                let over_limit = matches!(cause, Refusal::OverLimit | Refusal::TooLong);
+                // Who reaches for the limits is to be seen apart from what the rules are there to refuse.
+                let by = if over_limit { Cause::RuleLimit } else { Cause::Refused };
+                refuse(by, 403, Why::Rule { rule, refusal: cause })
             }
         }
     }

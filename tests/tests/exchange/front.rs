@@ -8,7 +8,7 @@ use rollcall_tests::exchange::haproxy::Reuse;
 use rollcall_tests::lab::CLIENT;
 use rollcall_tests::report::line;
 
-const USERS: usize = 100;
+const USERS: usize = 200;
 
 #[test]
 fn clients_of_a_proxy_that_shares_its_connections_are_nobody_but_themselves() {

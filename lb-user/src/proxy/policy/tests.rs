@@ -186,6 +186,21 @@ fn rules_come_before_routes_and_may_name_a_farm() {
     }
 }
 
+/// An abort must not be evaded by a URL that its pattern does not get through, and who tries is to be seen.
+#[test]
+fn what_is_beyond_a_rules_limits_is_refused_and_counted_by_itself() {
+    let rules = "rewrite = [{ name = \"hard\", match = \"^owa/(?=a)(a+)+$\", abort = true }]";
+    let policy = exchange(rules);
+    let long = format!("GET /owa/{}b 203.0.113.5", "a".repeat(8000));
+    for (request, wanted) in [
+        ("GET /owa/aaa 203.0.113.5", "abort hard"),
+        ("GET /owa/b 203.0.113.5", "farm 0 silence 900 total - body 64"),
+        (&long, "403 rule_limit rule \"hard\": a pattern took too long"),
+    ] {
+        assert_eq!(decided(&policy, request), wanted, "{}", &request[..20]);
+    }
+}
+
 /// The rule that ARR makes of a farm, which publishes whatever there is.
 #[test]
 fn what_the_profile_refuses_no_rule_publishes() {
