@@ -4,6 +4,8 @@
 //! them. Up (child to agent): records of [`RECORD_LEN`] bytes. The child speaks with the network, so the agent reads them as
 //! hostile: whatever is not exactly a known record is an error, and the child is replaced.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -11,6 +13,7 @@ use super::balance::Health;
 use super::balance::finding::Finding;
 use super::balance::settings::State;
 use super::hold::Hold;
+use super::protect::logon::Refused;
 use super::snapshot::Snapshot;
 
 /// Longest JSON text of a frame, in bytes: hundreds of sites with their certificates.
@@ -160,6 +163,15 @@ pub enum Record {
         /// How many since the last such record.
         count: u32,
     },
+    /// Logons of so many users, or clients as a whole, are refused from now on, for having failed too often.
+    LogonsRefused {
+        /// The latest such client.
+        client: IpAddr,
+        /// Whether it was all of the client's users.
+        whom: Refused,
+        /// How many since the last such record.
+        count: u32,
+    },
     /// After `Drain` or `Stop`: no connection is left from before.
     Drained,
 }
@@ -233,6 +245,14 @@ impl Record {
                 (APPLIED, u8::from(refusal.is_none()), number, refusal.map_or(0, Refusal::code), 0)
             }
             Self::Cut { hold, count } => (CUT, 0, u32::try_from(hold.index()).unwrap_or_default(), count, 0),
+            Self::LogonsRefused { client, whom, count } => {
+                let client = match client {
+                    IpAddr::V4(address) => address.to_ipv6_mapped(),
+                    IpAddr::V6(address) => address,
+                };
+                digest[..16].copy_from_slice(&client.octets());
+                (LOGONS_REFUSED, u8::from(whom == Refused::Network), count, 0, 0)
+            }
             Self::Drained => (DRAINED, 0, 0, 0, 0),
         };
         let mut bytes = [0; RECORD_LEN];
@@ -276,6 +296,16 @@ impl Record {
             CUT => {
                 let hold = usize::try_from(a).ok().and_then(|index| Hold::ALL.get(index));
                 Self::Cut { hold: *hold.ok_or(wrong)?, count: b }
+            }
+            LOGONS_REFUSED => {
+                let [client, rest] = [&sha256[..16], &sha256[16..]];
+                let octets: [u8; 16] = client.try_into().map_err(|_| wrong)?;
+                if rest.iter().any(|byte| *byte != 0) {
+                    return Err(wrong);
+                }
+                let whom = if flag == 1 { Refused::Network } else { Refused::Pair };
+                let client = IpAddr::from(octets).to_canonical();
+                Self::LogonsRefused { client, whom, count: a }
             }
             DRAINED => Self::Drained,
             unknown => return Err(RecordError::Kind { kind: unknown }),
@@ -382,6 +412,7 @@ const SERVER_TIME: u8 = 7;
 const APPLIED: u8 = 8;
 const PRESENTED: u8 = 9;
 const CUT: u8 = 10;
+const LOGONS_REFUSED: u8 = 11;
 
 #[cfg(test)]
 mod tests {
@@ -415,6 +446,10 @@ mod tests {
                 .prop_map(|(number, refusal)| Record::Applied { number, refusal: Some(refusal) }),
             (proptest::sample::select(&Hold::ALL[..]), any::<u32>())
                 .prop_map(|(hold, count)| Record::Cut { hold, count }),
+            (any::<IpAddr>(), any::<bool>(), any::<u32>()).prop_map(|(client, all, count)| {
+                let whom = if all { Refused::Network } else { Refused::Pair };
+                Record::LogonsRefused { client: client.to_canonical(), whom, count }
+            }),
             Just(Record::Drained),
         ]
     }
@@ -430,7 +465,7 @@ mod tests {
         }
 
         #[test]
-        fn every_record_has_one_spelling(bytes in any::<[u8; RECORD_LEN]>(), valid_head in any::<bool>(), kind in 0..12u8, flag in 0..4u8, small in any::<bool>()) {
+        fn every_record_has_one_spelling(bytes in any::<[u8; RECORD_LEN]>(), valid_head in any::<bool>(), kind in 0..13u8, flag in 0..4u8, small in any::<bool>()) {
             let mut bytes = bytes;
             if valid_head {
                 bytes[..4].copy_from_slice(&[MAGIC[0], MAGIC[1], kind, flag]);

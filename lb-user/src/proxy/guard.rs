@@ -6,8 +6,8 @@
 //! and nothing else, and no more than [`MOST_DELAYED`] are delayed at once: one more is refused.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -122,6 +122,11 @@ impl Guard {
         read.then_some(length)
     }
 
+    /// Whose logons were begun to be refused since this was asked last: the latest client, and how many there were.
+    pub fn take_refused(&self) -> Option<(IpAddr, Refused, u32)> {
+        self.crowd.refused.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Lets a request pass, now or after a while, or refuses it.
     pub async fn admit(&self, asked: Asked<'_>) -> Result<Ticket, Refusal> {
         self.charge(&asked, Class::General)?;
@@ -225,6 +230,7 @@ impl Ticket {
         let Some(refused) = attempt.record(outcome, now) else {
             return;
         };
+        crowd.note(client, refused);
         if crowd.may_tell(now) {
             let whom = match refused {
                 Refused::Pair => "that user from this network",
@@ -242,9 +248,17 @@ struct Crowd {
     waiting: AtomicU32,
     /// When the operator may be told again, in nanoseconds.
     quiet_until: AtomicU64,
+    /// Who began to be refused, and how many did, since the agent was told.
+    refused: Mutex<Option<(IpAddr, Refused, u32)>>,
 }
 
 impl Crowd {
+    fn note(&self, client: IpAddr, whom: Refused) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = refused.map_or(0, |(_, _, count)| count);
+        *refused = Some((client, whom, before.saturating_add(1)));
+    }
+
     /// Whether the operator may be told of a client now: a guesser must not fill the log.
     fn may_tell(&self, now: Time) -> bool {
         let next = (now + TELL_EVERY).as_nanos();

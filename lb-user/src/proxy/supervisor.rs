@@ -24,7 +24,7 @@ use self::book::Book;
 pub use self::error::{ApplyError, ReplaceError, SupervisorError};
 pub(crate) use self::handover::bind;
 pub use self::handover::{end_left, is_left, take_listeners};
-use self::keeper::{Ask, Keeper, Means, Sockets};
+use self::keeper::{Ask, Guessers, Keeper, Means, Sockets};
 pub use self::passage::{Left, Words};
 pub use self::settings::snapshot;
 use super::channel::ServerState;
@@ -144,6 +144,7 @@ impl Supervisor {
             applying: None,
             applied: 0,
             cut: Vec::new(),
+            guessers: Guessers::default(),
             coming: None,
             retiring: left.retiring,
         };

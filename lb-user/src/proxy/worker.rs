@@ -284,6 +284,9 @@ impl Worker {
     fn report(&mut self) {
         self.agent.send(alive(self.proxy.accepting(), &self.proxy.load()));
         self.owed.extend(cut(&self.proxy));
+        // What the agent does not take comes together meanwhile.
+        let refused = self.owed.is_empty().then(|| self.proxy.served().guard.take_refused()).flatten();
+        self.owed.extend(refused.map(|(client, whom, count)| Record::LogonsRefused { client, whom, count }));
         if !self.pay() {
             return;
         }

@@ -60,6 +60,16 @@ fn who_guesses_a_password_is_refused_and_nobody_else() {
     assert_eq!(statuses(ask_by_curl(&exchange, &wrong)), [401, 401, 401, 401, 429, 429]);
     assert_eq!(statuses(ask_by_curl(&exchange, &user)), [429; REQUESTS], "the right password comes too late");
     assert_eq!(statuses(ask_by_curl(&exchange, &other)), [200; REQUESTS]);
+    let told = |text: &str| text.starts_with("logons from 203.0.113.") && text.contains("a user from there");
+    let deadline = Time::now() + Duration::from_secs(10);
+    loop {
+        let events = exchange.cluster.node("arr1").events().unwrap();
+        if events.iter().any(|event| event.kind == "logons-refused" && told(&event.text)) {
+            break;
+        }
+        assert!(Time::now() < deadline, "nobody was told: {events:#?}");
+        thread::sleep(Duration::from_millis(50));
+    }
     let elsewhere = exchange.cluster.lab.client_address().unwrap().to_string();
     assert_eq!(statuses(ask_by_curl_from(&exchange, &user, &["--interface", &elsewhere])), [200; REQUESTS]);
     assert_eq!(exchange.tear_down(), Vec::<String>::new());

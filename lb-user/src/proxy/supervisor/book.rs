@@ -186,7 +186,7 @@ impl Book {
                 self.server(of)?.presents = Some(PresentedStatus { sha256, not_after, whose: String::new() });
                 self.name_presented();
             }
-            Record::Applied { .. } | Record::Cut { .. } | Record::Drained => {}
+            Record::Applied { .. } | Record::Cut { .. } | Record::LogonsRefused { .. } | Record::Drained => {}
         }
         self.judge();
         if self.heard > MOST_RECORDS { Err(Fault::Flood) } else { Ok(()) }

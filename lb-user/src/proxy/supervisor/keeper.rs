@@ -2,6 +2,7 @@
 //! another program's (`coming` up beside it, then it is `retiring`).
 
 mod coming;
+mod guessers;
 mod outbox;
 mod retiring;
 
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use self::coming::{Coming, Up};
+pub(super) use self::guessers::Guessers;
 pub(super) use self::outbox::Outbox;
 use self::retiring::Heard;
 pub(super) use self::retiring::Retiring;
@@ -154,6 +156,8 @@ pub(super) struct Keeper {
     pub(super) applied: u32,
     /// What was cut off at the end of a drain timeout, and no event has told of yet.
     pub(super) cut: Vec<(Hold, u32)>,
+    /// Whose logons are refused, and no event has told of yet.
+    pub(super) guessers: Guessers,
     /// A child that is to take over.
     pub(super) coming: Option<Coming>,
     /// One that another took over from.
@@ -349,6 +353,9 @@ impl Keeper {
                 Some(ask) = self.asks.recv(), if !busy => self.begin(ask, running),
                 _ = tick.tick() => {
                     self.tell_cut();
+                    if let Some(text) = self.guessers.due(Time::now()) {
+                        self.tell("logons-refused", true, text);
+                    }
                     self.book.tick()
                 }
             };
@@ -371,6 +378,7 @@ impl Keeper {
                 }
                 Record::Applied { number, refusal } => self.answered(number, refusal, running)?,
                 Record::Cut { hold, count } => self.cut.push((hold, count)),
+                Record::LogonsRefused { client, whom, count } => self.guessers.add(client, whom, count),
                 Record::Drained
                 | Record::Alive { .. }
                 | Record::ServerHealth { .. }

@@ -64,6 +64,7 @@ impl Retiring {
                                 | Record::ServerFailures { .. }
                                 | Record::ServerTime { .. }
                                 | Record::Presented { .. }
+                                | Record::LogonsRefused { .. }
                                 | Record::Applied { .. }
                                 | Record::Drained,
                             ) => {}
