@@ -259,14 +259,20 @@ async fn an_early_401_comes_at_once_and_the_upload_goes_on_over_the_same_connect
     expect(&mut server, &forwarded(&format!("{GET}Authorization: NTLM TlRM\r\n"), 2)).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_upload_that_no_server_reads_goes_to_nowhere_and_the_client_goes_on() {
+/// An upload of which nothing has come yet, answered with these fields.
+async fn answered_early(fields: &str) -> (Scene, DuplexStream) {
     let mut scene = scene();
     scene.send(&format!("{POST}Content-Length: 200000\r\n\r\n")).await;
     let mut server = scene.server().await;
     expect(&mut server, &forwarded(&format!("{POST}Content-Length: 200000\r\n"), 1)).await;
-    say(&mut server, "HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await;
+    say(&mut server, &format!("HTTP/1.1 403 Forbidden\r\n{fields}Content-Length: 0\r\n\r\n")).await;
     scene.gets("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
+    (scene, server)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_no_server_reads_goes_to_nowhere_and_the_client_goes_on() {
+    let (mut scene, server) = answered_early("Connection: close\r\n").await;
     drop(server);
     scene.client.write_all(&vec![b'a'; 200_000]).await.unwrap();
     scene.send(&format!("{GET}\r\n")).await;
@@ -276,12 +282,7 @@ async fn an_upload_that_no_server_reads_goes_to_nowhere_and_the_client_goes_on()
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_answers_early_and_reads_no_more_is_left_though_it_does_not_say_so() {
-    let mut scene = scene();
-    scene.send(&format!("{POST}Content-Length: 200000\r\n\r\n")).await;
-    let mut server = scene.server().await;
-    expect(&mut server, &forwarded(&format!("{POST}Content-Length: 200000\r\n"), 1)).await;
-    say(&mut server, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
-    scene.gets("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
+    let (mut scene, server) = answered_early("").await;
     let asked = Instant::now();
     scene.client.write_all(&vec![b'a'; 200_000]).await.unwrap();
     scene.send(&format!("{GET}\r\n")).await;
@@ -293,12 +294,7 @@ async fn a_server_that_answers_early_and_reads_no_more_is_left_though_it_does_no
 
 #[tokio::test(start_paused = true)]
 async fn an_upload_goes_to_nowhere_for_two_minutes_and_no_longer() {
-    let mut scene = scene();
-    scene.send(&format!("{POST}Content-Length: 200000\r\n\r\n")).await;
-    let mut server = scene.server().await;
-    expect(&mut server, &forwarded(&format!("{POST}Content-Length: 200000\r\n"), 1)).await;
-    say(&mut server, "HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").await;
-    scene.gets("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
+    let (mut scene, _server) = answered_early("Connection: close\r\n").await;
     let answered = Instant::now();
     let mut one = [0];
     while scene.client.write_all(b"a").await.is_ok() {
