@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
 
 /// A running program with a folder of its own.
@@ -53,7 +54,15 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // One that has ended by itself is gone already.
+        // A master that is killed leaves its workers, which go on listening; one that is asked ends them. One that has ended by itself
+        // is gone already.
+        kill_process(Pid::from_child(&self.child), Signal::TERM).ok();
+        for _ in 0..500 {
+            match self.child.try_wait() {
+                Ok(None) => std::thread::sleep(std::time::Duration::from_millis(10)),
+                Ok(Some(_)) | Err(_) => break,
+            }
+        }
         self.child.kill().ok();
         self.child.wait().ok();
         fs::remove_dir_all(&self.folder).ok();
@@ -154,6 +163,18 @@ pub(crate) async fn apache(door: SocketAddrV4, server: SocketAddrV4) -> Program 
         command
     })
     .await
+}
+
+#[tokio::test]
+async fn a_program_that_has_workers_leaves_none() {
+    let [nginx_door, apache_door, server] = free_doors();
+    for (door, program) in [
+        (nginx_door, nginx(&[(nginx_door, server)], false).await),
+        (apache_door, apache(apache_door, server).await),
+    ] {
+        drop(program);
+        assert!(TcpStream::connect(door).await.is_err(), "somebody still listens at {door}");
+    }
 }
 
 /// What a program says of its version, by these arguments.
