@@ -73,19 +73,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
     }
 
-    /// The stream.
-    pub fn stream(&self) -> &S {
-        &self.stream
-    }
-
     /// Whether bytes are there that nobody has read.
     pub fn has_input(&self) -> bool {
         !self.input.is_empty()
-    }
-
-    /// Whether the other side has ended its stream, as far as was read.
-    pub fn has_ended(&self) -> bool {
-        self.ended
     }
 
     /// Gives buffers back that hold nothing.

@@ -31,13 +31,12 @@ pub(super) fn rules(
         if rules.iter().any(|other| other.name == rule.name) {
             problems.add(Problem::at(name.span(), format!("two rules are named \"{}\"", rule.name)));
         }
-        let compiled = RuleSet::compile(std::slice::from_ref(&rule), &maps)
-            .map_err(|error| format!("{}: {}", error.place, error.cause));
-        let sound = compiled.and_then(|rules| {
-            check_rules(&rules).map_err(|error| format!("{}: {}", error.place, error.cause))
-        });
-        if let Err(error) = sound {
-            let text = format!("the rule \"{}\" cannot be used: {error}", rule.name);
+        let sound = match RuleSet::compile(std::slice::from_ref(&rule), &maps) {
+            Ok(rules) => check_rules(&rules).map_err(|error| (error.place, error.cause.to_string())),
+            Err(error) => Err((error.place, error.cause.to_string())),
+        };
+        if let Err((place, cause)) = sound {
+            let text = format!("the rule \"{}\" cannot be used: {place}: {cause}", rule.name);
             problems.add(Problem::of_error(name.span(), text));
             continue;
         }

@@ -94,7 +94,7 @@ where
         let farm = Arc::clone(&self.served.farms[at]);
         // What one client of a connection that its proxy shares has opened is not the next one's.
         let alone = !self.peer.via.shared;
-        if alone && let Some(own) = self.own(site, at, wish, record).await? {
+        if alone && let Some(own) = self.own(site, at, &farm, wish, record).await? {
             return Ok(own);
         }
         if farm.group.servers.iter().any(|server| server.share.connections.is_some()) {
@@ -154,13 +154,13 @@ where
         &mut self,
         site: usize,
         at: usize,
+        farm: &Farm,
         wish: Wish,
         record: &mut Record<'_>,
     ) -> Result<Option<Server<D::Stream>>, Missing> {
-        let farm = Arc::clone(&self.served.farms[at]);
-        let wanted = wish.server(&farm);
+        let wanted = wish.server(farm);
         while let Some(mut own) = self.take(site, at, wanted) {
-            if own.is_good(&farm, wish.test).await {
+            if own.is_good(farm, wish.test).await {
                 record.parties.server = Some(own.server());
                 return Ok(Some(own));
             }
@@ -257,6 +257,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Server<S> {
 
     /// It has answered a request: as whom it is logged on from now on.
     pub(super) fn answered(&mut self, request: &Head, status: u16) {
+        if !self.pinned {
+            return;
+        }
         let logon = request.values(Known::Authorization).find(|value| is_of_connections(value));
         match logon {
             // Whoever it was before is to log on again.
