@@ -316,7 +316,7 @@ async fn serve(gate: &Gate, to: SocketAddr, mut stream: TcpStream, from: SocketA
         }
         Some(Door::Tcp(service)) => Box::pin(async move {
             let serving = pin!(OptionFuture::from(Some(service.serve(stream, named, &served.seen))));
-            if is_cut(gate, opened, serving).await {
+            if is_cut(past_its_time(gate, opened), serving).await {
                 gate.cut_off(Hold::Tcp);
             }
         }),
@@ -330,7 +330,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let serving = http2::connection::serve(stream, owner, Arc::clone(&gate.room));
-    if is_cut(gate, opened, pin!(OptionFuture::from(Some(serving)))).await {
+    if is_cut(past_its_time(gate, opened), pin!(OptionFuture::from(Some(serving)))).await {
         gate.cut_off(Hold::Other);
     }
 }
@@ -340,20 +340,25 @@ async fn converse<C>(gate: &Gate, opened: Time, mut session: Session<Link<C>, Se
 where
     C: AsyncRead + AsyncWrite + Unpin + OverSocket,
 {
-    let cut = is_cut(gate, opened, pin!(OptionFuture::from(Some(session.run())))).await;
+    let cut = is_cut(past_its_time(gate, opened), pin!(OptionFuture::from(Some(session.run())))).await;
     if cut && let Some(hold) = session.held() {
         gate.cut_off(hold);
     }
 }
 
-/// Serves a connection to its end, or until its time is over: then what is left of it is dropped. Whether that was so.
-async fn is_cut<F>(gate: &Gate, opened: Time, mut serving: Pin<&mut OptionFuture<F>>) -> bool
+/// Serves a connection to its end, or until `over`: then what is left of it is dropped. Whether that was so.
+///
+/// `over` is polled first, always: a session at rest looks for other settings whenever it is polled, and it is the phase's change,
+/// which `over` waits for, that wakes it. The other way round a change between the two would be taken note of by `over` alone, and
+/// the session would sleep on.
+async fn is_cut<F>(over: impl Future<Output = ()>, mut serving: Pin<&mut OptionFuture<F>>) -> bool
 where
     F: Future<Output = ()>,
 {
     tokio::select! {
+        biased;
+        () = over => {}
         _ = &mut serving => return false,
-        () = past_its_time(gate, opened) => {}
     }
     drained(|| serving.set(None.into()));
     true
@@ -408,3 +413,31 @@ async fn greet(
 
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_looked_just_before_a_change_is_polled_once_more() {
+        for _ in 0..64 {
+            let (phase, mut seen) = watch::channel(());
+            seen.mark_changed();
+            let over = async { while seen.changed().await.is_ok() {} };
+            let mut looked = false;
+            let session = poll_fn(|_| {
+                if std::mem::replace(&mut looked, true) {
+                    return Poll::Ready(());
+                }
+                phase.send_replace(());
+                Poll::Pending
+            });
+            let session = pin!(OptionFuture::from(Some(session)));
+            let cut = timeout(Duration::from_secs(1), is_cut(over, session)).await;
+            assert_eq!(cut, Ok(false), "it sleeps on");
+        }
+    }
+}
