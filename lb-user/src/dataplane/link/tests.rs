@@ -400,10 +400,24 @@ fn a_port_is_taken_by_who_listens_on_the_cluster_ip_or_on_all_addresses_alone() 
         let elsewhere = TcpListener::bind("192.168.50.6:443").unwrap();
         assert_eq!(preflight::check(&config, MAC, false).unwrap(), interface());
         drop(elsewhere);
-        let _everywhere = TcpListener::bind("0.0.0.0:443").unwrap();
+        let _everywhere = listener_on("0.0.0.0:443");
         let errors = preflight::check(&config, MAC, false).unwrap_err().to_string();
         assert!(errors.contains("TCP port 443 of 192.168.50.8 is taken by another program"), "{errors}");
     });
+}
+
+/// A process that another test has just forked has all sockets of this one until it runs its program: one that was closed here may
+/// listen for a moment still.
+fn listener_on(address: &str) -> TcpListener {
+    for _ in 0..1000 {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            listening => return listening.unwrap(),
+        }
+    }
+    panic!("{address} never became free");
 }
 
 #[test]
