@@ -27,6 +27,7 @@ use aya::programs::Xdp;
 
 use crate::LAB_OBJECT;
 use crate::estate::{BPFFS, Estate, Turn, mount_bpffs};
+use crate::stalls;
 use crate::sys::{Namespace, output};
 
 pub use switch::takes_multicast;
@@ -216,6 +217,9 @@ impl Lab {
         );
         ensure!((1..=20).contains(&plan.nodes), "a lab has 1 to 20 nodes");
         let turn = plan.load.then(Turn::wait).transpose()?;
+        if plan.load {
+            stalls::watch()?;
+        }
         mount_bpffs()?;
         let estate = Estate::found()?;
         let name = estate.name().to_owned();

@@ -5,7 +5,8 @@
 //! and `node` (the machines in it), `client`, `prober` and `capture` (what is measured, and how), `scenario`, `demo` and `bench`.
 //! Beside the published site there is a smaller service, `responder`, which answers TCP and UDP with the node's name; its clients
 //! are `caller`, `asker` and `pinger`, and `mixed` is a scenario with all of them. `exchange` has servers that know users, and the users;
-//! `postfix` is the edge host. `soak` has scenarios that last.
+//! `postfix` is the edge host. `soak` has scenarios that last. `stalls` tells a
+//! machine that stood still from a cluster that did.
 //!
 //! Nothing here touches the machine's own network: every interface, bridge, address and packet lives in a namespace of the
 //! lab. Root is needed.
@@ -33,6 +34,7 @@ pub mod report;
 pub mod responder;
 pub mod scenario;
 pub mod soak;
+pub mod stalls;
 pub mod stress;
 pub mod syn_flood;
 pub mod sys;

@@ -22,6 +22,7 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use crate::client::Https;
 use crate::lab::{Lab, PUBLIC};
+use crate::stalls::{self, Pace};
 
 /// An attempt that is not answered within this time has failed.
 pub const PATIENCE: Duration = Duration::from_millis(50);
@@ -56,7 +57,7 @@ struct Shared {
     target: SocketAddrV4,
     /// When each attempt was sent and answered, in nanoseconds; 0: not yet.
     slots: Vec<(AtomicU64, AtomicU64)>,
-    sent: AtomicUsize,
+    sent: Arc<AtomicUsize>,
     stop: AtomicBool,
     deaf: AtomicBool,
 }
@@ -113,12 +114,13 @@ impl Prober {
             sources: addresses.map(|_| lab.client_address()).collect::<Result<_>>()?,
             target: SocketAddrV4::new(PUBLIC, 443),
             slots: (0..limit).map(|_| (AtomicU64::new(0), AtomicU64::new(0))).collect(),
-            sent: AtomicUsize::new(0),
+            sent: Arc::default(),
             stop: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
         });
         let (senders, ears) = lab.client.enter(|| shared.sockets())??;
         let (senders, start) = (Arc::new(senders), Time::now());
+        stalls::expect(Pace::new(start, period, limit, Arc::clone(&shared.sent)));
         let send = |first: usize| {
             let (shared, senders) = (Arc::clone(&shared), Arc::clone(&senders));
             thread::spawn(move || shared.send_all(&senders, first, start, period))
@@ -140,6 +142,7 @@ impl Prober {
     pub fn finish(self) -> Result<Vec<Attempt>> {
         let Self { shared, senders, receiver } = self;
         shared.stop.store(true, Ordering::Release);
+        stalls::expect_no_more();
         for sender in senders {
             sender.join().map_err(|_| anyhow::anyhow!("a sender panicked"))??;
         }

@@ -3,8 +3,9 @@
 
 pub mod bpf;
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -31,6 +32,18 @@ pub fn capture(command: &mut Command) -> Result<String> {
         bail!("{command:?} failed: {status}\n{}", String::from_utf8_lossy(&stderr).trim_end());
     }
     Ok(String::from_utf8_lossy(&stdout).trim_end().to_owned())
+}
+
+/// Runs `command` and hands every line of its standard output to `take`; gives whether it succeeded.
+pub fn lines(mut command: Command, mut take: impl FnMut(&str)) -> Result<bool> {
+    let child = command.stdout(Stdio::piped()).spawn();
+    let mut child = child.with_context(|| format!("could not start {command:?}"))?;
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).lines() {
+            take(&line.context("could not read what a command prints")?);
+        }
+    }
+    Ok(child.wait().context("could not wait for a command")?.success())
 }
 
 /// Where `program` lies on PATH or in the folders an ordinary user's PATH lacks.

@@ -7,6 +7,7 @@ mod python;
 mod run;
 mod setup;
 mod simulate;
+mod test;
 
 use std::process::ExitCode;
 
@@ -91,7 +92,7 @@ fn run_task(task: Task) -> Result<ExitCode> {
         }
         Task::Test { args } => {
             setup::run(setup::For::Tests)?;
-            return run::test(&args);
+            return test::run(&args);
         }
         Task::Simulate(options) => {
             setup::run(setup::For::Build)?;

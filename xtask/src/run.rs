@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use crate::simulate;
 use anyhow::{Context as _, Result};
 use xtask::{capture, exec, find_program, workspace_root};
 
@@ -41,33 +40,12 @@ pub(crate) fn build_guest() -> Result<PathBuf> {
     Ok(release(guest))
 }
 
-/// How many simulations belong to a run of all tests; `cargo xtask simulate` runs as many as wanted.
-const SIMULATIONS: u64 = 300;
-
-/// Runs every test of the workspace.
-///
-/// The release build of the agent comes first: the scenarios run it, as an operator would.
-pub(crate) fn test(args: &[String]) -> Result<ExitCode> {
-    exec(cargo().args(["build", "--release", "--package", "lb-user", "--package", "rollcall-tests"]))?;
-    exec(cargo().args(["test", "--workspace", "--no-run"]))?;
-    if args.is_empty() && simulate::run(&simulate::Options::first(SIMULATIONS))? != ExitCode::SUCCESS {
-        return Ok(ExitCode::FAILURE);
-    }
-    let cargo = find_program("cargo").context("cargo is not on PATH")?;
-    status(
-        as_root(cargo)?
-            .current_dir(workspace_root())
-            .args(["test", "--workspace", "--no-fail-fast"])
-            .args(args),
-    )
-}
-
 fn lab(command: &str, args: &[String]) -> Result<ExitCode> {
     exec(cargo().args(["build", "--release", "--package", "lb-user", "--package", "rollcall-tests"]))?;
     status(as_root(release("rollcall-lab"))?.arg(command).args(args))
 }
 
-fn cargo() -> Command {
+pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     command.current_dir(workspace_root());
     command
@@ -78,14 +56,14 @@ fn release(program: &str) -> PathBuf {
 }
 
 /// `program` as root: itself, or under sudo with this user's PATH and toolchain folders.
-fn as_root(program: PathBuf) -> Result<Command> {
+pub(crate) fn as_root(program: PathBuf) -> Result<Command> {
     if capture(Command::new("id").arg("-u"))? == "0" {
         return Ok(Command::new(program));
     }
     let sudo = find_program("sudo")
         .context("network namespaces and XDP need root: run this as root, or install sudo")?;
     let mut command = Command::new(sudo);
-    command.arg("--preserve-env=PATH,CARGO_HOME,RUSTUP_HOME,HOME,CI,TERM").arg(program);
+    command.arg("--preserve-env=PATH,CARGO_HOME,RUSTUP_HOME,HOME,CI,TERM,ROLLCALL_LOAD_PERCENT").arg(program);
     Ok(command)
 }
 

@@ -2,14 +2,13 @@
 //! is among lb-user's unit tests; this builds them with few buckets, and reads the line that each seed prints.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use xtask::{exec, workspace_root};
+use xtask::{exec, lines, workspace_root};
 
 /// Which seeds.
 #[derive(Args, Debug)]
@@ -94,7 +93,9 @@ fn tests() -> Command {
     command.args([
         "test",
         "--quiet",
-        "--release",
+        // A release build takes longer than all seeds of a test run: it optimises every dependency together with the library.
+        "--config",
+        "profile.dev.package.lb-user.opt-level=2",
         "--package",
         "lb-user",
         "--lib",
@@ -102,17 +103,6 @@ fn tests() -> Command {
         "simulation",
     ]);
     command
-}
-
-/// Hands every line that `command` prints to `take`; gives whether it succeeded.
-fn lines(mut command: Command, mut take: impl FnMut(&str)) -> Result<bool> {
-    let mut child =
-        command.stdout(Stdio::piped()).spawn().with_context(|| format!("could not start {command:?}"))?;
-    let output = child.stdout.take().context("the simulation has no output")?;
-    for line in BufReader::new(output).lines() {
-        take(&line.context("could not read what the simulation prints")?);
-    }
-    Ok(child.wait().context("could not wait for the simulation")?.success())
 }
 
 /// What the seeds of so many nodes came to.
