@@ -1,5 +1,5 @@
 //! Writes what the fuzzers begin with, a folder for each: frames of each kind, in some worlds; logons of each kind;
-//! paths; rules; what is ambiguous as HTTP/1; a ClientHello. `seeds FOLDER`.
+//! paths; rules; what is ambiguous as HTTP/1; a ClientHello; configurations; what nodes send each other; files of IIS. `seeds FOLDER`.
 
 #[path = "../../lb-user/tests/framing/corpus/mod.rs"]
 #[allow(dead_code, reason = "the tests' own cases, of which the seeds need the bytes alone")]
@@ -27,6 +27,9 @@ fn main() -> io::Result<()> {
     write(&folder.join("path"), &PATHS)?;
     write(&folder.join("rules"), &RULES)?;
     write_messages(&folder.join("http1"))?;
+    write(&folder.join("peer_frames"), &FRAMES)?;
+    write_files(&folder.join("iis_xml"))?;
+    write_configurations(&folder.join("config_toml"))?;
     fs::create_dir_all(folder.join("sni"))?;
     fs::write(folder.join("sni/hello"), hello())
 }
@@ -42,6 +45,27 @@ fn write_messages(folder: &Path) -> io::Result<()> {
         fs::write(folder.join(number.to_string()), seed)?;
     }
     Ok(())
+}
+
+/// The files of the import's own tests.
+fn write_files(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../lb-user/tests/iis");
+    for test in fs::read_dir(tests)? {
+        let test = test?;
+        fs::copy(test.path().join("applicationHost.config"), folder.join(test.file_name()))?;
+    }
+    Ok(())
+}
+
+/// Each in UTF-8, and in UTF-16 as Windows writes it.
+fn write_configurations(folder: &Path) -> io::Result<()> {
+    write(folder, &CONFIGURATIONS)?;
+    CONFIGURATIONS.iter().enumerate().try_for_each(|(number, text)| {
+        let units = std::iter::once(0xfeff).chain(text.encode_utf16());
+        let bytes: Vec<u8> = units.flat_map(u16::to_le_bytes).collect();
+        fs::write(folder.join(format!("{number}-utf16")), bytes)
+    })
 }
 
 fn write(folder: &Path, seeds: &[&str]) -> io::Result<()> {
@@ -174,6 +198,13 @@ fn ntlm(flags: u32, domain: &[u8], user: &[u8]) -> Vec<u8> {
     message
 }
 
+/// The length of pieces, then frames: a question and a sign of life; one of each kind; the head of one of 17 MiB.
+const FRAMES: [&str; 3] = [
+    "\u{3}\0\0\0\u{e}\u{1}\0\0\0\0\0\0\0\u{7}hello\0\0\0\u{9}\u{5}\0\0\0\0\0\0\0\u{1}",
+    "\u{40}\0\0\0\u{a}\u{2}\0\0\0\0\0\0\0\u{7}x\0\0\0\u{9}\u{3}\0\0\0\0\0\0\0\u{1}\0\0\0\u{9}\u{6}\0\0\0\0\0\0\0\u{1}",
+    "\u{1}\u{1}\u{10}\0\u{9}\u{1}\0\0\0\0\0\0\0\u{7}",
+];
+
 const PATHS: [&str; 6] = [
     "/owa/auth/15.1.2507/themes/resources/logon.css",
     "/autodiscover/autodiscover.json/v1.0/a%40b?Email=a%40b",
@@ -189,4 +220,13 @@ const RULES: [&str; 5] = [
     "\u{9}/Autodiscover/?PowerShell\nz\n(?=.*a)(?!b)\n{UrlDecode:{REQUEST_URI}}\n(?=.*autodiscover)(?=.*powershell)\n{UrlEncode:{URL}}",
     "\u{1}/aab\nz\n(?:(a+)|b)*?\\1$\n{HTTP_X}\n[^\\W\\d-]{1,3}\\b\n{CACHE_URL}",
     "\u{3}/a%3f%25\n%0d\n(?<n>.)\\k<n>|[^]\\x41\\u00e9\n{UNENCODED_URL}\n^$\n/x/{HtmlEncode:{HTTP_X}}#y",
+];
+
+const CONFIGURATIONS: [&str; 4] = [
+    "[cluster]\nip = \"192.168.50.8/24\"\nmode = \"igmp\"\n[[node]]\nname = \"a\"\naddress = \"192.168.50.6\"\npriority = 1\n\
+     [[rule]]\nports = \"1-9\"\nweights = { a = 3 }\ncheck = { tcp = true }\n",
+    "cluster = {}\n[exchange]\nnames = [\"a.test\"]\ncertificate = '/a'\nservers = [\"10.0.0.1\", { address = \"10.0.0.2\" }]\n\
+     rate = { requests = 1, per = \"1s\" }\necp = [\"::/0\"]\n[exchange.tests.ews]\nstatus = 200\n",
+    "name = \"a\"\ninterface = \"eth0\"\nvlans = [1]\nxdp = 5\n",
+    "[cluster]\nnme = 1\r\nmode = \"\\\\s\\x\"\n[[node]\nx = [1,\n",
 ];

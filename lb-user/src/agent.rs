@@ -16,11 +16,14 @@ mod metrics;
 mod open;
 mod operator;
 mod orders;
+mod peering;
 mod reload;
 mod restart;
 mod servers;
 mod serving;
+mod shared;
 mod status;
+mod switch;
 pub mod upgrade;
 mod voice;
 
@@ -42,12 +45,13 @@ use self::checks::Services;
 use self::events::{Destinations, EventLog, Note};
 use self::open::{Open, open_connections};
 use self::operator::Shared;
-use self::reload::Reloader;
+use self::peering::Peering;
+use self::reload::{Change, Ends, Reloader};
 use self::restart::Again;
 pub use self::restart::End;
 use self::servers::Servers;
 use self::serving::Serving;
-use self::upgrade::{Arrival, Departure, Files, Preparing, Upgrade};
+use self::upgrade::{Arrival, Departure, Preparing, Upgrade};
 use self::voice::Voice;
 use crate::clock::Time;
 use crate::cluster::driver::{Cluster, DataPath, Handle, Input, Output};
@@ -66,6 +70,7 @@ use crate::dataplane::link::{self, Interface, Link, Lock, RunDir};
 use crate::dataplane::{self, Dataplane, Lease, OwnerTables, Plan};
 use crate::proxy::spawn::Account;
 use crate::proxy::supervisor::{self, Supervisor};
+use crate::shared::origin::{Local as SharedLocal, Origin};
 use crate::sys::signals::{Signal, StopSignalStream, StopSignals};
 use crate::{announce, control, hearing, preflight};
 
@@ -78,7 +83,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Runs the agent until it is told to stop by SIGTERM or SIGINT; a second signal does not wait for connections in flight. Or until
 /// another program is to take its place, or this one anew: then all that is needed for it is given. `arrival`: what a program before
 /// this one in the same process left. On the main thread, which has started no other.
-pub fn run(config: Config, files: Files, arrival: Option<Result<Arrival>>) -> Result<End> {
+pub fn run(config: Config, files: Origin, arrival: Option<Result<Arrival>>) -> Result<End> {
     let signals = StopSignals::block().context("cannot block SIGTERM and SIGINT")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let ended = runtime.block_on(async {
@@ -109,7 +114,7 @@ struct Agent {
     config: Arc<Config>,
     secret: ClusterSecret,
     plan: Arc<Plan>,
-    files: Files,
+    files: Origin,
     signals: StopSignalStream,
     /// The file that this program came from.
     program: PathBuf,
@@ -130,9 +135,11 @@ struct Agent {
     serving: Option<Serving>,
     control: Option<JoinHandle<()>>,
     sockets: Option<Arc<Sockets>>,
+    /// None where each node has its configuration in a file.
+    peering: Option<Peering>,
     wanted_upgrades: (mpsc::Sender<Upgrade>, Option<mpsc::Receiver<Upgrade>>),
     reloader: Option<Arc<Reloader>>,
-    reloaded: (mpsc::Sender<Arc<Config>>, mpsc::Receiver<Arc<Config>>),
+    reloaded: (mpsc::Sender<Change>, mpsc::Receiver<Change>),
     /// Held to the end: one agent a run folder, and one an interface.
     run_dir: Option<RunDir>,
     lock: Option<Lock>,
@@ -141,8 +148,8 @@ struct Agent {
 }
 
 impl Agent {
-    fn new(config: Config, files: Files, signals: StopSignalStream) -> Result<Self> {
-        let secret = ClusterSecret::read(&config.local.secret_file)?;
+    fn new(config: Config, files: Origin, signals: StopSignalStream) -> Result<Self> {
+        let secret = config.secret()?;
         let plan = Arc::new(Plan::new(&config, secret.hash_seed()));
         let (upgrades, wanted_upgrades) = mpsc::channel(1);
         Ok(Self {
@@ -165,6 +172,7 @@ impl Agent {
             serving: None,
             control: None,
             sockets: None,
+            peering: None,
             wanted_upgrades: (upgrades, Some(wanted_upgrades)),
             reloader: None,
             reloaded: mpsc::channel(1),
@@ -243,7 +251,8 @@ impl Agent {
         let (tables, lease) = dataplane.writers();
         let (sender, outputs) = unbounded_channel();
         self.outputs = Some(outputs);
-        let (settings, network) = (self.settings(nic, mandate)?, self.network(nic));
+        let (settings, network) =
+            (self.settings(&self.config, nic, mandate)?, self.network(&self.config, nic));
         let maps = Maps { tables, lease };
         let cluster = Cluster::start(settings, network, self.secret.clone(), maps, nic.carrier, sender)?;
         if let Some(why) = &cluster.ordinary_priority {
@@ -253,8 +262,6 @@ impl Agent {
     }
 
     fn open_control(&mut self, cluster: Handle, sockets: Arc<Sockets>) -> Result<()> {
-        let dataplane = self.dataplane.as_ref().context("the control socket needs the data path")?;
-        let serving = self.serving.as_ref().context("the control socket needs what serves")?;
         let events = Arc::clone(self.events.as_ref().context("the control socket needs the events log")?);
         let turn = Arc::default();
         let reloader = Arc::new(Reloader::new(
@@ -262,11 +269,14 @@ impl Agent {
             self.secret.clone(),
             Arc::clone(&self.config),
             self.proxy.as_ref().map(Supervisor::changer),
-            self.reloaded.0.clone(),
+            Ends { agent: self.reloaded.0.clone(), cluster: cluster.clone() },
             Arc::clone(&events),
             Arc::clone(&turn),
         ));
         self.reloader = Some(Arc::clone(&reloader));
+        let shared = self.start_peering(&reloader, &events)?;
+        let dataplane = self.dataplane.as_ref().context("the control socket needs the data path")?;
+        let serving = self.serving.as_ref().context("the control socket needs what serves")?;
         let shared = Arc::new(Shared {
             reloader,
             plan: Arc::clone(&self.plan),
@@ -283,6 +293,7 @@ impl Agent {
             servers: self.servers()?,
             listing: Arc::default(),
             followers: Arc::new(Semaphore::new(operator::FOLLOWERS)),
+            shared,
             upgrading: operator::Upgrading {
                 files: self.files.clone(),
                 program: self.program.clone(),
@@ -297,6 +308,20 @@ impl Agent {
             control::server::serve(&sockets, answer).await;
         }));
         Ok(())
+    }
+
+    /// The configuration that the nodes share, if they do.
+    fn start_peering(
+        &mut self,
+        reloader: &Arc<Reloader>,
+        events: &Arc<EventLog>,
+    ) -> Result<Option<Arc<peering::Shared>>> {
+        let Origin::Store { node } = &self.files else { return Ok(None) };
+        let local = SharedLocal::open(node)?;
+        let (peering, shared) =
+            Peering::start(&self.config, local, Arc::clone(reloader), Arc::clone(events))?;
+        self.peering = Some(peering);
+        Ok(Some(shared))
     }
 
     /// Gives the proxy's servers the states that operators gave them before.
@@ -334,10 +359,10 @@ impl Agent {
         }))
     }
 
-    fn settings(&self, nic: &Interface, mandate: Mandate) -> Result<Settings> {
-        let me = self.config.me();
-        let others = self.config.cluster.nodes.iter().filter(|node| node.priority != me.priority);
-        let timing = self.config.cluster.timing;
+    fn settings(&self, config: &Config, nic: &Interface, mandate: Mandate) -> Result<Settings> {
+        let (me, plan) = (config.me(), Plan::new(config, self.plan.config.seed));
+        let others = config.cluster.nodes.iter().filter(|node| node.priority != me.priority);
+        let timing = config.cluster.timing;
         let mut incarnation = [0; 4];
         aws_lc_rs::rand::fill(&mut incarnation).context("the system gives no random bytes")?;
         Ok(Settings {
@@ -346,23 +371,23 @@ impl Agent {
             mac: nic.mac,
             peers: others.map(|node| node.priority).collect(),
             timing,
-            tables: self.plan.tables.iter().map(|table| table.spread.clone()).collect(),
+            tables: plan.tables.iter().map(|table| table.spread.clone()).collect(),
             lease_margin: lease_margin(&timing),
-            facts: facts::digest_of(&self.config.cluster, self.plan.config.seed),
-            gateway: self.gateway(nic).is_some(),
+            facts: facts::digest_of(&config.cluster, plan.config.seed),
+            gateway: gateway(config, nic).is_some(),
             second_path: me.second_address.is_some(),
-            ready: Services::known_at_start(&self.config, &self.plan),
-            failback: self.config.cluster.failback,
-            hold_down: self.config.cluster.hold_down,
-            ramp: self.config.cluster.ramp,
+            ready: Services::known_at_start(config, &plan),
+            failback: config.cluster.failback,
+            hold_down: config.cluster.hold_down,
+            ramp: config.cluster.ramp,
             mandate,
             incarnation: u32::from_le_bytes(incarnation),
         })
     }
 
-    fn network(&self, nic: &Interface) -> Network {
-        let cluster = &self.config.cluster;
-        let me = self.config.me();
+    fn network(&self, config: &Config, nic: &Interface) -> Network {
+        let cluster = &config.cluster;
+        let me = config.me();
         let others = cluster.nodes.iter().filter(|node| node.priority != me.priority);
         let peers = others.clone().map(|node| (node.priority, node.address)).collect();
         let second = me.second_address.map(|own| SecondPath {
@@ -375,16 +400,9 @@ impl Agent {
             cluster_ips: cluster.v4_addresses().collect(),
             cluster_mac: self.plan.config.cluster_mac,
             peers,
-            gateway: self.gateway(nic),
+            gateway: gateway(config, nic),
             second,
         }
-    }
-
-    fn gateway(&self, nic: &Interface) -> Option<Gateway> {
-        Some(match self.config.cluster.gateway.or(nic.gateway)? {
-            IpAddr::V4(address) => Gateway::V4(address),
-            IpAddr::V6(address) => Gateway::V6 { address, own: nic.asks_from()? },
-        })
     }
 
     /// Goes on until a signal comes, the cluster thread fails, or another program is to go on.
@@ -413,7 +431,7 @@ impl Agent {
                 },
                 news = Serving::next(&mut self.serving) => self.handle_news(news),
                 Some(upgrade) = upgrades.recv() => self.prepare(upgrade),
-                Some(config) = self.reloaded.1.recv() => self.reconfigured(config),
+                Some(change) = self.reloaded.1.recv() => self.change(change),
                 () = Preparing::too_late(self.preparing.as_ref()) => {
                     self.call_off("not every node has confirmed that it waits");
                 }
@@ -436,6 +454,13 @@ impl Agent {
     fn reload(&self) {
         if let Some(reloader) = self.reloader.clone() {
             tokio::spawn(async move { reloader.reload_in_turn().await });
+        }
+    }
+
+    /// The cluster goes by other facts: what else their configuration says follows.
+    fn switched(&self, facts: u64) {
+        if let Some(reloader) = self.reloader.clone() {
+            tokio::spawn(async move { reloader.switched(facts).await });
         }
     }
 
@@ -506,6 +531,7 @@ impl Agent {
             // Only a stop asks for the first, and it waits for it; the others end `serve`.
             Output::HandedOver | Output::Failed(_) | Output::Restart => {}
             Output::Prepared => {}
+            Output::Switched(facts) => self.switched(facts),
         }
     }
 
@@ -533,6 +559,7 @@ impl Agent {
         if let Event::Operated(intent) = event {
             self.operated(*intent);
         }
+        self.heed_removal(event);
     }
 
     /// Looks for connections off the cluster thread, and off this one.
@@ -643,6 +670,9 @@ impl Agent {
             let _ = control.await;
         }
         self.sockets = None;
+        if let Some(peering) = self.peering.take() {
+            peering.stop().await;
+        }
         if let Some(proxy) = self.proxy.take() {
             proxy.killer().kill();
             proxy.stop().await;
@@ -665,6 +695,13 @@ impl Agent {
         self.close_events().await?;
         link.and(dataplane)
     }
+}
+
+fn gateway(config: &Config, nic: &Interface) -> Option<Gateway> {
+    Some(match config.cluster.gateway.or(nic.gateway)? {
+        IpAddr::V4(address) => Gateway::V4(address),
+        IpAddr::V6(address) => Gateway::V6 { address, own: nic.asks_from()? },
+    })
 }
 
 /// How much sooner the lease has to end than others suspect this node: clocks of sound hosts differ by far less than a

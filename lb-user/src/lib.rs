@@ -8,18 +8,22 @@
 //! - [`proxy`]: request -> TLS -> route -> server -> response, in a child process of its own ([`sandbox`]);
 //! - [`config`]: config -> parse -> check -> apply.
 //!
+//! Where nodes share their configuration, [`shared`] is what they sign, seal and keep of it, and which of it is in force;
+//! [`peer`] carries what they say to each other, in a child process of its own, too.
+//!
 //! [`agent`] brings them up and down, [`dataplane`] loads the XDP program and readies the host, [`control`] and [`cli`] face the
-//! operator, [`preflight`] looks before anything is changed.
+//! operator, [`preflight`] looks before anything is changed. [`iis`] makes a configuration of what Windows had.
 //!
 //! # Architecture invariants
 //!
 //! - Cores never read clock, randomness, files or sockets; [`clock::Time`] is an argument.
-//! - Only `agent.rs` spawns, and `agent/serving.rs` its tests and counts; a listener may spawn a task per connection, `dataplane` its grace thread, the events log its threads for
+//! - Only `agent.rs` spawns, `agent/peering.rs` what follows the other nodes' configuration and answers them, and `agent/serving.rs` its tests and counts; a listener may spawn a task per connection, `dataplane` its grace thread, the events log its threads for
 //!   disk and command, and an operator's request what has to wait for the kernel or for events (`agent/operator.rs`).
 //! - Only `dataplane/maps.rs` writes maps, but for what the loader puts into a program's own before it is attached.
 //! - Nothing but `lb_common::verdict` decides a packet's fate.
 //! - The same view gives the same owner table on every node.
 //! - A configuration is applied whole or not at all.
+//! - Nodes that have the same generations and records agree on which is in force.
 
 pub mod agent;
 pub(crate) mod announce;
@@ -32,10 +36,13 @@ pub mod config;
 pub mod control;
 pub mod dataplane;
 pub(crate) mod hearing;
+pub mod iis;
 pub(crate) mod ndp;
+pub mod peer;
 pub mod preflight;
 pub mod proxy;
 pub mod sandbox;
+pub mod shared;
 pub mod sys;
 pub mod telemetry;
 pub mod wall;

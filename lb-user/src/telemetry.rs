@@ -1,6 +1,6 @@
 //! Where the log goes: standard error, for the service manager to keep. What is logged is decided where it happens.
 
-use std::io::{IsTerminal as _, stderr};
+use std::io::{IsTerminal, stderr};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
@@ -21,9 +21,14 @@ pub fn init() {
         .with_writer(stderr)
         // It would tell standard error, and panic, once nobody reads that any more; the agent has to go on without its log.
         .log_internal_errors(false)
-        .with_ansi(stderr().is_terminal())
+        .with_ansi(colours(&stderr()))
         .with_target(false);
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     // A second call is a test's; the first one's settings stay.
     let _ = if journal { log.without_time().try_init() } else { log.try_init() };
+}
+
+/// Whether what is written there may have colours: on a terminal whose user has not set `NO_COLOR` (no-color.org).
+pub(crate) fn colours(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

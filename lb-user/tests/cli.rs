@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use lb_user::control::api::{
-    Action, Answer, Captured, Connection, Connections, Count, EventRecord, Explanation, FarmExplanation,
-    InterfaceStatus, NodeExplanation, NodeStatus, Nodes, Operated, ProxyStatus, Recalled, Reloaded, Request,
-    RequestExplanation, RuleStatus, Sample, ServerExplanation, ServerStatus, ServiceStatus, Status, Step,
-    TableStatus, TestStatus,
+    Action, Answer, Applied, Captured, CertificateFacts, Configure, Connection, Connections, Count,
+    EventRecord, Explanation, FarmExplanation, FileFacts, GenerationEntry, InterfaceStatus, NodeExplanation,
+    NodeStatus, Nodes, Operated, ProxyStatus, Recalled, Reloaded, Request, RequestExplanation, RuleStatus,
+    Sample, ServerExplanation, ServerStatus, ServiceStatus, Shown, Status, Step, TableStatus, TestStatus,
 };
 use lb_user::control::server::{Lines, Reply, Sockets, serve};
 use lb_user::dataplane::link::{Interface, Link, Lock};
@@ -39,6 +39,108 @@ fn a_wrong_configuration_ends_with_2_and_the_rest_with_1() {
         "{}",
         stderr(&no_agent)
     );
+}
+
+#[test]
+fn with_json_an_error_is_an_object_with_its_hint() {
+    let folder = Folder::new("json-errors");
+    let wrong = folder.0.join("wrong.toml");
+    std::fs::write(&wrong, "[cluster]\nip = 5\nmode = \"igmp\"\ncolour = 1\n").unwrap();
+    let wrong = wrong.to_str().unwrap();
+    for (arguments, status, expected) in [
+        (
+            &["status", "--json", "--run-dir", folder.path()][..],
+            1,
+            &[("", "start it: rollcall run --config FILE")][..],
+        ),
+        (
+            &["check", "--json", wrong],
+            2,
+            &[("wrong type: integer `5`", "expected here: text"), ("unknown key `colour`", "known here: ")],
+        ),
+        (
+            &["check", "--json", "/nonexistent/c.toml"],
+            2,
+            &[("cannot be read: No such file", "copy it from another")],
+        ),
+        (&["explain", "--json", "x"], 2, &[("", "--help")]),
+        (&["fram", "--json"], 2, &[("unrecognized subcommand 'fram'", "'farm'")]),
+    ] {
+        let output = rollcall(arguments);
+        assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(status), ""), "{arguments:?}");
+        let text = stderr(&output);
+        assert_eq!(text.lines().count(), expected.len(), "{text}");
+        for (line, (error, hint)) in text.lines().zip(expected) {
+            let told: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert!(
+                told["error"].as_str().is_some_and(|text| text.starts_with(error) && !text.is_empty()),
+                "{line}"
+            );
+            assert!(told["hint"].as_str().is_some_and(|text| text.contains(hint)), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_first_error_says_the_next_step() {
+    for arguments in [
+        &["status", "--run-dir", "/nonexistent"][..],
+        &["check", "/nonexistent/c.toml"],
+        &["cleanup", "--config", "/nonexistent/c.toml"],
+        &["check"],
+        &["fram"],
+        &["explain", "203.0.113.1", "192.168.50.8:443"],
+    ] {
+        let output = rollcall(arguments);
+        let text = stderr(&output);
+        assert!(text.starts_with("error: "), "{text}");
+        assert!(["\nhint: ", "try '--help'", "\n  tip: "].iter().any(|step| text.contains(step)), "{text}");
+    }
+}
+
+#[test]
+fn schemas_completions_and_pages_are_printed() {
+    for (arguments, begins, names) in [
+        (&["schema"][..], "{", "\"exchange\""),
+        (&["schema", "--node"], "{", "\"xdp_interface\""),
+        (&["completions", "bash"], "_rollcall()", "rolling-restart"),
+        (&["completions", "zsh"], "#compdef rollcall", "rolling-restart"),
+        (&["completions", "fish"], "#", "rolling-restart"),
+        (&["completions", "powershell"], "", "rolling-restart"),
+        (&["completions", "elvish"], "", "rolling-restart"),
+        (&["man"], "", ".SH \"EXIT STATUS\""),
+    ] {
+        let output = rollcall(arguments);
+        let text = stdout(&output);
+        assert!(output.status.success() && stderr(&output).is_empty(), "{arguments:?}: {}", stderr(&output));
+        assert!(text.starts_with(begins) && text.contains(names), "{arguments:?}: {text}");
+    }
+    let schema: serde_json::Value = serde_json::from_str(&stdout(&rollcall(&["schema"]))).unwrap();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+}
+
+#[test]
+fn tables_of_a_check_fit_80_columns_with_long_names() {
+    let folder = Folder::new("wide");
+    let file = folder.configuration();
+    let long = "n".repeat(63);
+    let text = std::fs::read_to_string(&file)
+        .unwrap()
+        .replace("arr1", &long)
+        .replace(".8/24\"", ".8/24\"\nips = [\"fd00:50:1234:5678:9abc:def0:1234:5678/64\"]");
+    let rules = format!(
+        "[[rule]]\nports = \"10000-20000\"\nip = \"fd00:50:1234:5678:9abc:def0:1234:5678\"\nprotocol = \"both\"\naffinity = \"network\"\n\
+         weights = {{ {long} = 70 }}\nstickiness_timeout = \"20min\"\ncheck = {{ http = \"/{long}\" }}\n"
+    );
+    std::fs::write(&file, text + &rules).unwrap();
+    let node = folder.0.join("node.toml");
+    std::fs::write(&node, std::fs::read_to_string(&node).unwrap().replace("arr1", &long)).unwrap();
+    let output = rollcall(&["check", file.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = stdout(&output);
+    let tables = text.split("\nnodes\n").nth(1).unwrap().split("\nsites").next().unwrap();
+    let wide: Vec<&str> = tables.lines().filter(|line| line.chars().count() > 80).collect();
+    assert!(wide.is_empty() && tables.lines().count() >= 5, "{wide:#?}\n{text}");
 }
 
 #[test]
@@ -241,7 +343,7 @@ fn connections_are_counted_first_and_fit_a_terminal() {
     let text = stdout(&output);
     assert_eq!(text.lines().next(), Some("12,345 connections, 12,300 established"));
     assert_eq!(text.lines().last(), Some("  and 12,344 more: see --limit"));
-    let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 120).collect();
+    let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 80).collect();
     assert!(wide.is_empty(), "{wide:#?}");
     let json = stdout(&rollcall(&["connections", "--json", "--run-dir", folder.path()]));
     assert_eq!(serde_json::from_str::<Connections>(&json).unwrap(), connections());
@@ -423,6 +525,8 @@ fn cleanup_takes_away_what_a_killed_agent_left_and_refuses_while_one_runs() {
         assert_eq!(run("ip -o address show dev lo") + &run("ip maddress show dev nic"), clean);
         assert!(!config.local.run_dir.exists());
         assert_eq!(stdout(&cleanup()), "nothing was left\n");
+        let json = rollcall(&["cleanup", "--json", "--config", file.to_str().unwrap()]);
+        assert_eq!(stdout(&json), "{\"removed\":false}\n");
     });
     thread.join().unwrap();
 }
@@ -473,13 +577,178 @@ fn reloaded() -> Reloaded {
         hash: "0123456789abcdef".to_owned(),
         changed: vec!["sites".to_owned(), "limits".to_owned()],
         warnings: vec!["a certificate is about to expire".to_owned()],
+        waits_for: None,
     }
+}
+
+#[test]
+fn the_shared_configuration_is_shown_listed_and_changed_in_words() {
+    let folder = Folder::new("config");
+    let _agent = agent(&folder.0);
+    let config =
+        |arguments: &[&str]| rollcall(&[&["config"], arguments, &["--run-dir", folder.path()]].concat());
+    let id = "0123456789abcdef".repeat(4);
+    let shown = format!(
+        "#: generation {id}\n#: number 3 by arr1, {}: new certificate\n#: holds /root/mail.pfx (2.5 KB)\n\
+         #:   for mail.example.test, until {}\n#:   sha256:00\n[cluster]\nmode = \"igmp\"\n",
+        time().local(),
+        time().local()
+    );
+    assert_eq!(stdout(&config(&["show"])), shown);
+    let log = stdout(&config(&["log"]));
+    assert!(log.contains("   3  0123456789ab  at work  arr1  "), "{log}");
+    assert!(log.lines().all(|line| line.chars().count() <= 80), "{log}");
+    let applied = stdout(&config(&["apply", "/root/new.toml"]));
+    assert_eq!(
+        applied,
+        "generation 0123456789ab is in force; changed: sites\n  at work on: arr2\n  \
+         not reached, and follow once they are: arr3\n\
+         not read again: /root/mail.pfx, whose content on this disk is another; --reread takes it\n"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&stdout(&config(&["apply", "/root/new.toml", "--dry-run", "--json"]))).unwrap();
+    assert_eq!((json["dry_run"].as_bool(), json["unreached"][0].as_str()), (Some(true), Some("arr3")));
+    let refused = config(&["rollback", "ff"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(stderr(&refused), "error: there is no generation ff\nhint: rollcall config log lists them\n");
+    let token = rollcall(&["token", "--valid", "5", "--run-dir", folder.path()]);
+    assert_eq!(stdout(&token), "rollcall join 192.168.50.6 --token word-300\n");
+    assert!(stderr(&token).contains("within 5 minutes"), "{}", stderr(&token));
+}
+
+fn configured(asked: Configure) -> Answer {
+    let id = "0123456789abcdef".repeat(4);
+    let entry = GenerationEntry {
+        id: id.clone(),
+        parent: None,
+        height: 3,
+        author: "arr1".into(),
+        time: time(),
+        comment: "new certificate".into(),
+        restores: None,
+        standing: "current".into(),
+        at_work: true,
+        whole: true,
+    };
+    let certificate = CertificateFacts {
+        sites: vec!["mail.example.test".into()],
+        names: vec!["mail.example.test".into()],
+        not_after: Some(time()),
+        fingerprint: "sha256:00".into(),
+    };
+    match asked {
+        Configure::Show { .. } => {
+            let (path, digest) = ("/root/mail.pfx".into(), "d".into());
+            let files = vec![FileFacts { path, bytes: 2500, digest, certificate: Some(certificate) }];
+            Answer::Shown(Box::new(Shown { entry, text: "[cluster]\nmode = \"igmp\"\n".into(), files }))
+        }
+        Configure::Log => Answer::Generations { generations: vec![entry] },
+        Configure::Apply { dry_run, .. } => Answer::Applied(Applied {
+            generation: id,
+            changed: vec!["sites".into()],
+            warnings: Vec::new(),
+            kept: vec!["/root/mail.pfx".into()],
+            on: vec!["arr2".into()],
+            unreached: vec!["arr3".into()],
+            restart: Vec::new(),
+            dry_run,
+        }),
+        Configure::Token { seconds } => {
+            Answer::Token { token: format!("word-{seconds}"), address: [192, 168, 50, 6].into() }
+        }
+        Configure::RollBack { generation, .. } => Answer::Error {
+            text: format!("there is no generation {generation}; hint: rollcall config log lists them"),
+        },
+    }
+}
+
+fn time() -> WallTime {
+    WallTime::read("2026-11-24 12:31:07").unwrap()
 }
 
 #[test]
 fn a_program_tells_the_format_that_it_takes_over_as_one_number() {
     let format = rollcall(&["upgrade-check"]);
     assert_eq!(stdout(&format).trim().parse(), Ok(lb_user::agent::upgrade::FORMAT));
+}
+
+#[test]
+fn an_import_that_can_be_used_ends_with_0_and_passes_the_check() {
+    let folder = Folder::new("import");
+    let testdata = |name: &str| format!("{}/testdata/tls/{name}", env!("CARGO_MANIFEST_DIR"));
+    let certificates = folder.0.join("certificates");
+    std::fs::create_dir_all(&certificates).unwrap();
+    for name in ["site.crt", "site.pkcs8.key"] {
+        std::fs::copy(testdata(name), certificates.join(name)).unwrap();
+    }
+    let golden = |path: &str| format!("{}/tests/iis/{path}", env!("CARGO_MANIFEST_DIR"));
+    let (from, out) = (golden("exported-folder"), format!("{}/cluster.toml", folder.path()));
+    let (nlb, hosts) = (golden("exported-folder/nlb.txt"), golden("exported-folder/hosts"));
+    let certificates = certificates.to_str().unwrap();
+    let arguments = ["import-iis", &from, "--certificates", certificates, "--nlb", &nlb, "--hosts", &hosts];
+
+    let imported = rollcall(&[&arguments[..], &["--out", &out]].concat());
+
+    let report = stderr(&imported);
+    assert_eq!((imported.status.code(), stdout(&imported).as_str()), (Some(0), ""), "{report}");
+    for file in [
+        "applicationHost.config: 0 refused",
+        "administration.config: ",
+        "configEncKey.key: ",
+        "nlb.txt: 0 refused",
+    ] {
+        assert!(report.contains(file), "{file}: {report}");
+    }
+    std::fs::write(folder.0.join("node.toml"), "name = \"arr1\"\ninterface = \"eth0\"\n").unwrap();
+    let checked = rollcall(&["check", &out]);
+    assert_eq!(checked.status.code(), Some(0), "{}", stderr(&checked));
+
+    let again = rollcall(&[&arguments[..], &["--out", &out]].concat());
+    assert_eq!(again.status.code(), Some(1));
+    assert!(stderr(&again).contains("\nhint: --force writes over it"), "{}", stderr(&again));
+
+    let json = rollcall(&[&arguments[..], &["--json"]].concat());
+    let object: serde_json::Value = serde_json::from_str(&stdout(&json)).unwrap();
+    assert_eq!((json.status.code(), &object["complete"]), (Some(0), &true.into()));
+    assert_eq!(object["configuration"].as_str(), Some(std::fs::read_to_string(&out).unwrap().as_str()));
+
+    let plan = rollcall(&["plan", "cutover", "--config", &out, "--spare-ip", "192.168.50.9"]);
+    assert_eq!(plan.status.code(), Some(0), "{}", stderr(&plan));
+    let plan = stdout(&plan);
+    assert!(
+        plan.contains(
+            "--resolve mail.example.test:443:192.168.50.9 https://mail.example.test/owa/healthcheck.htm"
+        ),
+        "{plan}"
+    );
+    let elsewhere = rollcall(&["plan", "cutover", "--config", &out, "--spare-ip", "10.9.9.9"]);
+    assert_eq!((elsewhere.status.code(), stdout(&elsewhere).as_str()), (Some(1), ""));
+}
+
+#[test]
+fn an_import_that_cannot_be_used_yet_ends_with_2_and_names_the_lines() {
+    let golden = |path: &str| format!("{}/tests/iis/{path}", env!("CARGO_MANIFEST_DIR"));
+    let blank = rollcall(&["import-iis", &golden("nothing-known/applicationHost.config")]);
+    let (text, report) = (stdout(&blank), stderr(&blank));
+    let marked: Vec<String> = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| line.contains("# FILL IN:"))
+        .map(|(at, _)| (at + 1).to_string())
+        .collect();
+    assert_eq!(blank.status.code(), Some(2));
+    assert!(
+        report.contains(&format!("lines to fill in: {}", marked.join(", "))) && marked.len() > 5,
+        "{report}"
+    );
+
+    let refused = rollcall(&["import-iis", &golden("encrypted/applicationHost.config")]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(!format!("{}{}", stdout(&refused), stderr(&refused)).contains("sEcReT"));
+
+    let none = rollcall(&["import-iis", &golden("encrypted/hosts")]);
+    assert_eq!((none.status.code(), stdout(&none).as_str()), (Some(2), ""));
+    assert!(stderr(&none).starts_with("error: hosts: line 1: no"), "{}", stderr(&none));
 }
 
 fn run(command: &str) -> String {
@@ -527,6 +796,7 @@ async fn answer(request: Request) -> Reply {
             samples().into_iter().for_each(|answer| sender.try_send(answer).unwrap());
             Reply::Many(Lines { answers, enough: tokio::sync::watch::Sender::new(false) })
         }
+        Request::Configuration(asked) => configured(asked).into(),
         Request::Metrics => Answer::Metrics { text: METRICS.to_owned() }.into(),
         Request::Recall { id } if id == "1" => {
             Answer::Recalled { request: Some(Box::new(recalled())) }.into()

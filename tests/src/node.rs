@@ -37,6 +37,9 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The numeric user of the proxies; the lab needs no account for it.
 const PROXY_USER: &str = "64750";
 
+/// The same of the children that talk to other nodes.
+const PEER_USER: &str = "64751";
+
 /// A lab with servers, and nodes with their configuration written.
 #[derive(Debug)]
 pub struct Cluster {
@@ -91,6 +94,31 @@ impl Cluster {
     /// Has every node's cluster.toml say something else.
     pub fn rewrite(&self, from: &str, to: &str) -> Result<()> {
         self.nodes.iter().try_for_each(|node| node.rewrite("cluster.toml", from, to))
+    }
+
+    /// Has the nodes share their configuration by themselves, which is that of `cluster.toml`, and serve: the first makes the cluster,
+    /// the others join it one after the other while it serves, and then start.
+    pub fn share(&mut self) -> Result<()> {
+        self.found()?;
+        let (first, others) = self.nodes.split_first_mut().context("a cluster has nodes")?;
+        for other in others {
+            let token = first.token()?;
+            other.become_one(&["join", &first.place.address.to_string(), "--token", &token])?;
+        }
+        self.serve()
+    }
+
+    /// Has the first node make a cluster of itself, with what `cluster.toml` says, and run.
+    pub fn found(&mut self) -> Result<()> {
+        let file = self.lab.folder().join("first.toml");
+        let whole =
+            fs::read_to_string(self.lab.folder().join("cluster.toml")).context("cannot read cluster.toml")?;
+        fs::write(&file, with_first_node_alone(&whole)).context("cannot write first.toml")?;
+        let file = file.to_string_lossy().into_owned();
+        let first = self.nodes.first_mut().context("a cluster has nodes")?;
+        first.become_one(&["init", "--from", &file])?;
+        first.start()?;
+        first.wait_until("it answers", |_| true).map(drop)
     }
 
     /// Starts every agent that does not run.
@@ -287,6 +315,8 @@ pub struct Node {
     pub program: PathBuf,
     /// The agent, while it is meant to run.
     pub agent: Option<Process>,
+    /// It shares its configuration with the others by itself: `config` is not what it works with.
+    shares: bool,
     log: PathBuf,
 }
 
@@ -300,6 +330,7 @@ impl Node {
             log: folder.join("rollcall.log"),
             program: rollcall_path(),
             agent: None,
+            shares: false,
             place,
         };
         fs::copy(lab.join("cluster.toml"), &node.config).context("cannot write cluster.toml")?;
@@ -348,10 +379,46 @@ impl Node {
     /// Starts its agent with further environment variables.
     pub fn start_with(&mut self, environment: &[(&str, &str)]) -> Result<()> {
         let mut command = Command::new(existing(&self.program)?);
-        command.arg("run").arg("--config").arg(&self.config).envs(environment.iter().copied());
+        command.arg("run").args(self.origin()).envs(environment.iter().copied());
         let what = format!("the agent of {}", self.name());
         self.agent = Some(Process::start(&what, &self.place.namespace, &mut command, &self.log)?);
         Ok(())
+    }
+
+    /// What tells a command where this node's configuration is.
+    fn origin(&self) -> [OsString; 2] {
+        if self.shares {
+            ["--node-file".into(), self.own_folder().join("node.toml").into()]
+        } else {
+            ["--config".into(), self.config.clone().into()]
+        }
+    }
+
+    /// Where its own file and keys are, once it shares its configuration.
+    pub fn own_folder(&self) -> PathBuf {
+        self.config.with_file_name("own")
+    }
+
+    /// Has this host, which has nothing yet, become a node that shares its configuration, by `rollcall init` or `join` with these
+    /// arguments; an error is what that said.
+    pub fn become_one(&mut self, command: &[&str]) -> Result<String> {
+        let folder = self.own_folder();
+        let path = |path: &Path| path.to_string_lossy().into_owned();
+        let (dir, state, run) =
+            (path(&folder), path(&self.config.with_file_name("state")), path(&self.run_dir));
+        let host = [
+            ["--name", self.name()],
+            ["--interface", NODE_DMZ],
+            ["--proxy-user", PROXY_USER],
+            ["--peer-user", PEER_USER],
+            ["--dir", &dir],
+            ["--state-dir", &state],
+            ["--run-dir", &run],
+        ];
+        let Output { status, stdout, stderr } = self.rollcall(&[command, host.as_flattened()].concat())?;
+        ensure!(status.success(), "{}", String::from_utf8_lossy(&stderr).trim_end());
+        self.shares = true;
+        Ok(String::from_utf8_lossy(&stdout).into_owned())
     }
 
     /// `rollcall ARGS` on this node, to its end, whatever it says.
@@ -399,6 +466,13 @@ impl Node {
             String::from_utf8_lossy(&stderr).trim_end()
         );
         Ok(String::from_utf8_lossy(&stdout).into_owned())
+    }
+
+    /// A join token of this node.
+    pub fn token(&self) -> Result<String> {
+        let printed = self.control(&["token"])?;
+        let token = printed.trim().rsplit(' ').next().unwrap_or_default();
+        Ok(token.to_owned())
     }
 
     /// How things are, by `rollcall status --json`.
@@ -522,8 +596,8 @@ impl Node {
 
     /// Removes what a killed agent left.
     pub fn cleanup(&self) -> Result<()> {
-        let config = self.config.to_string_lossy().into_owned();
-        let output = self.rollcall(&["cleanup", "--config", &config])?;
+        let origin = self.origin().map(|word| word.to_string_lossy().into_owned());
+        let output = self.rollcall(&["cleanup", &origin[0], &origin[1]])?;
         ensure!(
             output.status.success(),
             "`rollcall cleanup` on {} failed: {}\n{}",
@@ -714,6 +788,17 @@ servers = [{}]
         certificates.key,
         servers.join(", "),
     )
+}
+
+/// A cluster file without its second and further nodes.
+fn with_first_node_alone(text: &str) -> String {
+    let mut parts = text.split("[[node]]\n");
+    let (head, first) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    // What follows the nodes stands behind the last one's empty line.
+    let last = parts.last().unwrap_or(first);
+    let rest = last.split_once("\n\n").map_or("", |(_, rest)| rest);
+    let first = first.split_once("\n\n").map_or(first, |(node, _)| node);
+    format!("{head}[[node]]\n{first}\n\n{rest}")
 }
 
 fn cluster_ips(lab: &Lab) -> String {

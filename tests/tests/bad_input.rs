@@ -220,8 +220,8 @@ const CASES: &[Case] = &[
         provoke: |cluster| edit(cluster, "node.toml", "\"64750\"", "\"rollcall-nobody\""),
         around: &[],
         status: 2,
-        causes: &["no user `rollcall-nobody` for the proxy"],
-        hints: &["useradd --system", "`proxy_user` in node.toml"],
+        causes: &["no user `rollcall-nobody`"],
+        hints: &["useradd --system", "`proxy_user` or `peer_user` in node.toml"],
     },
     Case {
         name: "a run folder that cannot be made",
@@ -485,7 +485,7 @@ fn colours_are_for_terminals_and_a_reader_that_leaves_is_no_error() {
 fn wrong_usage_ends_with_2_and_says_what_is_right() {
     for (arguments, said) in [
         (&["rnu"][..], "Usage: rollcall <COMMAND>"),
-        (&["run"], "--config <FILE>"),
+        (&["run"], "--config FILE"),
         (&["run", "--conf", "x"], "'--config'"),
         (&["status", "--jsn"], "'--json'"),
     ] {

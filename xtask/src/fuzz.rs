@@ -25,13 +25,16 @@ struct Fuzzer {
     max_len: u32,
 }
 
-const FUZZERS: [Fuzzer; 6] = [
+const FUZZERS: [Fuzzer; 9] = [
     Fuzzer { name: "packet", max_len: 700 },
     Fuzzer { name: "credentials", max_len: 2000 },
     Fuzzer { name: "path", max_len: 200 },
     Fuzzer { name: "rules", max_len: 600 },
     Fuzzer { name: "http1", max_len: 800 },
     Fuzzer { name: "sni", max_len: 400 },
+    Fuzzer { name: "peer_frames", max_len: 300 },
+    Fuzzer { name: "iis_xml", max_len: 3000 },
+    Fuzzer { name: "config_toml", max_len: 1200 },
 ];
 
 /// Builds the fuzzers and their seeds, and runs each for `seconds`. What one finds worth keeping stays in target/fuzz/corpus.

@@ -1,10 +1,12 @@
-//! What must be equal on all nodes of a cluster, as one number.
+//! What must be equal on all nodes of a cluster, as one number; and which differences of two configurations a running agent can take.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 
 use aws_lc_rs::digest::{self, SHA256};
 
-use crate::config::model::{Cluster, Config};
+use crate::config::model::{Cluster, Config, PortRule, Priority, Spread, Timing};
 use crate::dataplane::plan::tables_of;
 
 /// A digest of the cluster facts: what decides which node answers, not what the proxy publishes, nor how each node comes back,
@@ -28,20 +30,21 @@ pub(super) fn digest_of(cluster: &Cluster, seed: [u64; 2]) -> u64 {
     digest.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// What a running agent cannot change of what it works with, by name. What the proxy serves is none of it.
+/// What a running agent cannot change of what it works with, by name. What the proxy serves is none of it, nor what the cluster
+/// switches to (`switched`).
 pub(super) fn differences(before: &Config, now: &Config) -> Vec<&'static str> {
     let Cluster {
         cluster_ips,
         mode,
-        nodes,
+        nodes: _,
         rules,
         unmatched,
         timing,
-        gateway,
+        gateway: _,
         observe,
-        failback,
-        hold_down,
-        ramp,
+        failback: _,
+        hold_down: _,
+        ramp: _,
         initial_state,
         sites: _,
         farms: _,
@@ -53,22 +56,64 @@ pub(super) fn differences(before: &Config, now: &Config) -> Vec<&'static str> {
         trusted_proxies: _,
     } = &before.cluster;
     let new = &now.cluster;
+    let precise = |timing: &Timing| timing.needs_precise_lease();
     let parts = [
         ("the cluster IPs (`ip`)", *cluster_ips != new.cluster_ips),
         ("`mode`", *mode != new.mode),
-        ("the nodes ([[node]])", *nodes != new.nodes),
-        ("the port rules ([[rule]], or what sites and TCP services add to them)", *rules != new.rules),
+        ("this node's own entry ([[node]])", place(before) != place(now)),
+        ("the nodes' second addresses", has_second_path(before) != has_second_path(now)),
+        (
+            "the port rules ([[rule]], or what sites and TCP services add to them)",
+            unweighted(rules) != unweighted(&new.rules),
+        ),
         ("`unmatched`", *unmatched != new.unmatched),
-        ("the periods of heartbeats", *timing != new.timing),
-        ("`gateway`", *gateway != new.gateway),
+        (
+            "the periods of heartbeats, from below 60 ms of suspect time to above or back",
+            precise(timing) != precise(&new.timing),
+        ),
         ("`observe`", *observe != new.observe),
-        ("`failback`", *failback != new.failback),
-        ("`hold_down`", *hold_down != new.hold_down),
-        ("`ramp`", *ramp != new.ramp),
         ("`initial_state`", *initial_state != new.initial_state),
         ("this node's own file", before.local != now.local),
     ];
     parts.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect()
+}
+
+/// What a running cluster switches to of what it works with, by name.
+pub(super) fn switched(before: &Config, now: &Config) -> Vec<&'static str> {
+    let (old, new) = (&before.cluster, &now.cluster);
+    let parts = [
+        ("nodes", old.nodes != new.nodes),
+        ("weights and handling priorities of rules", old.rules != new.rules),
+        ("heartbeats", old.timing != new.timing),
+        ("gateway", old.gateway != new.gateway),
+        ("failback", old.failback != new.failback),
+        ("hold_down", old.hold_down != new.hold_down),
+        ("ramp", old.ramp != new.ramp),
+    ];
+    parts.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect()
+}
+
+/// Where this node is: its priority and addresses.
+fn place(config: &Config) -> (Priority, Ipv4Addr, Option<Ipv4Addr>) {
+    let me = config.me();
+    (me.priority, me.address, me.second_address)
+}
+
+fn has_second_path(config: &Config) -> bool {
+    config.cluster.nodes.iter().any(|node| node.second_address.is_some())
+}
+
+/// The rules, whatever shares nodes have of them: which bucket a packet falls into hangs on all the rest.
+fn unweighted(rules: &[PortRule]) -> Vec<PortRule> {
+    let unweighted = |rule: &PortRule| PortRule {
+        spread: Spread {
+            weights: BTreeMap::new(),
+            handling_priorities: BTreeMap::new(),
+            ..rule.spread.clone()
+        },
+        ..rule.clone()
+    };
+    rules.iter().map(unweighted).collect()
 }
 
 #[cfg(test)]

@@ -11,19 +11,20 @@ use lb_common::verdict::LocalSocket;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 
 use super::events::EventLog;
-use super::reload::{BUSY, Reloader, told};
+use super::reload::{BUSY, Reloader};
 use super::servers::Servers;
 use super::status::{Facts, status};
-use super::upgrade::{Candidate, Files, Upgrade};
-use super::{capture, connections, explain, metrics, orders};
+use super::upgrade::{Candidate, Upgrade};
+use super::{capture, connections, explain, metrics, orders, peering};
 use crate::clock::Time;
 use crate::cluster::driver::Handle;
 use crate::cluster::scan;
 use crate::config::model::Config;
 use crate::config::secret::ClusterSecret;
+use crate::config::told;
 use crate::control::api::{
-    Action, Answer, Asked, InterfaceStatus, Nodes, Packet, Protocol, ProxyStatus, Request, ServiceStatus,
-    Status, UpgradeStatus,
+    Action, Answer, Asked, Configure, InterfaceStatus, Nodes, Packet, Protocol, ProxyStatus, Request,
+    ServiceStatus, Status, UpgradeStatus,
 };
 use crate::control::server::{Lines, Reply};
 use crate::dataplane::capture::Captures;
@@ -32,6 +33,7 @@ use crate::proxy;
 use crate::proxy::number::NoNumber;
 use crate::proxy::served::policies;
 use crate::proxy::supervisor::question;
+use crate::shared::origin::Origin;
 
 /// What answers need.
 pub(super) struct Shared {
@@ -58,11 +60,16 @@ pub(super) struct Shared {
     /// A place for each client that follows the events.
     pub(super) followers: Arc<Semaphore>,
     pub(super) upgrading: Upgrading,
+    /// The configuration that the nodes share; `None`: each has it in a file.
+    pub(super) shared: Option<Arc<peering::Shared>>,
 }
+
+const NOT_SHARED: &str = "this node has its configuration in a file, which operators copy; hint: change the file and `rollcall reload`, \
+                          or have the nodes share it: `rollcall init`";
 
 /// What an upgrade in place needs.
 pub(super) struct Upgrading {
-    pub(super) files: Files,
+    pub(super) files: Origin,
     /// The file that this program came from.
     pub(super) program: PathBuf,
     pub(super) secret: ClusterSecret,
@@ -92,6 +99,7 @@ impl Shared {
                 self.servers.set(&farm, &server, state).await.into()
             }
             Request::Upgrade { binary } => Reply::Many(self.upgrade(binary)),
+            Request::Configuration(asked) => Reply::Many(self.configure(asked)),
             Request::Reload { replace_worker } => Reply::Many(self.reload(replace_worker)),
             Request::Explain(packet) => self.explain(&packet).into(),
             Request::ExplainRequest(asked) => {
@@ -161,6 +169,20 @@ impl Shared {
             let answer = match reloader.reload(replace_worker).await {
                 Ok(reloaded) => Answer::Reloaded(reloaded),
                 Err(refusal) => Answer::Error { text: told(&refusal) },
+            };
+            // Nobody may be left to tell.
+            drop(sender.send(answer).await);
+        });
+        Lines { answers, enough: watch::Sender::new(false) }
+    }
+
+    /// Answers in a task of its own: other nodes may be asked, and a proxy may take its time.
+    fn configure(self: Arc<Self>, asked: Configure) -> Lines {
+        let (sender, answers) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let answer = match &self.shared {
+                Some(shared) => shared.answer(asked).await,
+                None => Answer::Error { text: NOT_SHARED.to_owned() },
             };
             // Nobody may be left to tell.
             drop(sender.send(answer).await);

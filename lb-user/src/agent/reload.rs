@@ -1,5 +1,6 @@
-//! Another configuration for an agent that runs: read and checked whole, then given to the proxy, and only then in force. What the
-//! cluster must agree on is not changed so: that needs a restart.
+//! Another configuration for an agent that runs: read and checked whole, then given to the proxy, and only then in force. Where nodes
+//! must agree on what changes it is prepared, and comes into force whole when the cluster switches to it (`cluster/node/facts.rs`).
+//! What is more than that needs a restart (`facts.rs`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,34 +10,75 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{Context, SHA256};
 use thiserror::Error;
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::events::{EventLog, Note};
-use super::facts::{differences, digest_of};
-use super::upgrade::Files;
+use super::facts::{differences, digest_of, switched};
+use super::shared::{Applier, Outlook};
+use super::status::name;
+use crate::clock::Time;
+use crate::cluster::driver::Handle;
 use crate::config::model::Config;
 use crate::config::secret::{ClusterSecret, SecretError};
-use crate::config::{self, ConfigErrors};
+use crate::config::{self, told};
 use crate::control::api::{ConfigurationStatus, Reloaded};
 use crate::proxy::served::{BuildError, check};
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::supervisor::{self, ApplyError, Changer, ReplaceError, SupervisorError};
+use crate::shared::origin::{LoadError, Origin};
 use crate::wall::WallTime;
 
 /// How long a proxy may take to apply a configuration before its answer is not waited for any more.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long a switch is waited for that is under way.
+const UNDER_WAY: Duration = Duration::from_secs(2);
+
+/// How long other nodes have to say that they have prepared the same.
+const SAID: Duration = Duration::from_millis(300);
+
+/// How many configurations may be prepared: as many as the cluster thread knows of.
+const PENDING: usize = crate::cluster::wire::MAX_KNOWN;
+
+/// What the agent is to do with a configuration.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// It is in force.
+    Applied(Arc<Config>),
+    /// The cluster is to switch to it, once all nodes have prepared it.
+    Prepare(Arc<Config>),
+    /// Nothing is to be switched to any more.
+    Withdraw,
+}
+
+/// The others that a reload works with.
+pub(super) struct Ends {
+    /// The agent, which works with what is in force.
+    pub(super) agent: mpsc::Sender<Change>,
+    /// The cluster thread.
+    pub(super) cluster: Handle,
+}
+
+/// A configuration that is prepared.
+struct Pending {
+    facts: u64,
+    config: Arc<Config>,
+    snapshot: Snapshot,
+    replace_worker: bool,
+}
+
 /// What reloading needs.
 pub(super) struct Reloader {
-    files: Files,
+    files: Origin,
     secret: ClusterSecret,
     in_force: Arc<ArcSwap<Config>>,
     /// `None`: nothing is published.
     proxy: Option<Changer>,
     status: watch::Sender<ConfigurationStatus>,
-    /// The agent, which works with what is in force.
-    agent: mpsc::Sender<Arc<Config>>,
+    ends: Ends,
+    /// The latest first; at most `PENDING`.
+    pending: Mutex<Vec<Pending>>,
     events: Arc<EventLog>,
     /// Held while one is under way, or an upgrade, which must not come between a proxy and what it is asked.
     turn: Arc<Mutex<()>>,
@@ -47,9 +89,9 @@ pub(super) struct Reloader {
 /// Why the configuration in force is what it was.
 #[derive(Debug, Error)]
 pub(super) enum Refusal {
-    /// The files have errors.
+    /// The files have errors, or the store cannot be read.
     #[error(transparent)]
-    Config(#[from] ConfigErrors),
+    Load(#[from] LoadError),
     /// The secret cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -79,6 +121,9 @@ pub(super) enum Refusal {
         "the files were not read within {PATIENCE:?}; hint: is one of them on a file system that hangs, or no regular file?"
     )]
     Unread,
+    /// The cluster thread did not take it, or the cluster has switched to something else meanwhile.
+    #[error("it could not be prepared; hint: look at the agent's log, then reload again")]
+    Unprepared,
     /// Another is under way.
     #[error("{BUSY}")]
     Busy,
@@ -94,11 +139,11 @@ pub(super) const BUSY: &str =
 impl Reloader {
     /// `config` is in force; `turn` is shared with upgrades.
     pub(super) fn new(
-        files: Files,
+        files: Origin,
         secret: ClusterSecret,
         config: Arc<Config>,
         proxy: Option<Changer>,
-        agent: mpsc::Sender<Arc<Config>>,
+        ends: Ends,
         events: Arc<EventLog>,
         turn: Arc<Mutex<()>>,
     ) -> Self {
@@ -109,10 +154,13 @@ impl Reloader {
             hash: hash.unwrap_or_default(),
             applied: Some(WallTime::now()),
             refused: None,
+            waits_for: None,
         };
         let in_force = Arc::new(ArcSwap::new(config));
         let status = watch::Sender::new(status);
-        Self { files, secret, in_force, proxy, status, agent, events, turn, waits: AtomicBool::new(false) }
+        let pending = Mutex::default();
+        let waits = AtomicBool::new(false);
+        Self { files, secret, in_force, proxy, status, ends, pending, events, turn, waits }
     }
 
     /// The configuration in force.
@@ -127,7 +175,8 @@ impl Reloader {
 
     /// Since when it is, and what became of the last reload.
     pub(super) fn status(&self) -> ConfigurationStatus {
-        self.status.borrow().clone()
+        let waits_for = self.awaited(&self.in_force());
+        ConfigurationStatus { waits_for, ..self.status.borrow().clone() }
     }
 
     /// As `reload`, but waits for its turn: nobody is there to be told that it has not come. One that waits already reads the files
@@ -160,7 +209,17 @@ impl Reloader {
         replace_worker: bool,
     ) -> Result<Reloaded, Refusal> {
         let outcome = self.try_reload(replace_worker).await;
-        match &outcome {
+        self.report(&outcome);
+        outcome
+    }
+
+    fn report(&self, outcome: &Result<Reloaded, Refusal>) {
+        match outcome {
+            Ok(Reloaded { hash, waits_for: Some(nodes), .. }) => {
+                let text = format!("a configuration is prepared ({hash}); waits for: {}", nodes.join(", "));
+                info!("{text}");
+                self.events.push(Note::new("prepared", false, text));
+            }
             Ok(Reloaded { hash, changed, .. }) => {
                 let what = if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") };
                 let text = format!("the configuration was applied ({hash}); changed: {what}");
@@ -174,17 +233,60 @@ impl Reloader {
                 self.events.push(Note::new("reload-refused", true, text));
             }
         }
-        outcome
     }
 
     async fn try_reload(&self, replace_worker: bool) -> Result<Reloaded, Refusal> {
-        let (before, files, secret) = (self.in_force(), self.files.clone(), self.secret.clone());
-        let read = tokio::task::spawn_blocking(move || read(&files, &before, &secret));
+        let files = self.files.clone();
+        let examined = self.examine_what(move || Ok(files.load()?)).await?;
+        if !examined.restart.is_empty() {
+            return Err(Refusal::NeedsRestart(examined.restart));
+        }
+        self.put_in_force(examined, replace_worker).await
+    }
+
+    async fn examine_what(
+        &self,
+        load: impl FnOnce() -> Result<Config, Refusal> + Send + 'static,
+    ) -> Result<Examined, Refusal> {
+        let (before, secret) = (self.in_force(), self.secret.clone());
+        let read = tokio::task::spawn_blocking(move || read(load()?, &before, &secret));
         let read = timeout(PATIENCE, read).await.map_err(|_| Refusal::Unread)?;
-        let (config, snapshot, warnings) = read.map_err(|_| Refusal::Stopping)??;
-        let before = self.in_force();
+        let Read { config, snapshot, warnings, restart } = read.map_err(|_| Refusal::Stopping)??;
         let hash = hash_of(&config, &self.secret, &snapshot);
-        let changed = changed(&before, &config, hash != self.status().hash);
+        let changed = changed(&self.in_force(), &config, hash != self.status().hash);
+        Ok(Examined { config, snapshot, hash, changed, warnings, restart })
+    }
+
+    async fn put_in_force(&self, examined: Examined, replace_worker: bool) -> Result<Reloaded, Refusal> {
+        let Examined { config, snapshot, hash, changed, warnings, restart: _ } = examined;
+        let before = self.in_force();
+        let (facts, config) = (self.facts_of(&config), Arc::new(config));
+        let pending = Pending { facts, config: Arc::clone(&config), snapshot, replace_worker };
+        if facts != self.facts_of(&before) {
+            let waits_for = self.prepare(pending).await?;
+            return Ok(Reloaded { hash, changed, warnings, waits_for });
+        }
+        // What nodes need not have in common the cluster thread takes at once.
+        self.pending.lock().await.clear();
+        let change =
+            if switched(&before, &config).is_empty() { Change::Withdraw } else { Change::Prepare(config) };
+        self.tell(change).await?;
+        self.apply(pending).await?;
+        Ok(Reloaded { hash, changed, warnings, waits_for: None })
+    }
+
+    fn facts_of(&self, config: &Config) -> u64 {
+        digest_of(&config.cluster, self.secret.hash_seed())
+    }
+
+    async fn tell(&self, change: Change) -> Result<(), Refusal> {
+        self.ends.agent.send(change).await.map_err(|_| Refusal::Stopping)
+    }
+
+    /// Has the proxy apply a configuration, which then is in force.
+    async fn apply(&self, pending: Pending) -> Result<(), Refusal> {
+        let Pending { config, snapshot, replace_worker, .. } = pending;
+        let hash = hash_of(&config, &self.secret, &snapshot);
         if let Some(proxy) = &self.proxy {
             let applied = async {
                 if replace_worker {
@@ -195,51 +297,145 @@ impl Reloader {
             };
             timeout(PATIENCE, applied).await.map_err(|_| Refusal::Silent)??;
         }
-        let config = Arc::new(config);
+        self.is_in_force(config, hash).await
+    }
+
+    async fn is_in_force(&self, config: Arc<Config>, hash: String) -> Result<(), Refusal> {
         self.in_force.store(Arc::clone(&config));
         let applied = Some(WallTime::now());
-        self.status.send_replace(ConfigurationStatus { hash: hash.clone(), applied, refused: None });
-        self.agent.send(config).await.map_err(|_| Refusal::Stopping)?;
-        Ok(Reloaded { hash, changed, warnings })
+        self.status.send_replace(ConfigurationStatus { hash, applied, refused: None, waits_for: None });
+        self.tell(Change::Applied(config)).await
     }
-}
 
-/// An error and its causes as one text, without what stands in the text already.
-pub(super) fn told(refusal: &Refusal) -> String {
-    let mut text = refusal.to_string();
-    let mut cause = std::error::Error::source(refusal);
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
+    /// Prepares what nodes must agree on, and waits for a switch that is under way. For whom it waits; `None`: it is in force.
+    async fn prepare(&self, next: Pending) -> Result<Option<Vec<String>>, Refusal> {
+        let (facts, config) = (next.facts, Arc::clone(&next.config));
+        {
+            let mut pending = self.pending.lock().await;
+            pending.retain(|known| known.facts != facts);
+            pending.insert(0, next);
+            pending.truncate(PENDING);
         }
-        cause = error.source();
+        self.tell(Change::Prepare(Arc::clone(&config))).await?;
+        let began = Time::now();
+        loop {
+            sleep(Duration::from_millis(20)).await;
+            if self.ends.cluster.snapshot().facts == facts {
+                self.take_up(facts).await?;
+                return Ok(None);
+            }
+            let waited = Time::now().since(began);
+            let awaited = self.awaited(&config);
+            let others = awaited.as_ref().is_some_and(|nodes| !nodes.is_empty());
+            let known = self.ends.cluster.snapshot().preparation.as_ref().is_some_and(|it| it.facts == facts);
+            if waited >= UNDER_WAY && !known {
+                return Err(Refusal::Unprepared);
+            }
+            if waited >= UNDER_WAY || others && waited >= SAID {
+                return Ok(Some(awaited.unwrap_or_default()));
+            }
+        }
     }
-    text
+
+    /// For whom the cluster thread waits with a switch, by the names in `config` or in what is in force; `None`: for nothing.
+    fn awaited(&self, config: &Config) -> Option<Vec<String>> {
+        let preparation = self.ends.cluster.snapshot().preparation.clone()?;
+        let nodes = preparation.awaited.iter().chain(&preparation.leaving);
+        let known = |config: &Config, node| config.cluster.nodes.iter().any(|other| other.priority == node);
+        let in_force = self.in_force();
+        let config = |node| if known(config, node) { config } else { &*in_force };
+        Some(nodes.map(|node| name(config(*node), *node)).collect())
+    }
+
+    /// The cluster has switched to facts that were prepared: the rest of their configuration comes into force, too.
+    pub(super) async fn switched(&self, facts: u64) {
+        let _turn = Arc::clone(&self.turn).lock_owned().await;
+        if let Err(refusal) = self.take_up(facts).await {
+            let text = format!("the cluster has switched, but what is published stays: {}", told(&refusal));
+            warn!("{text}");
+            self.status.send_modify(|status| status.refused = Some(text.clone()));
+            self.events.push(Note::new("reload-refused", true, text));
+        }
+    }
+
+    /// Nothing is left to do if a reload has done it.
+    async fn take_up(&self, facts: u64) -> Result<(), Refusal> {
+        let next = {
+            let mut pending = self.pending.lock().await;
+            let place = pending.iter().position(|known| known.facts == facts);
+            place.map(|place| pending.remove(place))
+        };
+        let Some(next) = next else { return Ok(()) };
+        let (config, old) = (Arc::clone(&next.config), self.status.borrow().hash.clone());
+        let applied = self.apply(next).await;
+        if applied.is_err() {
+            // The cluster goes by it, whatever the proxy says.
+            self.is_in_force(config, old).await?;
+        }
+        applied
+    }
 }
 
-/// Reads and checks all; blocks for as long as the disk takes.
-fn read(
-    files: &Files,
-    before: &Config,
-    secret: &ClusterSecret,
-) -> Result<(Config, Snapshot, Vec<String>), Refusal> {
-    let config = config::load(&files.cluster, files.node.as_deref())?;
-    let mut needs_restart = differences(before, &config);
-    if !ClusterSecret::read(&config.local.secret_file)?.is(secret) {
-        needs_restart.push("the cluster secret");
+/// A configuration that could be applied.
+pub(super) struct Examined {
+    config: Config,
+    snapshot: Snapshot,
+    hash: String,
+    changed: Vec<String>,
+    warnings: Vec<String>,
+    /// What the agent cannot change while it runs, by name; then nothing of it is applied.
+    restart: Vec<&'static str>,
+}
+
+impl Applier for Arc<Reloader> {
+    type Examined = Examined;
+
+    async fn examine(&self, config: Config) -> Result<(Examined, Outlook), Refusal> {
+        let examined = self.examine_what(move || Ok(config)).await?;
+        let (changed, warnings) = (examined.changed.clone(), examined.warnings.clone());
+        let restart = examined.restart.iter().map(|what| (*what).to_owned()).collect();
+        Ok((examined, Outlook { changed, warnings, restart }))
+    }
+
+    async fn adopt(&self, examined: Examined) -> Result<(), Refusal> {
+        if !examined.restart.is_empty() {
+            let what = examined.restart.join(", ");
+            let text = format!(
+                "the configuration was changed, and this agent takes up {what} when it is started anew"
+            );
+            warn!("{text}");
+            self.events.push(Note::new("restart-needed", true, text));
+            return Ok(());
+        }
+        let _turn = Arc::clone(&self.turn).lock_owned().await;
+        let outcome = self.put_in_force(examined, false).await;
+        self.report(&outcome);
+        outcome.map(drop)
+    }
+}
+
+/// A configuration with all that was found out about it.
+struct Read {
+    config: Config,
+    snapshot: Snapshot,
+    warnings: Vec<String>,
+    restart: Vec<&'static str>,
+}
+
+/// Checks all, and reads the files that it names; blocks for as long as the disk takes.
+fn read(config: Config, before: &Config, secret: &ClusterSecret) -> Result<Read, Refusal> {
+    let mut restart = differences(before, &config);
+    if !config.secret()?.is(secret) {
+        restart.push("the cluster secret");
     }
     let publishes = |config: &Config| config.cluster.listens().next().is_some();
     if publishes(before) != publishes(&config) {
-        needs_restart.push("whether anything is published at all");
-    }
-    if !needs_restart.is_empty() {
-        return Err(Refusal::NeedsRestart(needs_restart));
+        restart.push("whether anything is published at all");
     }
     let snapshot = supervisor::snapshot(&config, secret)?;
     check(&snapshot)?;
     let warnings = config::warnings(&config);
-    Ok((config, snapshot, warnings))
+    Ok(Read { config, snapshot, warnings, restart })
 }
 
 fn served(
@@ -275,8 +471,8 @@ fn changed(before: &Config, now: &Config, material: bool) -> Vec<String> {
         ("trusted proxies", old.trusted_proxies != new.trusted_proxies),
         ("drain timeout", old.drain_timeout != new.drain_timeout),
     ];
-    let named: Vec<String> =
-        parts.into_iter().filter(|(_, is)| *is).map(|(name, _)| name.to_owned()).collect();
+    let parts = parts.into_iter().filter(|(_, is)| *is).map(|(name, _)| name);
+    let named: Vec<String> = parts.chain(switched(before, now)).map(str::to_owned).collect();
     if named.is_empty() && material { vec!["certificates, keys or other files".to_owned()] } else { named }
 }
 
@@ -297,19 +493,34 @@ mod tests {
     }
 
     #[test]
+    fn what_the_cluster_switches_to_needs_no_restart_and_is_named() {
+        let before = config();
+        let mut now = before.clone();
+        let mut other = now.cluster.nodes[0].clone();
+        (other.name, other.priority) = ("arr9".to_owned(), crate::config::model::Priority::new(9).unwrap());
+        now.cluster.nodes.push(other);
+        now.cluster.timing.multiplier += 1;
+        now.cluster.ramp += Duration::from_secs(1);
+        assert_eq!(differences(&before, &now), Vec::<&str>::new());
+        assert_eq!(changed(&before, &now, true), ["nodes", "heartbeats", "ramp"]);
+    }
+
+    #[test]
     fn what_needs_a_restart_is_named() {
         let before = config();
         assert_eq!(differences(&before, &before), Vec::<&str>::new());
         let mut now = before.clone();
         now.cluster.observe = !now.cluster.observe;
-        now.cluster.nodes[0].weight += 1;
+        now.cluster.nodes[0].address = std::net::Ipv4Addr::LOCALHOST;
         now.local.syslog = !now.local.syslog;
         now.cluster.drain_timeout = Duration::ZERO;
         let names = differences(&before, &now);
-        assert_eq!(names, ["the nodes ([[node]])", "`observe`", "this node's own file"]);
+        assert_eq!(names, ["this node's own entry ([[node]])", "`observe`", "this node's own file"]);
         let text = Refusal::NeedsRestart(names).to_string();
         assert!(
-            text.starts_with("the nodes ([[node]]), `observe`, this node's own file cannot be changed"),
+            text.starts_with(
+                "this node's own entry ([[node]]), `observe`, this node's own file cannot be changed"
+            ),
             "{text}"
         );
     }

@@ -18,7 +18,7 @@ use crate::cluster::driver::Input;
 use crate::cluster::node::{Event, Snapshot};
 use crate::cluster::operate::{Intent, Mandate};
 use crate::cluster::scan;
-use crate::config::{self, model::Config};
+use crate::config::model::Config;
 use crate::control::api::{ProxyStatus, ServiceStatus};
 use crate::dataplane::Plan;
 use crate::proxy::supervisor::{News as ProxyNews, Supervisor};
@@ -159,6 +159,9 @@ impl Agent {
     /// Another configuration is in force.
     pub(super) fn reconfigured(&mut self, config: Arc<Config>) {
         self.config = config;
+        if let Some(voice) = &mut self.voice {
+            voice.follow(&self.config);
+        }
         if let Some(Serving { services, .. }) = &mut self.serving {
             services.handle_reload(&self.config);
         }
@@ -184,7 +187,7 @@ impl Agent {
 
     /// Whether there is a configuration with which the agent would come up; else it goes on as it is, and says so.
     pub(super) fn can_start_anew(&self) -> bool {
-        let loaded = config::load(&self.files.cluster, self.files.node.as_deref());
+        let loaded = self.files.load();
         if let Err(errors) = &loaded {
             let text = format!("not restarted: the configuration has errors: {errors}");
             warn!("{text}");
@@ -218,7 +221,7 @@ impl Agent {
     }
 
     /// Ends all connections to the cluster IPs, off this thread: once this node has left, others answer what belongs to them.
-    fn end_connections(&self) {
+    pub(super) fn end_connections(&self) {
         let plan = Arc::clone(&self.plan);
         tokio::task::spawn_blocking(move || {
             match scan::end_connections(|local, remote| plan.locate(local, remote).is_some()) {

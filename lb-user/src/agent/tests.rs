@@ -69,7 +69,11 @@ fn an_agent_without_a_proxy_ends_the_old_one() {
 
 fn agent(config: &Config) -> Result<Agent> {
     let signals = StopSignals::block()?.stream()?;
-    Agent::new(config.clone(), Files { cluster: "/nonexistent/cluster.toml".into(), node: None }, signals)
+    Agent::new(
+        config.clone(),
+        Origin::Files { cluster: "/nonexistent/cluster.toml".into(), node: None },
+        signals,
+    )
 }
 
 fn site() -> crate::config::model::Site {

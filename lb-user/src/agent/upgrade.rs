@@ -34,15 +34,6 @@ use crate::dataplane::link::{Interface, Lock, RunDir};
 use crate::proxy::supervisor::Left;
 use crate::sys::image::{self, Inherited};
 
-/// The configuration's files, as they were named.
-#[derive(Clone, Debug)]
-pub struct Files {
-    /// The cluster file.
-    pub cluster: PathBuf,
-    /// This node's file, where one was named.
-    pub node: Option<PathBuf>,
-}
-
 /// An upgrade that an operator wants, found possible.
 #[derive(Debug)]
 pub(super) struct Upgrade {
@@ -222,7 +213,7 @@ pub(super) struct Legacy {
 }
 
 /// By which this very program is started again, whatever becomes of its file.
-pub(super) fn own_program() -> PathBuf {
+pub(crate) fn own_program() -> PathBuf {
     PathBuf::from("/proc/self/exe")
 }
 

@@ -46,6 +46,12 @@ impl Voice {
         })
     }
 
+    /// Listens to the nodes of this configuration from now on.
+    pub(super) fn follow(&mut self, config: &Config) {
+        let (me, nodes) = (config.me().priority, &config.cluster.nodes);
+        self.others = nodes.iter().map(|node| node.priority).filter(|node| *node != me).collect();
+    }
+
     /// Sends a hearing test.
     pub(super) fn test(&self) -> io::Result<()> {
         self.sender.send()

@@ -82,6 +82,10 @@ fn show(answer: Answer) -> anyhow::Result<()> {
         }
         Answer::Error { .. }
         | Answer::Status(_)
+        | Answer::Shown(_)
+        | Answer::Generations { .. }
+        | Answer::Applied(_)
+        | Answer::Token { .. }
         | Answer::Explanation(_)
         | Answer::Connections(_)
         | Answer::Events { .. }

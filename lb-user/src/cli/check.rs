@@ -1,7 +1,6 @@
 //! `rollcall check`: what a configuration means, for the operator to compare with what was meant.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use lb_common::table::Affinity;
 use serde_json::{Value, json};
@@ -9,19 +8,15 @@ use serde_json::{Value, json};
 mod protection;
 
 use super::output::{self, Column, Table};
+use crate::config;
 use crate::config::model::{
     Action, ClientAddress, Config, Failback, Farm, Filtering, HEARTBEAT_PORT, InitialState, PEER_PORT,
     PortRule, Server, Site, TcpService, Unmatched, Verify,
 };
-use crate::config::{self};
+use crate::shared::origin::Origin;
 
-pub(super) fn run(
-    cluster_file: &Path,
-    node_file: Option<&Path>,
-    expand: bool,
-    json: bool,
-) -> anyhow::Result<()> {
-    let config = config::load(cluster_file, node_file)?;
+pub(super) fn run(origin: &Origin, expand: bool, json: bool) -> anyhow::Result<()> {
+    let config = origin.load()?;
     if expand {
         output::line(config::expanded(&config.cluster).trim_end());
         return Ok(());

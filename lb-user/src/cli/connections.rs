@@ -1,4 +1,5 @@
-//! `rollcall connections`: the TCP connections to the cluster IPs on this node, with their buckets.
+//! `rollcall connections`: the TCP connections to the cluster IPs on this node, with their buckets, each as
+//! table/bucket.
 
 use std::path::Path;
 
@@ -60,7 +61,6 @@ fn table(found: &Connections) -> Table {
         Column::text("client", 47),
         Column::text("service", 47),
         Column::text("state", 11),
-        Column::number("table"),
         Column::number("bucket"),
         Column::text("here", 9),
         Column::text("holder", 14),
@@ -70,8 +70,7 @@ fn table(found: &Connections) -> Table {
             connection.client.to_string(),
             connection.service.to_string(),
             connection.state.clone(),
-            connection.table.to_string(),
-            connection.bucket.to_string(),
+            format!("{}/{}", connection.table, connection.bucket),
             connection.bucket_state.clone(),
             connection.holder.clone().unwrap_or_else(|| "-".to_owned()),
         ]);

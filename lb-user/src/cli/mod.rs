@@ -1,40 +1,53 @@
 //! The command line: what was typed, which part of the library does it, and with which status the process ends: 0, 2 for
-//! usage and configuration, 1 for the rest.
+//! usage and configuration, 1 for the rest (`manual.rs` tells operators).
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 
+use self::confirm::Consent;
 use crate::agent::upgrade::Arrival;
 use crate::config::secret::SecretError;
-use crate::config::{self, ConfigErrors};
+use crate::config::{ConfigErrors, warnings};
 use crate::control::api::Action;
 use crate::dataplane::link::InspectError;
+use crate::iis::ImportError;
 use crate::preflight::{self, PreflightErrors};
 use crate::proxy::spawn::SpawnError;
 use crate::proxy::supervisor::SupervisorError;
-use crate::{agent, proxy, telemetry};
+use crate::shared::origin::{self, LoadError, Origin};
+use crate::{agent, peer, proxy, telemetry};
 
 mod ask;
 mod capture;
 mod check;
 mod cleanup;
+mod config;
+mod confirm;
 mod connections;
 mod events;
 mod explain;
 mod farm;
+mod host;
+mod import_iis;
+mod init;
+mod join;
 mod load;
+mod manual;
 mod metrics;
 mod operate;
 mod output;
+mod plan;
 mod reload;
+mod schema;
 mod status;
 mod upgrade;
 
 /// One highly available IP address shared by several Linux hosts, with a reverse proxy to Microsoft Exchange
 #[derive(Debug, Parser)]
-#[command(name = "rollcall", version)]
+#[command(name = "rollcall", version, after_help = manual::exit_status())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -42,17 +55,23 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make this host the first node of a cluster: keys, its own file, and a configuration to begin with
+    Init(Box<init::Args>),
+    /// Print what the next node joins this cluster with: a word that is good for one node, and not for long
+    Token(join::TokenArgs),
+    /// Make this host a node of a cluster, with a token that one of its nodes printed
+    Join(Box<join::Args>),
     /// Run this node's agent until it is told to stop
     Run(Files),
     /// Check a configuration and show what it means
     Check {
-        /// The cluster file
+        /// The cluster file [default: the configuration that the nodes share, as this one has it]
         #[arg(value_name = "FILE")]
-        config: PathBuf,
-        /// This node's file [default: node.toml beside the cluster file]
+        config: Option<PathBuf>,
+        /// This node's file [default: node.toml beside the cluster file, or /etc/rollcall/node.toml]
         #[arg(long, value_name = "FILE")]
         node_file: Option<PathBuf>,
-        /// Print what is published written out, with nothing left to a default
+        /// Print the cluster file that means the same, with nothing left to a default
         #[arg(long, conflicts_with = "json")]
         expand: bool,
         /// One JSON object on one line
@@ -93,6 +112,8 @@ enum Command {
         place: Place,
     },
     /// Print all that is counted on this node, as OpenMetrics text
+    ///
+    /// It has no --json: OpenMetrics is the form that programs read it in.
     Metrics {
         #[command(flatten)]
         place: Place,
@@ -129,6 +150,8 @@ enum Command {
         #[command(flatten)]
         args: operate::OfRule,
         #[command(flatten)]
+        consent: Consent,
+        #[command(flatten)]
         place: Place,
     },
     /// Have a node hand its share over: open connections go on, and clients of sticky rules are waited for
@@ -142,6 +165,8 @@ enum Command {
     Suspend {
         #[command(flatten)]
         args: operate::Whole,
+        #[command(flatten)]
+        consent: Consent,
         #[command(flatten)]
         place: Place,
     },
@@ -164,6 +189,8 @@ enum Command {
         /// The node
         node: String,
         #[command(flatten)]
+        consent: Consent,
+        #[command(flatten)]
         form: operate::Form,
         #[command(flatten)]
         place: Place,
@@ -176,12 +203,18 @@ enum Command {
         #[command(flatten)]
         args: operate::rolling::Args,
         #[command(flatten)]
+        consent: Consent,
+        #[command(flatten)]
         place: Place,
     },
+    /// Show or change the configuration that the nodes share
+    #[command(subcommand)]
+    Config(config::Config),
     /// Read the configuration again and apply what it says of the service; no connection ends by it
     ///
-    /// Sites, farms, routes, certificates, limits and TCP services are applied. What all nodes must agree on (cluster IPs, nodes, port
-    /// rules, periods) needs a restart and is refused, as is whatever has an error: then nothing changes. SIGHUP does the same.
+    /// Sites, farms, routes, certificates, limits and TCP services are applied. Nodes, weights, handling priorities and periods are prepared
+    /// until every node has read the same, then all switch. Cluster IPs, mode and port rules need a restart and are refused, as is whatever
+    /// has an error: then nothing changes. SIGHUP does the same.
     Reload {
         /// Have another worker take over, which the old one leaves its requests to until the drain timeout
         #[arg(long)]
@@ -197,24 +230,64 @@ enum Command {
         /// The new program [default: the file from which the agent was started]
         #[arg(long, value_name = "FILE")]
         binary: Option<PathBuf>,
+        /// One JSON object on one line
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         place: Place,
     },
+    /// Print the JSON Schema of the cluster file, with which editors complete and check it
+    Schema {
+        /// That of a node's own file instead
+        #[arg(long)]
+        node: bool,
+    },
+    /// Make a cluster file of a configuration of IIS, ARR and Windows NLB, and say what became of each setting
+    ///
+    /// Ends with 0 where the result can be used as it stands, and with 2 where something is to be filled in or was refused.
+    ImportIis(Box<import_iis::Args>),
+    /// Say what to do, step by step; changes nothing
+    #[command(subcommand)]
+    Plan(plan::Plan),
     /// Remove everything that a killed agent left on this host
-    Cleanup(Files),
+    Cleanup {
+        #[command(flatten)]
+        files: Files,
+        #[command(flatten)]
+        consent: Consent,
+        /// One JSON object on one line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a shell's completions of this command
+    ///
+    /// For bash, for example: rollcall completions bash > /etc/bash_completion.d/rollcall
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the man page of this command
+    Man {
+        /// Write a page for it and for each of its subcommands there instead
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
     /// Print the format of what this program takes over in an upgrade, and have the kernel look at its packet programs; asked by the agent
     #[command(hide = true)]
     UpgradeCheck {
-        /// The cluster file; without it nothing is looked at
+        /// The cluster file
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
-        /// This node's file
-        #[arg(long, value_name = "FILE", requires = "config")]
+        /// This node's file; without either nothing is looked at
+        #[arg(long, value_name = "FILE")]
         node_file: Option<PathBuf>,
     },
     /// The proxy child; started by the agent
     #[command(hide = true)]
     Proxy,
+    /// The child that talks to other nodes; started by the agent
+    #[command(hide = true)]
+    Peer,
     /// Attach the program alone, for who works on the data path
     #[command(hide = true)]
     Load(load::Args),
@@ -223,12 +296,21 @@ enum Command {
 /// Which configuration.
 #[derive(Debug, clap::Args)]
 struct Files {
-    /// The cluster file
+    /// The cluster file [default: the configuration that the nodes share, as this one has it]
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// This node's file [default: node.toml beside the cluster file]
+    config: Option<PathBuf>,
+    /// This node's file [default: node.toml beside the cluster file, or /etc/rollcall/node.toml]
     #[arg(long, value_name = "FILE")]
     node_file: Option<PathBuf>,
+}
+
+impl Files {
+    fn origin(self) -> Origin {
+        match self.config {
+            Some(cluster) => Origin::Files { cluster, node: self.node_file },
+            None => Origin::Store { node: self.node_file.unwrap_or_else(|| origin::NODE_FILE.into()) },
+        }
+    }
 }
 
 /// Which agent.
@@ -242,24 +324,49 @@ struct Place {
 /// Does what the command line says.
 pub fn main() -> ExitCode {
     let arrival = Arrival::find();
-    let command = Cli::parse().command;
+    let json = output::json_asked(std::env::args_os());
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => return usage(&error, json),
+    };
     if let Command::Proxy = command {
         return proxy::worker::main();
+    }
+    if let Command::Peer = command {
+        return peer::worker::main();
     }
     match run(command, arrival) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            output::error(&error);
+            if json {
+                output::error_as_json(&error)
+            } else {
+                output::error(&error)
+            }
             ExitCode::from(status_of(&error))
         }
     }
 }
 
+/// What is wrong with the command line, or the help that was asked for.
+fn usage(error: &clap::Error, json: bool) -> ExitCode {
+    if json && error.use_stderr() {
+        output::usage_as_json(&error.to_string());
+    } else {
+        // Who does not read it cannot be told.
+        let _ = error.print();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
 fn run(command: Command, arrival: Option<anyhow::Result<Arrival>>) -> anyhow::Result<()> {
     match command {
+        Command::Init(args) => init::run(&args),
+        Command::Token(args) => join::token(&args),
+        Command::Join(args) => join::run(&args),
         Command::Run(files) => run_agent(files, arrival),
         Command::Check { config, node_file, expand, json } => {
-            check::run(&config, node_file.as_deref(), expand, json)
+            check::run(&Files { config, node_file }.origin(), expand, json)
         }
         Command::Status { json, place } => status::run(&place.run_dir, json),
         Command::Explain { args, place } => explain::run(&place.run_dir, args),
@@ -270,34 +377,49 @@ fn run(command: Command, arrival: Option<anyhow::Result<Arrival>>) -> anyhow::Re
         Command::Events { args, place } => events::run(&place.run_dir, args),
         Command::History { json, left, place } => events::history::run(&place.run_dir, &left, json),
         Command::Start { args, place } => operate::of_rule(&place.run_dir, Action::Start, args),
-        Command::Stop { args, place } => operate::of_rule(&place.run_dir, Action::Stop, args),
+        Command::Stop { args, consent, place } => operate::stop(&place.run_dir, args, consent),
         Command::Drain { args, place } => operate::drain::run(&place.run_dir, args),
-        Command::Suspend { args, place } => operate::whole(&place.run_dir, Action::Suspend, args),
+        Command::Suspend { args, consent, place } => operate::suspend(&place.run_dir, args, consent),
         Command::Resume { args, place } => operate::whole(&place.run_dir, Action::Resume, args),
         Command::Failback { args, place } => operate::whole(&place.run_dir, Action::Failback, args),
-        Command::Forget { node, form, place } => operate::forget(&place.run_dir, node, form),
-        Command::Set(set) => operate::set(set),
-        Command::RollingRestart { args, place } => operate::rolling::run(&place.run_dir, &args),
-        Command::Reload { replace_worker, json, place } => reload::run(&place.run_dir, replace_worker, json),
-        Command::Upgrade { binary, place } => upgrade::run(&place.run_dir, binary),
-        Command::UpgradeCheck { config, node_file } => {
-            upgrade::check(config.as_deref(), node_file.as_deref())
+        Command::Forget { node, consent, form, place } => {
+            operate::forget(&place.run_dir, node, consent, form)
         }
-        Command::Cleanup(files) => cleanup::run(&files.config, files.node_file.as_deref()),
-        Command::Proxy => Ok(()),
+        Command::Set(set) => operate::set(set),
+        Command::RollingRestart { args, consent, place } => {
+            consent.ask("The agents of all nodes restart, one after the other")?;
+            operate::rolling::run(&place.run_dir, &args)
+        }
+        Command::Config(config) => config::run(config),
+        Command::Reload { replace_worker, json, place } => reload::run(&place.run_dir, replace_worker, json),
+        Command::Upgrade { binary, json, place } => upgrade::run(&place.run_dir, binary, json),
+        Command::UpgradeCheck { config, node_file } => {
+            let named = config.is_some() || node_file.is_some();
+            upgrade::check(named.then(|| Files { config, node_file }.origin()).as_ref())
+        }
+        Command::Schema { node } => schema::run(node),
+        Command::Cleanup { files, consent, json } => cleanup::run(&files.origin(), consent, json),
+        Command::Completions { shell } => {
+            manual::completions(shell, Cli::command());
+            Ok(())
+        }
+        Command::Man { out } => manual::pages(Cli::command(), out.as_deref()),
+        Command::Proxy | Command::Peer => Ok(()),
+        Command::ImportIis(args) => import_iis::run(&args),
+        Command::Plan(plan) => plan::run(plan),
         Command::Load(args) => load::run(&args),
     }
 }
 
 fn run_agent(files: Files, arrival: Option<anyhow::Result<Arrival>>) -> anyhow::Result<()> {
     preflight::check_process()?;
-    let config = config::load(&files.config, files.node_file.as_deref())?;
+    let origin = files.origin();
+    let config = origin.load()?;
     telemetry::init();
-    for warning in config::warnings(&config) {
+    for warning in warnings(&config) {
         tracing::warn!("{warning}");
     }
-    let files = agent::upgrade::Files { cluster: files.config, node: files.node_file };
-    match agent::run(config, files, arrival)? {
+    match agent::run(config, origin, arrival)? {
         agent::End::Stopped => Ok(()),
         agent::End::Restart(again) => Err(again.start()),
         agent::End::Upgrade(departure) => Err(departure.depart()),
@@ -308,6 +430,9 @@ fn run_agent(files: Files, arrival: Option<anyhow::Result<Arrival>>) -> anyhow::
 fn status_of(error: &anyhow::Error) -> u8 {
     let configuration = error.chain().any(|cause| {
         cause.is::<ConfigErrors>()
+            || cause.is::<LoadError>()
+            || cause.is::<ImportError>()
+            || cause.is::<import_iis::Incomplete>()
             || cause.is::<SecretError>()
             || cause.downcast_ref().is_some_and(PreflightErrors::is_configuration)
             || cause.downcast_ref().is_some_and(InspectError::is_configuration)
@@ -321,8 +446,6 @@ fn status_of(error: &anyhow::Error) -> u8 {
 mod tests {
     use std::path::Path;
 
-    use clap::CommandFactory as _;
-
     use super::*;
     use crate::proxy::tls::TlsError;
 
@@ -333,7 +456,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_configuration_ends_with_2_and_the_rest_with_1() {
-        let missing = config::load(Path::new("/nonexistent/cluster.toml"), None).unwrap_err();
+        let missing = crate::config::load(Path::new("/nonexistent/cluster.toml"), None).unwrap_err();
         assert_eq!(status_of(&missing.into()), 2);
         assert_eq!(status_of(&anyhow::anyhow!("else")), 1);
     }

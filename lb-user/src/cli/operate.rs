@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::ask::unexpected;
+use super::confirm::Consent;
 use super::{Place, output};
 use crate::control::api::{Action, Answer, Nodes, Operated, Request};
 use crate::control::client;
@@ -94,6 +95,15 @@ fn number(text: &str) -> Result<Number, String> {
 }
 
 impl Which {
+    /// Whom it is about, at the beginning of a sentence.
+    fn words(&self) -> String {
+        match &self.node {
+            Some(node) => node.clone(),
+            None if self.all => "Every node".to_owned(),
+            None => "This node".to_owned(),
+        }
+    }
+
     fn nodes(self) -> Nodes {
         match self.node {
             Some(node) => Nodes::Named(node),
@@ -112,7 +122,23 @@ pub(super) fn whole(run_dir: &Path, action: Action, args: Whole) -> anyhow::Resu
     show(&ask(run_dir, action, args.which.nodes(), None)?, args.form)
 }
 
-pub(super) fn forget(run_dir: &Path, node: String, form: Form) -> anyhow::Result<()> {
+pub(super) fn stop(run_dir: &Path, args: OfRule, consent: Consent) -> anyhow::Result<()> {
+    let ends = if args.rule.is_some() {
+        "hands over its share of that rule"
+    } else {
+        "stops, and its connections end"
+    };
+    consent.ask(&format!("{} {ends}", args.which.words()))?;
+    of_rule(run_dir, Action::Stop, args)
+}
+
+pub(super) fn suspend(run_dir: &Path, args: Whole, consent: Consent) -> anyhow::Result<()> {
+    consent.ask(&format!("{} stops, and its connections end", args.which.words()))?;
+    whole(run_dir, Action::Suspend, args)
+}
+
+pub(super) fn forget(run_dir: &Path, node: String, consent: Consent, form: Form) -> anyhow::Result<()> {
+    consent.ask(&format!("What is left of {node}'s connections is reset; be sure that it is gone"))?;
     show(&ask(run_dir, Action::Forget { node }, Nodes::All, None)?, form)
 }
 

@@ -8,6 +8,7 @@ use super::ask::unexpected;
 use super::events::{WIDTH, wrapped};
 use super::farm::works;
 use super::output::{self, Column, Table, count, size};
+use super::reload::waits;
 use crate::control::api::{
     Answer, ConfigurationStatus, Count, ProxyStatus, Request, RetiringStatus, ServerStatus, Status,
     TableStatus,
@@ -84,6 +85,9 @@ fn show(status: &Status) {
 fn show_configuration(configuration: &ConfigurationStatus) {
     if let Some(applied) = configuration.applied {
         output::line(&format!("  configuration {}, in force since {}", configuration.hash, applied.local()));
+    }
+    if let Some(nodes) = &configuration.waits_for {
+        output::line(&format!("  another configuration is prepared; {}", waits(nodes)));
     }
     if let Some(refused) = &configuration.refused {
         folded(&format!("a later one was not applied: {refused}"));

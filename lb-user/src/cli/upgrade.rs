@@ -1,19 +1,21 @@
 //! `rollcall upgrade`: asks the agent to let another program take its place, and waits until that one answers.
+//! With `--json` an object of `pid`, `program` and `silent_ms`, for how long no heartbeat was sent.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use serde_json::json;
 
 use super::output;
 use crate::agent::upgrade::FORMAT;
 use crate::clock::Time;
-use crate::config::{self, secret::ClusterSecret};
 use crate::control::api::{Answer, Request, Status, UpgradeStatus};
 use crate::control::client;
 use crate::dataplane::{self, Plan};
+use crate::shared::origin::Origin;
 
-pub(super) fn run(run_dir: &Path, binary: Option<PathBuf>) -> anyhow::Result<()> {
+pub(super) fn run(run_dir: &Path, binary: Option<PathBuf>, json: bool) -> anyhow::Result<()> {
     let binary = binary.map(std::path::absolute).transpose().context("cannot tell the current folder")?;
     let before = status(run_dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -31,6 +33,12 @@ pub(super) fn run(run_dir: &Path, binary: Option<PathBuf>) -> anyhow::Result<()>
         Err(error) => error.to_string(),
     })?;
     match upgrade.failed {
+        None if json => {
+            let done =
+                json!({ "pid": before.pid, "program": upgrade.program, "silent_ms": upgrade.silent_ms });
+            output::line(&done.to_string());
+            Ok(())
+        }
         None => {
             output::line(&format!(
                 "upgraded: process {} runs {}; it sent no heartbeat for {} ms, and nothing moved",
@@ -43,11 +51,11 @@ pub(super) fn run(run_dir: &Path, binary: Option<PathBuf>) -> anyhow::Result<()>
 }
 
 /// What an agent asks of the program that is to take its place. Changes nothing.
-pub(super) fn check(config: Option<&Path>, node_file: Option<&Path>) -> anyhow::Result<()> {
+pub(super) fn check(origin: Option<&Origin>) -> anyhow::Result<()> {
     output::line(&FORMAT.to_string());
-    let Some(config) = config else { return Ok(()) };
-    let config = config::load(config, node_file)?;
-    let secret = ClusterSecret::read(&config.local.secret_file)?;
+    let Some(origin) = origin else { return Ok(()) };
+    let config = origin.load()?;
+    let secret = config.secret()?;
     let plan = Plan::new(&config, secret.hash_seed());
     Ok(dataplane::verify(&plan, &config.local.interface, config.local.beneath())?)
 }

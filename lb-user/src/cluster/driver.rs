@@ -30,7 +30,7 @@ use super::operate::{Denied, Mandate, Wish};
 use super::peer::Path;
 use super::sets::BucketSet;
 use super::transport::{Inbox, Network, Transport, Wanted};
-use super::wire::{Message, Traffic};
+use super::wire::{MAX_KNOWN, Message, Traffic};
 use crate::clock::Time;
 use crate::config::model::Priority;
 use crate::config::secret::ClusterSecret;
@@ -71,6 +71,12 @@ pub enum Input {
     Heard(BTreeMap<Priority, Time>),
     /// What this node's data path has passed; as often as the others should know.
     Traffic(Traffic),
+    /// Cluster facts that were checked: the node is to be able to switch to them, and then to speak with these peers.
+    Prepare(Box<Settings>, Box<Network>),
+    /// What was prepared is not to come into force.
+    Withdraw,
+    /// The cluster is to switch to the prepared facts with this digest.
+    Switch(u64),
     /// Stop after one more round of heartbeats, and give all that is to go on later (`Handle::suspend`).
     Suspend(Sender<io::Result<Vec<u8>>>),
 }
@@ -95,6 +101,8 @@ pub enum Output {
     },
     /// An operator wants this agent to end in good order and to start anew.
     Restart,
+    /// The prepared facts with this digest are in force.
+    Switched(u64),
     /// `Order::Prepare` is done.
     Prepared,
     /// Nobody needs this node for new connections any more.
@@ -156,6 +164,8 @@ struct Driver<D> {
     refusals: Rate,
     /// The first heartbeat of this round that was not sent.
     unsent: Option<Unsent>,
+    /// The network of each of the facts that the node knows, by their digest, the latest first.
+    prepared: Vec<(u64, Network)>,
     /// When to end, once the node has left.
     end: Option<Time>,
     /// The thread is to stop without leaving.
@@ -209,8 +219,9 @@ impl Cluster {
             drained: now,
             calm: Calm::new(now),
             strangers: Rate::per_second(32, now),
-            refusals: Rate::per_second(1, now),
+            refusals: Rate::per_second(8, now),
             unsent: None,
+            prepared: Vec::new(),
             end: None,
             suspension: None,
         };
@@ -340,6 +351,9 @@ impl<D: DataPath> Driver<D> {
                 Input::Idle(idle) => self.node.handle_idle(&idle, now),
                 Input::Heard(heard) => self.node.handle_heard(heard, now),
                 Input::Traffic(traffic) => self.node.handle_traffic(traffic, now),
+                Input::Prepare(settings, network) => self.prepare(*settings, *network, now)?,
+                Input::Withdraw => self.node.handle_withdraw(now),
+                Input::Switch(facts) => drop(self.node.handle_switch(facts, now)),
                 Input::Suspend(saved) => self.begin_to_suspend(saved, now),
             }
             self.carry_out()?;
@@ -374,11 +388,42 @@ impl<D: DataPath> Driver<D> {
                 Command::Keep(mandate) => drop(self.outputs.send(Output::Keep(mandate))),
                 Command::Wished { id, denied } => drop(self.outputs.send(Output::Wished { id, denied })),
                 Command::Restart => drop(self.outputs.send(Output::Restart)),
+                Command::Switched(facts) => self.follow(facts)?,
                 Command::Prepared => drop(self.outputs.send(Output::Prepared)),
                 Command::HandedOver => drop(self.outputs.send(Output::HandedOver)),
             }
         }
         self.send();
+        Ok(())
+    }
+
+    fn prepare(&mut self, settings: Settings, network: Network, now: Time) -> io::Result<()> {
+        let facts = settings.facts;
+        if facts == self.node.in_force() {
+            self.transport.follow(network)?;
+            // The agent refuses what does not fit.
+            let _ = self.node.handle_prepare(settings, now);
+            return Ok(());
+        }
+        // Before the node knows: it may switch at once, where others have.
+        self.prepared.retain(|(known, _)| *known != facts);
+        self.prepared.insert(0, (facts, network));
+        self.prepared.truncate(MAX_KNOWN);
+        if self.node.handle_prepare(settings, now).is_err() {
+            self.prepared.retain(|(known, _)| *known != facts);
+        }
+        Ok(())
+    }
+
+    /// Speaks with the peers of the facts in force.
+    fn follow(&mut self, facts: u64) -> io::Result<()> {
+        if let Some(place) = self.prepared.iter().position(|(known, _)| *known == facts) {
+            let (_, network) = self.prepared.remove(place);
+            let peers: Vec<Priority> = network.peers.keys().copied().collect();
+            self.link.set_peers(&peers);
+            self.transport.follow(network)?;
+        }
+        drop(self.outputs.send(Output::Switched(facts)));
         Ok(())
     }
 

@@ -119,6 +119,16 @@ impl Link {
         Self { me, secret, session, seq: 0, key, peers }
     }
 
+    /// Speaks with these peers from now on, and with no others. What was heard of those that stay still counts; who is new proves itself
+    /// by a number that is yet to be used, so that nothing recorded before is believed.
+    pub(crate) fn set_peers(&mut self, peers: &[Priority]) {
+        self.peers.retain(|peer, _| peers.contains(peer));
+        for peer in peers {
+            let echoed = self.seq;
+            self.peers.entry(*peer).or_insert_with(|| Peer { echoed, ..Peer::default() });
+        }
+    }
+
     /// The datagram that carries `message` to `receiver`.
     #[cfg(test)]
     pub(crate) fn seal(&mut self, receiver: Priority, message: &Message) -> Vec<u8> {

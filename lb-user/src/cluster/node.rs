@@ -10,6 +10,7 @@ mod command;
 mod conflict;
 mod converge;
 mod events;
+mod facts;
 mod holding;
 mod judge;
 mod late;
@@ -36,6 +37,8 @@ use self::conflict::Conflicts;
 pub use self::conflict::{Conflict, RefusedCounts};
 use self::converge::Converging;
 pub use self::events::Event;
+use self::facts::Facts;
+pub use self::facts::{Preparation, Unfit};
 use self::holding::{Scan, Source};
 use self::late::Lateness;
 use self::mandate::Wished;
@@ -46,11 +49,12 @@ use self::sticky::Waiting;
 use self::table::{Member, Table};
 use super::gateway::{Gateway, News as GatewayNews};
 use super::hearing::{Hearing, Neighbour};
-use super::operate::{Denied, Mandate, Wish};
+use super::operate::{Denied, Intent, Mandate, Wish};
 use super::peer::{Answer, Arrived, Path, PathChange, Peer, Probe, Standing, lease_time};
 use super::sets::BucketSet;
 use super::wire::{
-    Health, Heartbeat, Holdings, Message, News, Owners, PeerReport, Phase, Published, State, TableId, Traffic,
+    Health, Heartbeat, Holdings, Message, News, Owners, PeerReport, Phase, Published, Refusal, State,
+    TableId, Traffic,
 };
 use crate::clock::Time;
 use crate::config::model::{Failback, Priority, Spread, Timing};
@@ -59,6 +63,7 @@ use crate::config::model::{Failback, Priority, Spread, Timing};
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Node {
     settings: Settings,
+    facts: Facts,
     phase: Phase,
     /// When it last began, or began again.
     since: Time,
@@ -150,6 +155,7 @@ impl Node {
         let holdings = vec![Holdings { departing: BucketSet::FULL, ..Holdings::NONE }; settings.tables.len()];
         let peers = settings.peers.iter().map(|&peer| (peer, Peer::new(peer, now))).collect();
         let mut node = Self {
+            facts: Facts::new(settings.timing),
             phase: Phase::Starting,
             since: now,
             incarnation: settings.incarnation,
@@ -257,6 +263,7 @@ impl Node {
             return;
         };
         self.newest_epoch = self.newest_epoch.max(heartbeat.table.epoch);
+        self.conflicts.handle_heartbeat(from);
         let was = peer.standing;
         let same_run = peer.heartbeat.as_ref().is_some_and(|last| last.incarnation == heartbeat.incarnation);
         let stale = peer.state_version() != heartbeat.state_version;
@@ -410,6 +417,7 @@ impl Node {
     pub fn handle_round(&mut self, lease: Option<Time>, unsent: Option<Unsent>) {
         if unsent.is_none() {
             self.lease = self.lease.and(lease).or(self.lease);
+            self.note_round();
         }
         self.unsent = unsent;
     }
@@ -434,6 +442,7 @@ impl Node {
             self.find_idle(now),
             self.next_beat() <= now && self.enter(now),
             self.end_claim(now),
+            self.tend_facts(now),
         ];
         if changed.contains(&true) {
             self.settle(now);
@@ -473,11 +482,6 @@ impl Node {
 
     fn report(&mut self, event: Event) {
         self.commands.push_back(Command::Report(event));
-    }
-
-    /// Whether a peer runs with other cluster facts. Then the one that serves goes on, or of two the lower priority number.
-    fn differs(&self, peer: &Peer) -> bool {
-        peer.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.facts != self.settings.facts)
     }
 
     /// Whether a peer with other facts only starts, and knows that we live: it holds nothing, and will not serve beside us.

@@ -176,6 +176,28 @@ impl Transport {
         Ok(Self { network, udp, second, strangers, arp, ndp, links, outboxes, waiting, turn, ready })
     }
 
+    /// Goes on with other peers and another gateway. Everything else of the network stays as it is: addresses of this node, cluster IPs,
+    /// and whether there is a second path.
+    pub(crate) fn follow(&mut self, network: Network) -> io::Result<()> {
+        let Network { peers, gateway, second, .. } = network;
+        let addresses = peers.values().copied();
+        sockets::only_from(&self.udp, addresses.clone())?;
+        sockets::choose_by(&self.strangers, addresses)?;
+        if let (Some(socket), Some(path)) = (&self.second, &second) {
+            sockets::only_from(socket, path.peers.values().copied())?;
+        }
+        if self.ndp.is_none() && matches!(gateway, Some(Gateway::V6 { .. })) {
+            let ndp = FrameSocket::open(self.network.ifindex, Received::Advertisements)?;
+            self.waiting.add(NDP, ndp.as_fd())?;
+            self.ndp = Some(ndp);
+        }
+        (self.network.peers, self.network.gateway) = (peers, gateway);
+        if let (Some(ours), Some(path)) = (&mut self.network.second, second) {
+            ours.peers = path.peers;
+        }
+        Ok(())
+    }
+
     /// `wait` tells from now on whether `wake` is readable, too.
     pub(crate) fn watch(&self, wake: BorrowedFd<'_>) -> io::Result<()> {
         self.waiting.watch(wake)

@@ -10,11 +10,11 @@
 //! Numbers in the sealed part are little-endian. A datagram is at most 1400 bytes, so that no path fragments it.
 
 mod bytemap;
+mod heartbeat;
 mod state;
 
 use std::time::Duration;
 
-use lb_common::table::TABLES;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -24,10 +24,13 @@ use super::operate::{Denied, Intent, Wish};
 use crate::config::model::Priority;
 
 /// The version of all this. Nodes of different versions refuse each other.
-pub(crate) const VERSION: u8 = 3;
+pub(crate) const VERSION: u8 = 4;
 
 /// Header length: what is authenticated but not encrypted.
 pub(crate) const HEADER: usize = 32;
+
+/// How many cluster facts that are not in force a node knows at most.
+pub(crate) const MAX_KNOWN: usize = 3;
 
 /// How many bytes of a state one part carries.
 pub(crate) const PART: usize = 1200;
@@ -109,6 +112,8 @@ pub enum Message {
 pub enum Refusal {
     /// Another node has the same priority, and was there before.
     PriorityTaken,
+    /// The sender serves by facts in which there is no such node.
+    NotConfigured,
 }
 
 /// A node's word on itself, sent every period and on a change.
@@ -135,6 +140,14 @@ pub struct Heartbeat {
     pub mac: [u8; 6],
     /// Digest of the cluster facts that must be equal on all nodes.
     pub facts: u64,
+    /// The epoch at which the cluster switched to them; 0: they came with an agent's start.
+    pub switched: u64,
+    /// Digests of the facts that it could switch to, the latest first; at most `MAX_KNOWN`.
+    pub known: Vec<u64>,
+    /// The first of `known` is prepared: it is not withdrawn.
+    pub ready: bool,
+    /// Which nodes have to go, because the cluster is about to switch to facts without them: bit n is priority n + 1.
+    pub removes: u64,
     /// The owner table that it follows; epoch 0: none yet.
     pub table: TableId,
     /// Version of its state; the parts carry the same.
@@ -295,7 +308,7 @@ impl Message {
                 out.extend(id.to_le_bytes());
                 Denied::encode(*denied, out);
             }
-            Self::Refusal(Refusal::PriorityTaken) => out.extend([4, 0]),
+            Self::Refusal(refusal) => out.extend([4, *refusal as u8]),
         }
     }
 
@@ -331,165 +344,21 @@ impl Message {
                 Ok(Self::Answer { id, denied })
             }
             4 => {
-                if reader.u8()? != 0 {
-                    return Err(Malformed::Field("refusal"));
-                }
+                let refusal = Refusal::decode(reader.u8()?)?;
                 reader.end()?;
-                Ok(Self::Refusal(Refusal::PriorityTaken))
+                Ok(Self::Refusal(refusal))
             }
             _ => Err(Malformed::Field("message kind")),
         }
     }
 }
 
-impl Heartbeat {
-    /// What it says of `node`.
-    pub(crate) fn report_on(&self, node: Priority) -> Option<&PeerReport> {
-        let place = self.peers.binary_search_by_key(&node, |report| report.node).ok()?;
-        self.peers.get(place)
-    }
-
-    /// What is new in it for node `me`, after `last` of the same sender.
-    pub(crate) fn news_since(&self, last: &Self, me: Priority) -> News {
-        let of_itself = |of: &Self| {
-            let times = (of.period, of.multiplier, of.incarnation, of.state_version);
-            // One that tells its hearing and its traffic once a second is not news for that.
-            (times, of.phase, of.intent, of.rank, of.health, of.mac, of.facts, of.table)
-        };
-        let of_us = |of: &Self| of.report_on(me).copied();
-        if of_itself(self) != of_itself(last) || self.wants != last.wants || of_us(self) != of_us(last) {
-            News::OfItself
-        } else if self.peers != last.peers {
-            News::OfOthers
-        } else {
-            News::Nothing
-        }
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.extend(u16::try_from(self.period.as_millis()).unwrap_or(u16::MAX).to_le_bytes());
-        out.push(self.multiplier);
-        out.extend(self.incarnation.to_le_bytes());
-        out.push(self.phase as u8);
-        out.extend([self.intent as u8, self.rank.number(), self.health.encode()]);
-        Want::encode_all(&self.wants, out);
-        out.extend(self.mac);
-        out.extend(self.facts.to_le_bytes());
-        out.extend(self.table.epoch.to_le_bytes());
-        out.push(self.table.author);
-        out.extend(self.table.incarnation.to_le_bytes());
-        out.extend(self.state_version.to_le_bytes());
-        out.extend(self.hears.to_le_bytes());
-        out.extend(self.traffic.packets.to_le_bytes());
-        out.extend(self.traffic.bytes.to_le_bytes());
-        out.extend(self.traffic.connections.to_le_bytes());
-        out.push(u8::try_from(self.peers.len()).unwrap_or(u8::MAX));
-        for peer in &self.peers {
-            out.extend([peer.node.number(), u8::from(peer.alive) | u8::from(peer.flaps) << 1]);
-            out.extend(peer.incarnation.to_le_bytes());
-            // At a thousand changes a second for a month it would still fit.
-            out.extend(u32::try_from(peer.state_version).unwrap_or(u32::MAX).to_le_bytes());
-            out.extend(peer.accepted.to_le_bytes());
-            out.extend(u16::try_from(peer.suspect.as_millis()).unwrap_or(u16::MAX).to_le_bytes());
-        }
-    }
-
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let period = u16::from_le_bytes(reader.array()?);
-        let multiplier = reader.u8()?;
-        if !(5..=1000).contains(&period) || multiplier < 3 {
-            return Err(Malformed::Field("period or multiplier"));
-        }
-        let incarnation = reader.u32()?;
-        let phase = Phase::decode(reader.u8()?)?;
-        Ok(Self {
-            period: Duration::from_millis(u64::from(period)),
-            multiplier,
-            incarnation,
-            phase,
-            intent: Intent::decode(reader.u8()?)?,
-            rank: reader.priority()?,
-            health: Health::decode(reader.u8()?)?,
-            wants: Want::decode_all(reader)?,
-            mac: reader.array()?,
-            facts: reader.u64()?,
-            table: TableId { epoch: reader.u64()?, author: reader.u8()?, incarnation: reader.u32()? },
-            state_version: reader.u64()?,
-            hears: reader.u64()?,
-            traffic: Traffic { packets: reader.u64()?, bytes: reader.u64()?, connections: reader.u32()? },
-            peers: Self::decode_peers(reader)?,
-        })
-    }
-
-    fn decode_peers(reader: &mut Reader<'_>) -> Result<Vec<PeerReport>, Malformed> {
-        let count = reader.u8()?;
-        if count > Priority::MAX {
-            return Err(Malformed::Field("peers"));
-        }
-        let peer = |_| {
-            let (node, flags) = (reader.priority()?, reader.u8()?);
-            if flags > 3 {
-                return Err(Malformed::Field("report"));
-            }
-            Ok(PeerReport {
-                node,
-                alive: flags & 1 != 0,
-                flaps: flags & 2 != 0,
-                incarnation: reader.u32()?,
-                state_version: u64::from(reader.u32()?),
-                accepted: reader.u32()?,
-                suspect: Duration::from_millis(u64::from(u16::from_le_bytes(reader.array()?))),
-            })
-        };
-        let peers: Vec<PeerReport> = (0..count).map(peer).collect::<Result<_, _>>()?;
-        if !peers.is_sorted_by(|a, b| a.node < b.node) {
-            return Err(Malformed::Field("peers"));
-        }
-        Ok(peers)
-    }
-}
-
-impl Health {
-    fn encode(self) -> u8 {
-        let Self { deaf, gateway, cut_off, settled } = self;
-        u8::from(deaf) | u8::from(gateway) << 1 | u8::from(cut_off) << 2 | u8::from(settled) << 3
-    }
-
-    fn decode(flags: u8) -> Result<Self, Malformed> {
-        let flag = |bit: u8| flags >> bit & 1 != 0;
-        let health = Self { deaf: flag(0), gateway: flag(1), cut_off: flag(2), settled: flag(3) };
-        if health.encode() == flags { Ok(health) } else { Err(Malformed::Field("health")) }
-    }
-}
-
-impl Want {
-    fn flags(self) -> u8 {
-        u8::from(self.ready) | u8::from(self.leaving) << 1 | u8::from(self.aside) << 2
-    }
-
-    /// How many, then runs of equal ones: their count, weight and flags. Most tables are alike.
-    fn encode_all(wants: &[Self], out: &mut Vec<u8>) {
-        let runs: Vec<&[Self]> = wants.chunk_by(|a, b| a == b).collect();
-        out.push(u8::try_from(runs.len()).unwrap_or(u8::MAX));
-        for run in runs {
-            let Some(want) = run.first() else { continue };
-            out.extend([u8::try_from(run.len()).unwrap_or(u8::MAX), want.weight, want.flags()]);
-        }
-    }
-
-    fn decode_all(reader: &mut Reader<'_>) -> Result<Vec<Self>, Malformed> {
-        let mut wants = Vec::new();
-        for _ in 0..reader.u8()? {
-            let [count, weight, flags] = reader.array()?;
-            let flag = |bit: u8| flags >> bit & 1 != 0;
-            let want = Self { weight, ready: flag(0), leaving: flag(1), aside: flag(2) };
-            let fits = wants.len() + usize::from(count) <= TABLES && count > 0;
-            if !fits || weight > 100 || want.flags() != flags {
-                return Err(Malformed::Field("wants"));
-            }
-            wants.extend(std::iter::repeat_n(want, count.into()));
-        }
-        Ok(wants)
+impl Refusal {
+    fn decode(byte: u8) -> Result<Self, Malformed> {
+        [Self::PriorityTaken, Self::NotConfigured]
+            .into_iter()
+            .find(|refusal| *refusal as u8 == byte)
+            .ok_or(Malformed::Field("refusal"))
     }
 }
 

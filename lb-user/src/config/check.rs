@@ -9,11 +9,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lb_common::table::CLUSTER_IPS;
-use toml::Spanned;
 
 use super::model::{Cluster, ClusterIp, Local, Mode, Node, Priority, Unmatched};
+use super::parse::on_a_share;
 use super::problem::Problem;
 use super::raw::{ClusterFile, ClusterTable, NodeFile, NodeTable, Time};
+use crate::config::spanned::Spanned;
 
 mod balance;
 mod checks;
@@ -50,6 +51,13 @@ pub(crate) fn local(raw: &NodeFile, nodes: &[Node]) -> Result<Local, Vec<Problem
     let mut problems = Problems::default();
     let local = local::local(raw, nodes, &mut problems);
     problems.unless_any(local)
+}
+
+/// Checks what of this node's file needs no look at the cluster.
+pub(crate) fn local_alone(raw: &NodeFile) -> Result<(), Vec<Problem>> {
+    let mut problems = Problems::default();
+    let facts = local::facts(raw, &mut problems);
+    problems.unless_any(facts).map(|_| ())
 }
 
 /// What was found wrong so far. A check that fails adds to it and yields `None`, so that the others still run.
@@ -286,7 +294,7 @@ impl ClusterIp {
     }
 
     /// Whether its network has `address` in it.
-    fn covers(&self, address: impl Into<IpAddr>) -> bool {
+    pub(crate) fn covers(&self, address: impl Into<IpAddr>) -> bool {
         let address = address.into();
         address.is_ipv4() == self.address.is_ipv4() && Self::bits(address) & self.mask() == self.network()
     }
@@ -365,6 +373,7 @@ fn nodes(raw: &[Spanned<NodeTable>], problems: &mut Problems) -> Option<Vec<Node
         problems.add(problem.hint("[[node]] with name, address and priority, once for each node"));
     }
     let (mut names, mut addresses, mut priorities) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut keys = BTreeMap::new();
     let mut nodes = Vec::new();
     for node in raw.iter().map(Spanned::get_ref) {
         let name = node.name.get_ref();
@@ -380,7 +389,18 @@ fn nodes(raw: &[Spanned<NodeTable>], problems: &mut Problems) -> Option<Vec<Node
             name,
             place("host priority", node.priority.span()),
         );
+        if let (Some(mine), Some(written)) = (&checked.keys, &node.keys) {
+            let key = mine.fingerprint();
+            problems.unique(&mut keys, key, name, place("the key with fingerprint", written.span()));
+        }
         nodes.push(checked);
+    }
+    let without = nodes.iter().find(|node: &&Node| node.keys.is_none());
+    if let (Some(without), false) = (without, keys.is_empty()) {
+        let text = format!("node {} has no `keys`, but others have", without.name);
+        let hint =
+            "where nodes share their configuration every one has keys: `rollcall join` on it puts them here";
+        problems.add(Problem::of_file(text).hint(hint));
     }
     nodes.sort_by_key(|node| node.priority);
     (!nodes.is_empty() && nodes.len() == raw.len()).then_some(nodes)
@@ -398,12 +418,20 @@ fn checked_node(raw: &NodeTable, problems: &mut Problems) -> Option<Node> {
     };
     let priority = problems.number("priority", &raw.priority, 1..=u32::from(Priority::MAX));
     let weight = problems.number("weight", &raw.weight, 0..=100);
+    let keys = match &raw.keys {
+        Some(written) => {
+            let keys = written.get_ref().parse();
+            keys.map_err(|error| problems.add(Problem::of_error(written.span(), error))).ok().map(Some)
+        }
+        None => Some(None),
+    };
     Some(Node {
         name: name?,
         address: address?,
         second_address: second_address?,
         priority: priority.and_then(|number| Priority::new(u8::try_from(number).ok()?))?,
         weight: u8::try_from(weight?).ok()?,
+        keys: keys?,
     })
 }
 
@@ -460,8 +488,13 @@ fn hint_on_gateway(address: IpAddr) -> &'static str {
 /// A relative path would mean another file for each folder that the agent is started in.
 fn absolute(what: &str, raw: &Spanned<PathBuf>, problems: &mut Problems) -> Option<PathBuf> {
     let path = raw.get_ref();
+    let shown = path.to_string_lossy();
+    if shown.starts_with("\\\\") || shown.starts_with("//") {
+        problems.add(on_a_share(raw.span(), &format!("`{what}` \"{shown}\"")));
+        return None;
+    }
     problems.require(path.is_absolute().then(|| path.clone()), || {
-        Problem::at(raw.span(), format!("`{what}` is \"{}\", not a path from the root", path.display()))
+        Problem::at(raw.span(), format!("`{what}` is \"{shown}\", not a path from the root"))
             .hint("write it with a leading /")
     })
 }

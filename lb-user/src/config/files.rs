@@ -8,7 +8,7 @@ use rustls::server::ParsedCertificate;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
 
-use super::model::{CheckKind, Clients, Config, PortRule, Site, Verify};
+use super::model::{CheckKind, Clients, Config, Files, PortRule, Site, Verify};
 use super::problem::{ConfigError, Problem, Source, split_hint};
 use crate::proxy::tls::Staple;
 use crate::proxy::tls::material::{File, Material, MaterialError};
@@ -26,11 +26,12 @@ pub(crate) struct Findings {
 /// Looks at every file that `config` names, the cluster secret apart.
 pub(crate) fn examine(config: &Config) -> Findings {
     let mut findings = Findings::default();
+    let files = &config.files;
     for site in &config.cluster.sites {
-        match material_of(site) {
+        match material_of(site, files) {
             Ok(material) => {
                 findings.warnings.extend(doubts(site, &material));
-                match staple(site, &material) {
+                match staple(site, &material, files) {
                     Ok(staple) => {
                         findings.warnings.extend(staple.and_then(|staple| old(site, &staple, now())))
                     }
@@ -40,13 +41,15 @@ pub(crate) fn examine(config: &Config) -> Findings {
             Err(error) => findings.errors.push(error),
         }
         match &site.tls.clients {
-            Clients::Optional(ca) | Clients::Required(ca) => findings.errors.extend(certificates(ca).err()),
+            Clients::Optional(ca) | Clients::Required(ca) => {
+                findings.errors.extend(certificates(ca, files).err())
+            }
             Clients::Unasked => {}
         }
     }
     for farm in &config.cluster.farms {
         if let Verify::Ca(path) = &farm.verify {
-            findings.errors.extend(certificates(path).err());
+            findings.errors.extend(certificates(path, files).err());
         }
     }
     findings.warnings.extend(config.cluster.rules.iter().filter_map(hopeless));
@@ -104,16 +107,20 @@ fn first_line(bytes: &[u8]) -> String {
     String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned()
 }
 
-fn material_of(site: &Site) -> Result<Material, ConfigError> {
-    material(site, read, |path, error| {
-        let text = error.to_string();
-        let (text, hint) = split_hint(&text);
-        of(path, text.to_owned(), hint.unwrap_or(PEM))
-    })
+fn material_of(site: &Site, files: &Files) -> Result<Material, ConfigError> {
+    material(
+        site,
+        |path| read(path, files),
+        |path, error| {
+            let text = error.to_string();
+            let (text, hint) = split_hint(&text);
+            of(path, text.to_owned(), hint.unwrap_or(PEM))
+        },
+    )
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-    let pem = read(path)?;
+fn certificates(path: &Path, files: &Files) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    let pem = read(path, files)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let chain = chain.map_err(|error| of(path, format!("damaged PEM: {error}"), PEM))?;
     let Some(first) = chain.first() else {
@@ -125,11 +132,11 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError
 }
 
 /// The site's OCSP response, if it has one.
-fn staple(site: &Site, material: &Material) -> Result<Option<Staple>, ConfigError> {
+fn staple(site: &Site, material: &Material, files: &Files) -> Result<Option<Staple>, ConfigError> {
     let Some(path) = &site.tls.ocsp else {
         return Ok(None);
     };
-    let staple = Staple::read(&read(path)?, &material.chain()[0]).map_err(|error| {
+    let staple = Staple::read(&read(path, files)?, &material.chain()[0]).map_err(|error| {
         let error = error.to_string();
         let (text, hint) = split_hint(&error);
         of(path, text.to_owned(), hint.unwrap_or_default())
@@ -156,9 +163,13 @@ fn old(site: &Site, staple: &Staple, now: u64) -> Option<String> {
 const PEM: &str = "a PEM file begins with -----BEGIN CERTIFICATE-----; \
                    openssl pkcs12 -in FILE.pfx -nokeys -out FILE.pem makes one of a .pfx";
 
-fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
-    super::read(path).map_err(|error| {
-        of(path, format!("cannot be read: {error}"), "give the right path; the agent reads it as root")
+fn read(path: &Path, files: &Files) -> Result<Vec<u8>, ConfigError> {
+    files.read(path).map_err(|error| {
+        let hint = match files {
+            Files::Disk => "give the right path; the agent reads it as root",
+            Files::Held(_) => "apply the configuration again on a node that has the file",
+        };
+        of(path, format!("cannot be read: {error}"), hint)
     })
 }
 

@@ -1,8 +1,9 @@
 //! config: text -> parse -> check -> model.
 //!
-//! Two files: the cluster's, the same on all nodes, and this node's own beside it. `raw.rs` mirrors them and holds the
-//! defaults, `parse.rs` finds places and misspelt keys, `check.rs` decides, `model.rs` is what the rest of the agent works
-//! with. This file and `files.rs` are the only ones here that read the disk.
+//! Two files: the cluster's, the same on all nodes, and this node's own beside it. `encoding.rs` makes text of their bytes,
+//! `raw.rs` mirrors them and holds the defaults, `parse.rs` finds all that is wrong with their form, `check.rs` decides,
+//! `model.rs` is what the rest of the agent works with. `print.rs` writes a checked one out whole, `edit.rs` changes a file for a
+//! command. This file and `files.rs` are the only ones here that read the disk.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -10,21 +11,26 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 mod check;
+pub mod edit;
+mod encoding;
 mod files;
+pub mod held;
 pub mod model;
 mod parse;
 mod print;
 mod problem;
 mod raw;
+mod schema;
 pub mod secret;
+mod spanned;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub(crate) use files::material;
-use model::{Cluster, Config, Local};
-pub(crate) use problem::split_hint;
+use model::{Cluster, Config, Files, Local};
 pub use problem::{ConfigError, ConfigErrors, Place};
 use problem::{Problem, Source};
+pub(crate) use problem::{split_hint, told};
 
 /// The name of this node's file, in the cluster file's folder.
 pub const NODE_FILE: &str = "node.toml";
@@ -39,20 +45,91 @@ pub fn load(cluster_file: &Path, node_file: Option<&Path>) -> Result<Config, Con
 
 /// The same without a look at certificates, keys and programs: for `cleanup`, which must work when they are gone.
 pub fn load_unexamined(cluster_file: &Path, node_file: Option<&Path>) -> Result<Config, ConfigErrors> {
-    let cluster = cluster(cluster_file)?;
-    let local = local(&node_path(cluster_file, node_file), &cluster)?;
-    Ok(Config { cluster, local })
+    let node_file = node_path(cluster_file, node_file);
+    match cluster(cluster_file) {
+        Ok(cluster) => local(&node_file, &cluster).map(|local| Config { cluster, local, files: Files::Disk }),
+        Err(ConfigErrors(errors)) => {
+            let more = node_errors(&node_file);
+            Err(ConfigErrors(errors.into_iter().chain(more).collect()))
+        }
+    }
+}
+
+/// The checked configuration that is `text`, called `name` in errors, with the files that it names from `files`, and this node's
+/// file.
+pub fn load_text(text: &str, name: &Path, node_file: &Path, files: Files) -> Result<Config, ConfigErrors> {
+    let cluster = cluster_of(text.as_bytes(), name)?;
+    let local = local(node_file, &cluster)?;
+    let config = Config { cluster, local, files };
+    let findings = files::examine(&config);
+    if findings.errors.is_empty() { Ok(config) } else { Err(ConfigErrors(findings.errors)) }
+}
+
+/// The checked cluster configuration that is `text`, called `name` in errors. No file is looked at.
+pub fn cluster_of(text: &[u8], name: &Path) -> Result<Cluster, ConfigErrors> {
+    checked(name, text, check::cluster)
+}
+
+/// What this node's file says of itself, before there is a cluster to check it against.
+pub fn local_file(path: &Path) -> Result<LocalFile, ConfigErrors> {
+    let bytes = read(path).map_err(|error| {
+        let hint = "`rollcall init` makes it on a cluster's first node, `rollcall join` on the others; or name a cluster file: --config FILE";
+        let missing = error.kind() == std::io::ErrorKind::NotFound;
+        unreadable(path, &error, missing.then(|| hint.to_owned()))
+    })?;
+    let owned = |path: &spanned::Spanned<PathBuf>| path.get_ref().clone();
+    checked(path, &bytes, |raw: &raw::NodeFile| {
+        Ok(LocalFile {
+            name: raw.name.get_ref().clone(),
+            key_file: owned(&raw.key_file),
+            run_dir: owned(&raw.run_dir),
+            state_dir: owned(&raw.state_dir),
+        })
+    })
+}
+
+/// What [`local_file`] reads; nothing of it is checked.
+#[derive(Clone, Debug)]
+pub struct LocalFile {
+    /// Which of the cluster's nodes this is.
+    pub name: String,
+    /// File with this node's private keys.
+    pub key_file: PathBuf,
+    /// Folder for the control socket.
+    pub run_dir: PathBuf,
+    /// Folder for what outlives a reboot.
+    pub state_dir: PathBuf,
 }
 
 /// The configuration as the node named `node` (`None`: the first) would see it, without a node file: for tools that bring an
 /// interface of their own. Certificates are not looked at, and `local.interface` means nothing.
 pub fn load_for(cluster_file: &Path, node: Option<&str>) -> Result<Config, ConfigErrors> {
-    let cluster = cluster(cluster_file)?;
+    without_node_file(cluster(cluster_file)?, cluster_file, node)
+}
+
+fn without_node_file(cluster: Cluster, path: &Path, node: Option<&str>) -> Result<Config, ConfigErrors> {
     let first = &cluster.nodes[0].name;
     let raw = raw::NodeFile::without_file(node.unwrap_or(first).to_owned());
-    let source = Source { path: cluster_file, text: "" };
+    let source = Source { path, text: "" };
     let local = check::local(&raw, &cluster.nodes).map_err(|problems| source.errors(problems))?;
-    Ok(Config { cluster, local })
+    Ok(Config { cluster, local, files: Files::Disk })
+}
+
+/// The JSON Schema of the cluster file.
+pub(crate) fn cluster_schema() -> serde_json::Value {
+    schema::cluster_file()
+}
+
+/// The JSON Schema of a node's own file.
+pub(crate) fn node_schema() -> serde_json::Value {
+    schema::node_file()
+}
+
+/// A cluster file that is no file yet: its text, and what to call it. Certificates and keys are looked at, a node's own facts are not.
+pub fn check_text(name: &Path, text: &str) -> Result<Config, ConfigErrors> {
+    let config = without_node_file(cluster_of(text.as_bytes(), name)?, name, None)?;
+    let findings = files::examine(&config);
+    if findings.errors.is_empty() { Ok(config) } else { Err(ConfigErrors(findings.errors)) }
 }
 
 /// A length of time as both files have it, such as `500ms`, `5s`, `2min` or `1h`.
@@ -60,9 +137,9 @@ pub(crate) fn length_of_time(text: &str) -> Option<Duration> {
     raw::Time::parse(text).map(|time| time.0)
 }
 
-/// What a configuration publishes as tables of its file, with nothing left to a default.
+/// The cluster file that means the same with nothing left to a default.
 pub(crate) fn expanded(cluster: &Cluster) -> String {
-    print::tables(cluster)
+    print::whole(cluster)
 }
 
 /// What the operator should know of a configuration that may be used: a certificate that does not serve a name or is about
@@ -94,8 +171,7 @@ fn cluster(path: &Path) -> Result<Cluster, ConfigErrors> {
         let hint = (error.kind() == std::io::ErrorKind::NotFound).then(|| hint.to_owned());
         unreadable(path, &error, hint)
     })?;
-    let (text, raw) = parsed::<raw::ClusterFile>(path, &bytes)?;
-    check::cluster(&raw).map_err(|problems| Source { path, text }.errors(problems))
+    cluster_of(&bytes, path)
 }
 
 fn local(path: &Path, cluster: &Cluster) -> Result<Local, ConfigErrors> {
@@ -103,8 +179,16 @@ fn local(path: &Path, cluster: &Cluster) -> Result<Local, ConfigErrors> {
         let missing = error.kind() == std::io::ErrorKind::NotFound;
         unreadable(path, &error, missing.then(|| node_lines(cluster)))
     })?;
-    let (text, raw) = parsed::<raw::NodeFile>(path, &bytes)?;
-    check::local(&raw, &cluster.nodes).map_err(|problems| Source { path, text }.errors(problems))
+    checked(path, &bytes, |raw| check::local(raw, &cluster.nodes))
+}
+
+/// What is wrong with this node's file whatever the cluster is, which has errors itself.
+fn node_errors(path: &Path) -> Vec<ConfigError> {
+    let Ok(bytes) = read(path) else {
+        return Vec::new();
+    };
+    let errors = checked(path, &bytes, check::local_alone).err();
+    errors.map(|ConfigErrors(errors)| errors).unwrap_or_default()
 }
 
 /// What a node's file must say.
@@ -118,19 +202,21 @@ fn node_lines(cluster: &Cluster) -> String {
     )
 }
 
-fn parsed<'a, T>(path: &Path, bytes: &'a [u8]) -> Result<(&'a str, T), ConfigErrors>
-where
-    T: serde::de::DeserializeOwned,
-{
-    let text = parse::decode(bytes).map_err(|problem| Source { path, text: "" }.errors(vec![problem]))?;
-    let raw = parse::parse(text).map_err(|problem| Source { path, text }.errors(vec![problem]))?;
-    Ok((text, raw))
+/// The file of these bytes as `check` sees it, or all that is wrong with it.
+fn checked<R: serde::de::DeserializeOwned, T>(
+    path: &Path,
+    bytes: &[u8],
+    check: impl FnOnce(&R) -> Result<T, Vec<Problem>>,
+) -> Result<T, ConfigErrors> {
+    let text = encoding::decode(bytes).map_err(|problem| Source { path, text: "" }.errors(vec![problem]))?;
+    let checked = parse::parse::<R>(&text).and_then(|raw| check(&raw));
+    checked.map_err(|problems| Source { path, text: &text }.errors(problems))
 }
 
 /// At most one byte more than a configuration may have, so that a device or a wrong file costs little.
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(parse::MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    File::open(path)?.take(encoding::MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::held::{Files, Held};
+use super::secret::{ClusterSecret, SecretError};
 use crate::proxy::access::LogSettings;
 use crate::proxy::protect::Protection;
 use crate::proxy::protect::limits::Limits;
 use crate::proxy::protect::proxies::TrustedProxy;
 use crate::proxy::tls::Fingerprint;
+use crate::shared::keys::PublicKeys;
 
 mod check;
 mod farm;
@@ -66,9 +69,22 @@ pub struct Config {
     pub cluster: Cluster,
     /// This machine's.
     pub local: Local,
+    /// Where the files that it names are read from.
+    pub files: Files,
 }
 
 impl Config {
+    /// The cluster secret: of the generation that this is, or from the file that this node's names.
+    pub fn secret(&self) -> Result<ClusterSecret, SecretError> {
+        match &self.files {
+            Files::Disk => ClusterSecret::read(&self.local.secret_file),
+            Files::Held(held) => {
+                let path = PathBuf::from("in this generation");
+                ClusterSecret::parse(&held.secret).map_err(|reason| SecretError::Malformed { path, reason })
+            }
+        }
+    }
+
     /// This node's entry among the cluster's.
     pub fn me(&self) -> &Node {
         let me = self.cluster.nodes.iter().find(|node| node.name == self.local.name);
@@ -181,6 +197,8 @@ pub struct Node {
     pub second_address: Option<Ipv4Addr>,
     /// Its share of `multiple` rules against the others', 0..=100.
     pub weight: u8,
+    /// What the others know it by, where the nodes share their configuration by themselves.
+    pub keys: Option<PublicKeys>,
 }
 
 /// Which flows a rule is for and how they are spread.
@@ -393,8 +411,12 @@ pub struct Local {
     pub vlans: Vec<u16>,
     /// File with the cluster secret (`ClusterSecret`), readable by root alone.
     pub secret_file: PathBuf,
+    /// File with this node's private keys, where the nodes share their configuration by themselves.
+    pub key_file: PathBuf,
     /// User (name or number) that the proxy runs as.
     pub proxy_user: String,
+    /// User (name or number) that the child runs as which talks to the other nodes.
+    pub peer_user: String,
     /// Folder for the control socket and for what a killed agent leaves for the next, `/run/rollcall`.
     pub run_dir: PathBuf,
     /// Folder for what outlives a reboot, `/var/lib/rollcall`.

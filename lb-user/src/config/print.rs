@@ -1,14 +1,17 @@
-//! Sites, farms and TCP services as the file could have them, with nothing left to a default: what `[exchange]` stands for. Pure.
+//! A cluster's configuration as the file could have it, with nothing left to a default: what `[exchange]` stands for is written out. Pure.
 
 use std::fmt;
 use std::time::Duration;
 
 use toml::Value;
 
+mod cluster;
 mod headers;
 mod health;
+mod limits;
 mod protection;
 mod rewrite;
+mod rules;
 mod tcp;
 
 use self::health::HealthTable;
@@ -18,21 +21,23 @@ use super::model::{
     Action, Clients, Cluster, Farm, Maintenance, PathMatch, Response, Reuse, Route, Server, Service, Site,
     Verify,
 };
+use super::raw::Time;
 use crate::proxy::access::{Format, LogSettings, Query};
 use crate::proxy::balance::hash::HashOf;
 use crate::proxy::balance::settings::Algorithm;
 use crate::proxy::protect::networks::Network;
 use crate::proxy::rewrite::mitigation::MITIGATIONS;
 
-/// The tables `[log]`, `[protection]`, `[[trusted_proxy]]`, `[[farm]]`, `[[site]]` and `[[tcp]]` that mean what the cluster publishes.
-pub(crate) fn tables(cluster: &Cluster) -> String {
+/// The whole file that means `cluster`.
+pub(crate) fn whole(cluster: &Cluster) -> String {
     let farms = cluster.farms.iter().map(|farm| format!("{}\n", FarmTable(farm)));
     let sites = cluster.sites.iter().map(|site| format!("{}\n", SiteTable(site)));
     let tcp = cluster.tcp.iter().map(|service| format!("{}\n", TcpTable(service)));
     let protection = format!("{}\n", ProtectionTable(&cluster.protection));
     let proxies = cluster.trusted_proxies.iter().map(|proxy| format!("{}\n", TrustedProxyTable(proxy)));
-    let shared = [log(cluster.log), protection].into_iter().chain(proxies);
-    shared.chain(farms).chain(sites).chain(tcp).collect()
+    let nodes = [cluster::table(cluster), cluster::nodes(&cluster.nodes), rules::tables(cluster)];
+    let shared = [limits::table(&cluster.limits), log(cluster.log), protection].into_iter().chain(proxies);
+    nodes.into_iter().chain(shared).chain(farms).chain(sites).chain(tcp).collect()
 }
 
 fn log(log: LogSettings) -> String {
@@ -234,10 +239,7 @@ fn networks(networks: &[Network]) -> String {
 }
 
 fn time(time: Duration) -> String {
-    let millis = time.as_millis();
-    let units = [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000), ("ms", 1)];
-    let whole = units.into_iter().find(|(_, unit)| millis.is_multiple_of(*unit) && millis >= *unit);
-    whole.map_or("\"0s\"".to_owned(), |(name, unit)| format!("\"{}{name}\"", millis / unit))
+    format!("\"{}\"", Time(time))
 }
 
 fn size(bytes: u64) -> String {

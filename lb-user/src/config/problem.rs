@@ -26,6 +26,11 @@ impl Problem {
         Self::at(0..0, text)
     }
 
+    /// Where it is in the file, for an order.
+    pub(crate) fn place(&self) -> (usize, usize) {
+        (self.span.start, self.span.end)
+    }
+
     /// What an error says, and its hint if it has one.
     pub(crate) fn of_error(span: Range<usize>, error: impl fmt::Display) -> Self {
         let error = error.to_string();
@@ -43,6 +48,19 @@ impl Problem {
 /// An error's text without its hint, and the hint: what follows `; hint: `.
 pub(crate) fn split_hint(error: &str) -> (&str, Option<&str>) {
     error.split_once("; hint: ").map_or((error, None), |(text, hint)| (text, Some(hint)))
+}
+
+/// An error and its causes as one text, without what stands in the text already.
+pub(crate) fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.fold(String::new(), |text, cause| {
+        let next = cause.to_string();
+        match text.as_str() {
+            "" => next,
+            told if told.contains(&next) => text,
+            told => format!("{told}: {next}"),
+        }
+    })
 }
 
 /// A file and its text, to show problems in.

@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
-use toml::Spanned;
+use serde_json::json;
+
+use crate::config::spanned::Spanned;
 
 mod health;
 mod limits;
@@ -32,7 +35,7 @@ pub(crate) use tcp::{TcpHealthTable, TcpTable};
 pub(crate) use values::{Failback, Ports, ServerEntry, Size, Statuses, Time};
 
 /// The cluster file: the same on every node.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClusterFile {
     /// What all nodes share.
@@ -69,7 +72,7 @@ pub(crate) struct ClusterFile {
 }
 
 /// `[cluster]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClusterTable {
     /// The cluster IP with its network's prefix length, such as `"192.168.50.8/24"`. This or `ips` is required.
@@ -78,16 +81,20 @@ pub(crate) struct ClusterTable {
     #[serde(default)]
     pub(crate) ips: Vec<Spanned<String>>,
     /// How frames reach all nodes: `"multicast"`, `"igmp"` or `"unicast"`. Required, without default: what the network lets through decides.
+    #[schemars(extend("enum" = ["multicast", "igmp", "unicast"]))]
     pub(crate) mode: Option<Spanned<String>>,
     /// Heartbeats in one word: `"default"` (20 ms x 5: a dead node's share is taken after 100 ms), `"fast"` (5 ms x 5; for a
     /// quiet network and processors that are not busy; costs CPU) or `"vm"` (200 ms x 5; for virtual machines that stall).
     #[serde(default = "profile")]
+    #[schemars(extend("enum" = ["default", "fast", "vm"]))]
     pub(crate) profile: Spanned<String>,
     /// Milliseconds from one heartbeat to the next, in place of the profile's; 5 to 1000. Shorter finds a dead node sooner and
     /// costs CPU and packets in proportion.
+    #[schemars(range(min = 5, max = 1000))]
     pub(crate) period_ms: Option<Spanned<u32>>,
     /// Periods of silence that make a peer suspect, in place of the profile's; 3 to 100. With `period_ms` it sets the time to
     /// take-over: 20 ms x 5 = 100 ms. Raise it on hosts that stall, such as overcommitted hypervisors.
+    #[schemars(range(min = 3, max = 100))]
     pub(crate) suspect_after: Option<Spanned<u32>>,
     /// The router that a lone node must reach before it serves, by an IPv4 or IPv6 address in a cluster IP's network, or a link-local one.
     /// Default: the interface's default route, of IPv4 if it has one.
@@ -98,6 +105,7 @@ pub(crate) struct ClusterTable {
     /// Connections that no rule names: `"drop"` (default) or `"default-host"`, which is NLB's way and shows the default
     /// host's other services to the world.
     #[serde(default = "unmatched")]
+    #[schemars(extend("enum" = ["drop", "default-host"]))]
     pub(crate) unmatched: Spanned<String>,
     /// How long connections in flight may go on once a node drains or stops. Default `"60s"`; 0 to 1 h. Keep it below the
     /// service manager's stop timeout.
@@ -118,11 +126,12 @@ pub(crate) struct ClusterTable {
     /// How a node begins after its agent starts: `"as-before"` (default: as the operator left it), `"started"`, `"stopped"` or
     /// `"suspended"`.
     #[serde(default = "initial_state")]
+    #[schemars(extend("enum" = ["as-before", "started", "stopped", "suspended"]))]
     pub(crate) initial_state: Spanned<String>,
 }
 
 /// `[[node]]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NodeTable {
     /// Unique name: letters, digits, `-`, `_`, `.`.
@@ -133,35 +142,45 @@ pub(crate) struct NodeTable {
     /// has.
     pub(crate) second_address: Option<Spanned<String>>,
     /// Host priority, 1 to 64, unique; the lowest number alive is the default host.
+    #[schemars(range(min = 1, max = 64))]
     pub(crate) priority: Spanned<u32>,
     /// Load weight, 0 to 100. Default 50. Only the ratio between the nodes counts.
     #[serde(default = "weight")]
+    #[schemars(range(min = 0, max = 100))]
     pub(crate) weight: Spanned<u32>,
+    /// The public keys that the others know it by, as `rollcall init` and `rollcall join` write them. All nodes have them, or none
+    /// has: then each keeps the configuration in a file that an operator copies.
+    pub(crate) keys: Option<Spanned<String>>,
 }
 
 /// `[[rule]]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RuleTable {
     /// The cluster IP that it is for. Default: all of them.
     pub(crate) ip: Option<Spanned<String>>,
     /// `"tcp"` (default), `"udp"` or `"both"`.
     #[serde(default = "protocol")]
+    #[schemars(extend("enum" = ["tcp", "udp", "both"]))]
     pub(crate) protocol: Spanned<String>,
     /// A port, or a range such as `"8000-8099"`.
     pub(crate) ports: Spanned<Ports>,
     /// `"multiple"` (default: over all nodes), `"single"` (default host alone) or `"disabled"`.
     #[serde(default = "filtering")]
+    #[schemars(extend("enum" = ["multiple", "single", "disabled"]))]
     pub(crate) filtering: Spanned<String>,
     /// `"none"` (default: each connection on its own), `"single"` (all of a client's together; only where the service keeps
     /// state in the node) or `"network"` (all of a client's network together; for clients behind several proxies).
     #[serde(default = "affinity")]
+    #[schemars(extend("enum" = ["none", "single", "network"]))]
     pub(crate) affinity: Spanned<String>,
     /// With affinity `"network"`, the prefix length of an IPv4 client's network. Default 24; 8 to 32.
     #[serde(default = "prefix_v4")]
+    #[schemars(range(min = 8, max = 32))]
     pub(crate) prefix_v4: Spanned<u8>,
     /// With affinity `"network"`, the prefix length of an IPv6 client's network. Default 64; 16 to 128.
     #[serde(default = "prefix_v6")]
+    #[schemars(range(min = 16, max = 128))]
     pub(crate) prefix_v6: Spanned<u8>,
     /// Whether its TCP connections end in the agent's network namespace. Default `true`. `false` for ports that this host
     /// forwards (published containers, DNAT): their connections then move with the share, at once.
@@ -169,10 +188,12 @@ pub(crate) struct RuleTable {
     pub(crate) local: bool,
     /// With filtering `"multiple"`, load weights by node, 0 to 100, such as `{ arr1 = 70, arr2 = 30 }`. Default: each node's own.
     #[serde(default = "no_numbers")]
+    #[schemars(extend("additionalProperties" = json!({ "type": "integer", "minimum": 0, "maximum": 100 })))]
     pub(crate) weights: Spanned<BTreeMap<String, Spanned<u8>>>,
     /// With filtering `"single"`, handling priorities by node, 1 to 64 and unique: the lowest number alive takes all. Default:
     /// each node's host priority.
     #[serde(default = "no_numbers")]
+    #[schemars(extend("additionalProperties" = json!({ "type": "integer", "minimum": 1, "maximum": 64 })))]
     pub(crate) handling_priorities: Spanned<BTreeMap<String, Spanned<u8>>>,
     /// With affinity `"single"` or `"network"`: clients stay with their node while nodes come and go, until a bucket has been
     /// idle for this long, such as `"20m"`. Default: they do not. 1 s to 4 h. Slows joins down by as much.
@@ -185,7 +206,7 @@ pub(crate) struct RuleTable {
 }
 
 /// `check` of `[[rule]]`: one of `tcp`, `http` and `command`, and how often.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CheckTable {
     /// `true`: a connection can be made.
@@ -199,10 +220,12 @@ pub(crate) struct CheckTable {
     /// another address need it.
     pub(crate) address: Option<Spanned<String>>,
     /// With `tcp` and `http`, the port. Default: the rule's first.
+    #[schemars(range(min = 1, max = 65_535))]
     pub(crate) port: Option<Spanned<u16>>,
     /// With `http`, the request's Host. Default: address and port.
     pub(crate) host: Option<Spanned<String>>,
     /// With `http`, the status of a good answer. Default 200.
+    #[schemars(range(min = 100, max = 599))]
     pub(crate) status: Option<Spanned<u16>>,
     /// With `http`, what a good answer's body contains. Default `""`: anything.
     pub(crate) body: Option<Spanned<String>>,
@@ -214,14 +237,16 @@ pub(crate) struct CheckTable {
     pub(crate) timeout: Spanned<Time>,
     /// Failures in a row that make the service unhealthy. Default 3; 1 to 100.
     #[serde(default = "check_failures")]
+    #[schemars(range(min = 1, max = 100))]
     pub(crate) failures: Spanned<u8>,
     /// Successes in a row that make it healthy again. Default 2; 1 to 100.
     #[serde(default = "check_successes")]
+    #[schemars(range(min = 1, max = 100))]
     pub(crate) successes: Spanned<u8>,
 }
 
 /// `node.toml`: this machine's own facts.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NodeFile {
     /// Which of the cluster's nodes this is.
@@ -234,14 +259,22 @@ pub(crate) struct NodeFile {
     /// The VLAN tags with which frames for the cluster IPs come to `xdp_interface`, outermost first; one or two. The NIC must
     /// leave them in the frame: `ethtool -K eth0 rxvlan off`.
     #[serde(default)]
+    #[schemars(extend("items" = json!({ "type": "integer", "minimum": 1, "maximum": 4094 })))]
     pub(crate) vlans: Vec<Spanned<u16>>,
     /// File with the cluster secret: up to three lines of 64 hexadecimal digits, of which the first is used and all are
     /// accepted, and a line `seed` with 64 more while they are changed. Default `/etc/rollcall/cluster.secret`.
     #[serde(default = "secret_file")]
     pub(crate) secret_file: Spanned<PathBuf>,
+    /// File with this node's private keys, readable by root alone, where the nodes share their configuration by themselves.
+    /// Default `/etc/rollcall/node.key`.
+    #[serde(default = "key_file")]
+    pub(crate) key_file: Spanned<PathBuf>,
     /// User that the proxy runs as. Default `rollcall-proxy`.
     #[serde(default = "proxy_user")]
     pub(crate) proxy_user: Spanned<String>,
+    /// User that the child runs as which talks to the other nodes, where they share their configuration. Default `rollcall-peer`.
+    #[serde(default = "peer_user")]
+    pub(crate) peer_user: Spanned<String>,
     /// Folder for the control socket and what a killed agent leaves for the next. Default `/run/rollcall`. Must be emptied
     /// by a reboot.
     #[serde(default = "run_dir")]
@@ -259,6 +292,7 @@ pub(crate) struct NodeFile {
     /// How the XDP program is attached: `"auto"` (default: in the driver where it can, else generic), `"native"` or
     /// `"generic"`.
     #[serde(default = "xdp")]
+    #[schemars(extend("enum" = ["auto", "native", "generic"]))]
     pub(crate) xdp: Spanned<String>,
 }
 
@@ -271,7 +305,9 @@ impl NodeFile {
             xdp_interface: None,
             vlans: Vec::new(),
             secret_file: secret_file(),
+            key_file: key_file(),
             proxy_user: proxy_user(),
+            peer_user: peer_user(),
             run_dir: run_dir(),
             state_dir: state_dir(),
             on_event: None,
@@ -383,8 +419,16 @@ fn secret_file() -> Spanned<PathBuf> {
     nowhere("/etc/rollcall/cluster.secret".into())
 }
 
+fn key_file() -> Spanned<PathBuf> {
+    nowhere("/etc/rollcall/node.key".into())
+}
+
 fn proxy_user() -> Spanned<String> {
     nowhere("rollcall-proxy".to_owned())
+}
+
+fn peer_user() -> Spanned<String> {
+    nowhere("rollcall-peer".to_owned())
 }
 
 fn run_dir() -> Spanned<PathBuf> {

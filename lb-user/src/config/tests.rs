@@ -15,8 +15,11 @@ use crate::proxy::protect::Protection;
 use crate::proxy::protect::limits::Limits;
 
 mod checks;
+mod intake;
 mod publish;
 mod returning;
+mod roundtrip;
+mod schema;
 mod tcp;
 
 const REFERENCE: &str = r#"[cluster]
@@ -59,7 +62,9 @@ fn a_node_file_needs_only_name_and_interface() {
         name: "arr1".into(),
         interface: "eth0".into(),
         secret_file: "/etc/rollcall/cluster.secret".into(),
+        key_file: "/etc/rollcall/node.key".into(),
         proxy_user: "rollcall-proxy".into(),
+        peer_user: "rollcall-peer".into(),
         xdp_interface: None,
         vlans: vec![],
         run_dir: "/run/rollcall".into(),
@@ -73,25 +78,20 @@ fn a_node_file_needs_only_name_and_interface() {
 }
 
 #[test]
-fn byte_order_mark_and_crlf_are_read() {
-    let windows = format!("\u{feff}{}", REFERENCE.replace('\n', "\r\n"));
-    assert_eq!(cluster_from(&windows).unwrap(), reference());
-}
-
-#[test]
-fn utf16_is_named() {
-    let utf16 = |bom: &[u8], bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
-        bom.iter().copied().chain(REFERENCE.encode_utf16().flat_map(bytes)).collect()
+fn files_of_windows_are_read_and_their_places_are_right() {
+    let windows = REFERENCE.replace('\n', "\r\n");
+    let wrong = windows.replace("priority = 2", "priority = 1 # f\u{fc}r").replace("arr1", "\u{fc}");
+    let utf8 = |text: &str| [b"\xef\xbb\xbf", text.as_bytes()].concat();
+    let utf16 = |text: &str| -> Vec<u8> {
+        [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect()
     };
-    for bytes in [
-        utf16(b"\xff\xfe", u16::to_le_bytes),
-        utf16(b"\xfe\xff", u16::to_be_bytes),
-        utf16(b"", u16::to_le_bytes),
-    ] {
-        let folder = Folder::new();
-        let path = folder.write("cluster.toml", &bytes);
-        let error = cluster(&path).unwrap_err().to_string();
-        assert!(error.contains("UTF-16") && error.contains("hint: save it as UTF-8"), "{error}");
+    let read = |bytes: &[u8]| cluster(&Folder::new().write("cluster.toml", bytes));
+    for encoded in [utf8, utf16] as [fn(&str) -> Vec<u8>; 2] {
+        assert_eq!(read(&encoded(&windows)).unwrap(), reference());
+        let errors = read(&encoded(&wrong)).unwrap_err().0;
+        let places: Vec<_> = errors.iter().flat_map(|error| &error.place).collect();
+        assert_eq!((places[0].line, places[0].column, places[0].width), (6, 8, 3), "{errors:?}");
+        assert_eq!(places[0].text, "name = \"\u{fc}\"");
     }
 }
 
@@ -104,8 +104,8 @@ const WRONG: &[(&str, &str, &str)] = &[
     ),
     (
         "priority = 1",
-        "colour = 1",
-        "8:1: unknown key `colour`\n  8 | colour = 1\n    | ^^^^^^\nhint: known here: name, address, second_address, priority, weight",
+        "priority = 1\ncolour = 1",
+        "9:1: unknown key `colour`\n  9 | colour = 1\n    | ^^^^^^\nhint: known here: name, address, second_address, priority, weight, keys",
     ),
     (
         "priority = 1",
@@ -503,8 +503,8 @@ fn a_file_cannot_steer_the_terminal() {
 proptest! {
     #[test]
     fn arbitrary_bytes_are_told_apart_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-        if let Ok(text) = parse::decode(&bytes) {
-            let _ = cluster_text(text).map_err(|errors| errors.to_string());
+        if let Ok(text) = encoding::decode(&bytes) {
+            let _ = cluster_text(&text).map_err(|errors| errors.to_string());
         }
     }
 
@@ -536,6 +536,7 @@ fn reference() -> Cluster {
         address: Ipv4Addr::new(192, 168, 50, last),
         second_address: None,
         weight: 50,
+        keys: None,
     };
     let server = |name: &str, last| Server {
         name: name.into(),
@@ -630,7 +631,7 @@ fn site_cluster_of(names: &str, lines: &str) -> Result<Cluster, ConfigErrors> {
 
 fn cluster_text(text: &str) -> Result<Cluster, ConfigErrors> {
     let source = Source { path: Path::new("cluster.toml"), text };
-    let raw = parse::parse::<raw::ClusterFile>(text).map_err(|problem| source.errors(vec![problem]))?;
+    let raw = parse::parse::<raw::ClusterFile>(text).map_err(|problems| source.errors(problems))?;
     check::cluster(&raw).map_err(|problems| source.errors(problems))
 }
 

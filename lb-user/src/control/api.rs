@@ -1,19 +1,21 @@
 //! What goes over the control socket, each a line of JSON: one request, and one answer, or to `Capture` and a followed `Events` many.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::proxy::balance::settings::State;
 
+pub use self::configuration::{Applied, CertificateFacts, Configure, FileFacts, GenerationEntry, Shown};
 pub use self::event::EventRecord;
 pub use self::operate::{Action, Nodes, Operated};
 pub use self::request::{Asked, FarmExplanation, RequestExplanation, ServerExplanation, Step};
 pub use crate::proxy::recent::Recalled;
 use crate::wall::WallTime;
 
+mod configuration;
 mod event;
 mod operate;
 mod request;
@@ -87,6 +89,8 @@ pub enum Request {
         /// By another worker, which takes over from the one that serves.
         replace_worker: bool,
     },
+    /// About the configuration that the nodes share.
+    Configuration(Configure),
     /// The latest events of this node, oldest first. Also for the group `rollcall-view`.
     Events {
         /// Go on with those that come, until the client ends its side or the agent stops: many `Events`.
@@ -150,11 +154,15 @@ impl Request {
             | Self::Connections { .. }
             | Self::Metrics
             | Self::Recall { .. }
+            | Self::Configuration(Configure::Show { .. } | Configure::Log)
             | Self::Events { .. } => Permission::View,
             // A capture loads another program.
             Self::Operate { .. }
             | Self::SetServer { .. }
             | Self::Upgrade { .. }
+            | Self::Configuration(
+                Configure::Apply { .. } | Configure::RollBack { .. } | Configure::Token { .. },
+            )
             | Self::Reload { .. }
             | Self::Capture { .. } => Permission::Change,
         }
@@ -176,6 +184,22 @@ pub enum Permission {
 pub enum Answer {
     /// To `Status`.
     Status(Box<Status>),
+    /// To `Configure::Show`.
+    Shown(Box<Shown>),
+    /// To `Configure::Log`.
+    Generations {
+        /// The newest first.
+        generations: Vec<GenerationEntry>,
+    },
+    /// To `Configure::Token`.
+    Token {
+        /// The word, which is a secret.
+        token: String,
+        /// Where this node is asked with it.
+        address: Ipv4Addr,
+    },
+    /// To `Configure::Apply` and `Configure::RollBack`.
+    Applied(Applied),
     /// To `Explain`.
     Explanation(Box<Explanation>),
     /// To `ExplainRequest`.
@@ -292,9 +316,12 @@ pub struct ConfigurationStatus {
     pub applied: Option<WallTime>,
     /// Why the configuration that was to come into force after it did not.
     pub refused: Option<String>,
+    /// Another one is prepared, and comes into force once these nodes have prepared it or, if it has no part for them, are gone.
+    #[serde(default)]
+    pub waits_for: Option<Vec<String>>,
 }
 
-/// A configuration that was applied.
+/// A configuration that was applied, or is prepared.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reloaded {
     /// As in [`ConfigurationStatus`].
@@ -303,6 +330,9 @@ pub struct Reloaded {
     pub changed: Vec<String>,
     /// What the operator should know of it, a sentence each.
     pub warnings: Vec<String>,
+    /// It is only prepared, and comes into force as [`ConfigurationStatus::waits_for`] says; `None`: it is in force.
+    #[serde(default)]
+    pub waits_for: Option<Vec<String>>,
 }
 
 /// How heartbeats fare on this node.

@@ -193,6 +193,7 @@ async fn handle(request: Request) -> Reply {
         | Request::ExplainRequest(_)
         | Request::Metrics
         | Request::Recall { .. }
+        | Request::Configuration(_)
         | Request::Events { .. }
         | Request::Connections { .. }
         | Request::SetServer { .. } => repeated(&request).into(),

@@ -149,7 +149,7 @@ pub enum SpawnError {
     Passwd(#[source] io::Error),
     /// The user does not exist.
     #[error(
-        "there is no user `{user}` for the proxy; hint: make it: useradd --system --no-create-home --shell /usr/sbin/nologin {user}; or name another one as `proxy_user` in node.toml"
+        "there is no user `{user}`, whom a child of the agent is to run as; hint: make it: useradd --system --no-create-home --shell /usr/sbin/nologin {user}; or name another one as `proxy_user` or `peer_user` in node.toml"
     )]
     NoUser {
         /// As configured.
@@ -157,14 +157,14 @@ pub enum SpawnError {
     },
     /// The user is root, or has root's group.
     #[error(
-        "the proxy must not run as `{user}`, which is root or of root's group; hint: useradd --system --no-create-home --shell /usr/sbin/nologin rollcall-proxy"
+        "a child that reads bytes of strangers must not run as `{user}`, which is root or of root's group; hint: useradd --system --no-create-home --shell /usr/sbin/nologin rollcall-proxy"
     )]
     Root {
         /// As configured.
         user: String,
     },
     /// The program cannot be opened or started.
-    #[error("cannot start {path} as the proxy's user; hint: the file must be executable for all, and the agent root or have CAP_SETUID and CAP_SETGID", path = path.display())]
+    #[error("cannot start {path} as another user; hint: the file must be executable for all, and the agent root or have CAP_SETUID and CAP_SETGID", path = path.display())]
     Start {
         /// The program.
         path: PathBuf,

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use self::book::Book;
 pub use self::error::{ApplyError, ReplaceError, SupervisorError};
-pub(crate) use self::handover::bind;
+pub(crate) use self::handover::{bind, listen_at};
 pub use self::handover::{end_left, is_left, take_listeners};
 use self::keeper::{Ask, Guessers, Keeper, Means, Sockets};
 pub use self::passage::{Left, Words};

@@ -116,13 +116,9 @@ impl Exchange {
         for node in &self.cluster.nodes {
             let config = &node.config;
             let told = node.rollcall(&["check", "--expand", &config.to_string_lossy()])?;
-            let tables = String::from_utf8_lossy(&told.stdout).into_owned();
-            ensure!(tables.contains(OWN), "rollcall check --expand printed {told:?}");
-            let text = fs::read_to_string(config).context("cannot read the configuration")?;
-            let (cluster, _) = text.split_once("[exchange]\n").context("it has no [exchange]")?;
-            let shared = tables.replace(OWN, "reuse = \"shared\"");
-            let rules = "[[rule]]\nports = 80\n[[rule]]\nports = 443\n";
-            fs::write(config, format!("{cluster}{rules}{shared}"))
+            let whole = String::from_utf8_lossy(&told.stdout).into_owned();
+            ensure!(whole.contains(OWN), "rollcall check --expand printed {told:?}");
+            fs::write(config, whole.replace(OWN, "reuse = \"shared\""))
                 .context("cannot write the configuration")?;
         }
         Ok(())

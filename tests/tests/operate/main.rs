@@ -1,5 +1,5 @@
 //! What operators configure and command beyond the usual, on real nodes: a second path, tests of services, orders for nodes and rules,
-//! how nodes come back, what is published beside the site, clients of HTTP/2, servers that fail or are taken out; and who is kept out. What carries the service runs under load with a capture; what only has to be told or
+//! how nodes come back, how nodes are added and removed, what is published beside the site, clients of HTTP/2, servers that fail or are taken out; and who is kept out. What carries the service runs under load with a capture; what only has to be told or
 //! refused does not.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what fails panics with its error")]
 
@@ -13,6 +13,7 @@ mod paths;
 mod servers;
 mod slow;
 mod squatters;
+mod switch;
 mod tickets;
 
 use rollcall_tests::node::{Cluster, Held, Node, table_of};

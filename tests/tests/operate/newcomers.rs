@@ -65,7 +65,9 @@ fn newcomers_that_do_not_belong_stay_out_and_cost_the_others_nothing() {
     let (held, begin) = scenario.before_fault("arr1").unwrap();
     for newcomer in &NEWCOMERS {
         stays_out(&mut scenario.cluster, newcomer);
-        assert!(scenario.cluster.node("arr1").holds().unwrap() == held, "buckets moved");
+        let kind = newcomer.its.0;
+        let events = scenario.cluster.node("arr1").events().unwrap();
+        assert!(scenario.cluster.node("arr1").holds().unwrap() == held, "{kind}: buckets moved: {events:#?}");
     }
     let end = Time::now();
     let newcomer = scenario.cluster.node("arr3");

@@ -12,12 +12,11 @@ use thiserror::Error;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
-use super::Files;
 use super::state::FORMAT;
 use crate::agent::facts::digest_of;
 use crate::config::model::Config;
 use crate::config::secret::{ClusterSecret, SecretError};
-use crate::config::{self, ConfigErrors};
+use crate::shared::origin::{LoadError, Origin};
 use crate::sys::signals::unblock_in;
 
 /// A program that may take this one's place. It is open: what was examined is what will run, whatever becomes of the file.
@@ -71,7 +70,7 @@ pub(in crate::agent) enum Refusal {
     },
     /// The configuration cannot be read.
     #[error(transparent)]
-    Config(#[from] ConfigErrors),
+    Load(#[from] LoadError),
     /// The secret cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -86,19 +85,23 @@ impl Candidate {
     /// Examines the program at `path`, to run with the configuration in `files`, which must be the one in force.
     pub(in crate::agent) async fn examine(
         path: &Path,
-        files: &Files,
+        files: &Origin,
         config: &Config,
         secret: &ClusterSecret,
     ) -> Result<Self, Refusal> {
         unchanged(files, config, secret)?;
         let program = File::open(path).map_err(|why| Refusal::Start { path: path.to_owned(), why })?;
         let candidate = Self { path: path.to_owned(), program };
-        let node_file = files.node.iter().flat_map(|node| [OsStr::new("--node-file"), node.as_os_str()]);
+        let (named, optional) = arguments(files);
         let mut check = candidate.command();
-        check.arg("check").arg(&files.cluster).args(node_file.clone());
+        check.arg("check").args(named).args(&optional);
         candidate.ask("check", check).await?;
         let mut format = candidate.command();
-        format.arg(SUBCOMMAND).arg("--config").arg(&files.cluster).args(node_file);
+        format.arg(SUBCOMMAND);
+        if let Some(named) = named {
+            format.arg("--config").arg(named);
+        }
+        format.args(optional);
         let found = candidate.ask(SUBCOMMAND, format).await?;
         if found.trim() != FORMAT.to_string() {
             let found = format!("`{}`", found.trim().escape_debug());
@@ -151,9 +154,19 @@ async fn text(stream: Option<impl tokio::io::AsyncRead + Unpin>) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// The cluster file, where there is one, and what else says where the configuration is.
+fn arguments(files: &Origin) -> (Option<&Path>, Vec<&OsStr>) {
+    let (cluster, node) = match files {
+        Origin::Files { cluster, node } => (Some(cluster.as_path()), node.as_ref()),
+        Origin::Store { node } => (None, Some(node)),
+    };
+    let node = node.into_iter().flat_map(|node| [OsStr::new("--node-file"), node.as_os_str()]);
+    (cluster, node.collect())
+}
+
 /// The configuration on disk is the one in force. Certificates may be others: the proxy goes on with those that it has.
-fn unchanged(files: &Files, config: &Config, secret: &ClusterSecret) -> Result<(), Refusal> {
-    let found = config::load(&files.cluster, files.node.as_deref())?;
+fn unchanged(files: &Origin, config: &Config, secret: &ClusterSecret) -> Result<(), Refusal> {
+    let found = files.load()?;
     let facts = |cluster| digest_of(cluster, secret.hash_seed());
     if facts(&found.cluster) != facts(&config.cluster) {
         return Err(Refusal::Changed("the cluster facts (cluster IPs, mode, nodes, rules, periods)"));
@@ -164,7 +177,7 @@ fn unchanged(files: &Files, config: &Config, secret: &ClusterSecret) -> Result<(
     if found.local != config.local {
         return Err(Refusal::Changed("this node's own file"));
     }
-    if !ClusterSecret::read(&config.local.secret_file)?.is(secret) {
+    if !found.secret()?.is(secret) {
         return Err(Refusal::Changed("the cluster secret"));
     }
     Ok(())

@@ -85,6 +85,10 @@ impl Agent {
             Some(proxy) => timeout(LET_GO, proxy.leave()).await.ok().flatten(),
             None => None,
         };
+        if let Some(peering) = self.peering.take() {
+            // Its child ends with this program at the latest.
+            let _ = timeout(LET_GO, peering.stop()).await;
+        }
         Some(Departure {
             upgrade: self.preparing.take()?.upgrade,
             cluster,
@@ -179,7 +183,7 @@ impl Agent {
         let (tables, lease) = writers_of(pins)?;
         let (sender, outputs) = unbounded_channel();
         self.outputs = Some(outputs);
-        let (maps, network) = (Maps { tables, lease }, self.network(nic));
+        let (maps, network) = (Maps { tables, lease }, self.network(&self.config, nic));
         let (me, secret) = (self.config.me().priority, self.secret.clone());
         let cluster = Cluster::resume(saved.as_bytes(), me, network, secret, maps, carrier, sender)?;
         if let Some(why) = &cluster.ordinary_priority {

@@ -135,9 +135,9 @@ impl<D: DataPath> Driver<D> {
         }
         match self.link.open_stranger(room.bytes(datagram)) {
             Ok(stranger) => {
-                self.node.handle_duplicate(stranger.node, now);
-                if self.refusals.take(now) {
-                    let refusal = self.link.refuse(&stranger);
+                let refusal = self.node.handle_stranger(stranger.node, stranger.serves, now);
+                if let Some(refusal) = refusal.filter(|_| self.refusals.take(now)) {
+                    let refusal = self.link.refuse(&stranger, refusal);
                     // A refusal that is lost is repeated.
                     let _ = self.transport.answer_stranger(datagram.from, &refusal);
                 }

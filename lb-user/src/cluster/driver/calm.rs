@@ -88,6 +88,7 @@ pub(super) fn is_routine(command: &Command) -> bool {
         | Command::Keep(_)
         | Command::Wished { .. }
         | Command::Restart
+        | Command::Switched(_)
         | Command::Prepared
         | Command::HandedOver => false,
     }

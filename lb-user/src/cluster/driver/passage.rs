@@ -63,6 +63,7 @@ impl Cluster {
         let link = Link::resume(saved.link, me, secret)
             .ok_or_else(|| io::Error::other("the cluster secret is another than before"))?;
         node.handle_order(Order::Unprepare, now);
+        node.forget_prepared();
         carrier.for_each(|up| node.handle_carrier(up, now));
         Self::launch(node, link, transport, data_path, outputs)
     }

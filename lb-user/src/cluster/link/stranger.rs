@@ -1,8 +1,8 @@
-//! Who has the cluster's key, and speaks from an address that is not that of the node it says it is: a second node with one priority.
-//! Nothing it says is taken in. It is answered once it may be believed to have the key, so that it can name why it stays out.
+//! Who has the cluster's key, and speaks from an address that is not that of the node it says it is: a second node with one priority, or
+//! one that is not configured. Nothing it says is taken in. It is answered once it may be believed to have the key, so that it can name why it stays out.
 
 use super::{Link, Refused, open_anew};
-use crate::cluster::wire::{Header, Message, Refusal};
+use crate::cluster::wire::{Header, Message, Phase, Refusal};
 use crate::config::model::Priority;
 
 /// A stranger with the cluster's key.
@@ -10,6 +10,8 @@ use crate::config::model::Priority;
 pub(crate) struct Stranger {
     /// Who it says it is.
     pub(crate) node: Priority,
+    /// It says that it serves.
+    pub(crate) serves: bool,
     session: [u8; 16],
     seq: u64,
 }
@@ -23,20 +25,30 @@ impl Link {
             open_anew(&self.secret, &header, datagram)?;
             return Err(Refused::OwnPriority);
         }
-        let peer = self.peers.get(&header.sender).filter(|_| header.receiver == self.me);
-        let peer = peer.ok_or(Refused::Stranger)?;
+        if header.receiver != self.me {
+            return Err(Refused::Stranger);
+        }
         // A copy of what the node itself said.
-        let known = peer.proven.iter().chain(&peer.candidates);
+        let peer = self.peers.get(&header.sender).into_iter();
+        let known = peer.flat_map(|peer| peer.proven.iter().chain(&peer.candidates));
         if known.into_iter().any(|session| session.id == header.session) {
             return Err(Refused::Replay);
         }
-        open_anew(&self.secret, &header, datagram)?;
-        Ok(Stranger { node: header.sender, session: header.session, seq: header.seq })
+        // Anybody can write any number. Of a configured node's a wrong seal is told; else a forger could fill the log with 64.
+        let is_configured = self.peers.contains_key(&header.sender);
+        let opened = open_anew(&self.secret, &header, datagram);
+        let (_, opened) =
+            opened.map_err(|refused| if is_configured { refused } else { Refused::Stranger })?;
+        let serves = match opened.message {
+            Message::Heartbeat(heartbeat) => matches!(heartbeat.phase, Phase::Serving | Phase::Stopping),
+            Message::Part(_) | Message::Wish { .. } | Message::Answer { .. } | Message::Refusal(_) => false,
+        };
+        Ok(Stranger { node: header.sender, serves, session: header.session, seq: header.seq })
     }
 
     /// The datagram that tells a stranger that it stays out. It believes us because we echo its session, which is no recording.
-    pub(crate) fn refuse(&mut self, stranger: &Stranger) -> Vec<u8> {
-        let refusal = Message::Refusal(Refusal::PriorityTaken);
+    pub(crate) fn refuse(&mut self, stranger: &Stranger, refusal: Refusal) -> Vec<u8> {
+        let refusal = Message::Refusal(refusal);
         let mut datagram = Vec::new();
         self.seal_with(stranger.node, (stranger.session, stranger.seq), &refusal, &mut datagram);
         datagram
@@ -56,11 +68,27 @@ mod tests {
         let stranger = b.open_stranger(&newcomer.seal(node(2), &message(1))).unwrap();
         assert_eq!(stranger.node, node(1));
         let refused = Message::Refusal(Refusal::PriorityTaken);
-        let heard = newcomer.open(&b.refuse(&stranger));
+        let heard = newcomer.open(&b.refuse(&stranger, Refusal::PriorityTaken));
         assert_eq!(heard, Ok(Heard { from: node(2), new_session: true, message: refused.clone() }));
         let again = b.open_stranger(&newcomer.seal(node(2), &message(2))).unwrap();
-        let heard = newcomer.open(&b.refuse(&again));
+        let heard = newcomer.open(&b.refuse(&again, Refusal::PriorityTaken));
         assert_eq!(heard, Ok(Heard { from: node(2), new_session: false, message: refused }));
+    }
+
+    #[test]
+    fn a_wrong_seal_is_told_of_a_configured_node_alone() {
+        let (mut a, mut b) = introduced();
+        let mut damaged = a.seal(node(2), &message(1));
+        let last = damaged.len() - 1;
+        damaged[last] ^= 1;
+        // From an address that is not the node's, in a session of its own.
+        let mut newcomer = link(1, 0xcc);
+        let mut other = newcomer.seal(node(2), &message(1));
+        other[last] ^= 1;
+        assert!(matches!(b.open_stranger(&other), Err(Refused::Forged(_))), "{:?}", b.open_stranger(&other));
+        b.set_peers(&[node(3)]);
+        assert_eq!(b.open_stranger(&other), Err(Refused::Stranger));
+        assert_eq!(b.open_stranger(&damaged), Err(Refused::Stranger));
     }
 
     #[test]
@@ -69,7 +97,20 @@ mod tests {
         let mut before = link(1, 0xaa);
         let recorded = before.seal(node(2), &message(1));
         let stranger = b.open_stranger(&recorded).unwrap();
-        assert_eq!(a.open(&b.refuse(&stranger)), Err(Refused::Replay));
+        assert_eq!(a.open(&b.refuse(&stranger, Refusal::PriorityTaken)), Err(Refused::Replay));
+    }
+
+    #[test]
+    fn a_node_that_is_not_configured_is_told_so_and_one_that_was_is_no_longer_believed() {
+        let (mut a, mut b) = introduced();
+        b.set_peers(&[node(3)]);
+        let said = a.seal(node(2), &message(5));
+        assert_eq!(b.open(&said), Err(Refused::Stranger));
+        let stranger = b.open_stranger(&said).unwrap();
+        let heard = a.open(&b.refuse(&stranger, Refusal::NotConfigured)).unwrap();
+        assert_eq!(heard.message, Message::Refusal(Refusal::NotConfigured));
+        b.set_peers(&[node(1)]);
+        assert_eq!(b.open(&a.seal(node(2), &message(6))), Err(Refused::Unproven(node(1))), "as a newcomer");
     }
 
     #[test]

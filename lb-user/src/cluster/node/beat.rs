@@ -7,14 +7,14 @@ impl Node {
         match self.last_beat {
             None => self.since,
             Some(last) if self.urgent => last + RATE_LIMIT,
-            Some(last) => last + self.settings.timing.period,
+            Some(last) => last + self.pace(),
         }
     }
 
     /// A heartbeat to every peer, and what those that lag behind miss of our state.
     pub(super) fn beat(&mut self, now: Time) {
         let timing = self.settings.timing;
-        let late = self.last_beat.map_or(Duration::ZERO, |last| now.since(last + timing.period));
+        let late = self.last_beat.map_or(Duration::ZERO, |last| now.since(last + self.pace()));
         if self.lateness.note(late, &timing, now) {
             self.report(Event::Late { by: late });
         }
@@ -62,7 +62,7 @@ impl Node {
             accepted: peer.accepted,
         };
         Heartbeat {
-            period: self.settings.timing.period,
+            period: self.facts.announced().period,
             multiplier: self.multiplier(),
             incarnation: self.incarnation,
             phase: self.phase,
@@ -72,6 +72,10 @@ impl Node {
             wants: self.wants(now),
             mac: self.settings.mac,
             facts: self.settings.facts,
+            switched: self.facts.since,
+            known: self.facts.digests(),
+            ready: self.facts.is_prepared(),
+            removes: self.removes(now),
             table: self.table_id(),
             state_version: self.state_version,
             hears: self.hearing.hears(now),

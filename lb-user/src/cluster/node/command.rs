@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::*;
 
-/// What a node is told once, at its start.
+/// What a node is told at its start, and with other cluster facts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
     /// This node.
@@ -90,6 +90,8 @@ pub enum Command {
     },
     /// An operator wants the agent to end in good order and to start anew.
     Restart,
+    /// The cluster facts with this digest, which were prepared, are in force: what follows is sent to their peers.
+    Switched(u64),
     /// `Order::Prepare` is done: every living peer will wait for `PATIENCE` from now on, and leases last for four fifths of it.
     Prepared,
     /// `Order::Stop` is done as far as it can be: nobody needs this node for new connections.

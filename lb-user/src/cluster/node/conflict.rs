@@ -53,6 +53,8 @@ pub(super) struct Conflicts {
     own_priority: Option<Time>,
     /// Who last said that this node's priority is taken.
     refused_by: Option<(Priority, Time)>,
+    /// Who last said that it serves by facts without this node.
+    unknown_to: Option<(Priority, Time)>,
     /// Per peer, the latest datagram of it that could not be believed.
     doubts: BTreeMap<Priority, (Doubt, Time)>,
     /// What the operator was told, and when.
@@ -96,6 +98,11 @@ const ASK_AGAIN: Duration = Duration::from_secs(30);
 const QUESTIONS: u32 = 3;
 
 impl Conflicts {
+    /// A peer speaks to this node, and so has it in its configuration.
+    pub(super) fn handle_heartbeat(&mut self, from: Priority) {
+        self.unknown_to.take_if(|(by, _)| *by == from);
+    }
+
     /// A node that starts asks anew.
     pub(super) fn begin_again(&mut self) {
         self.asked = 0;
@@ -130,6 +137,9 @@ impl Conflicts {
         let within = |time: Duration, at: Time| now.since(at) < time;
         if let Some((by, _)) = self.refused_by.filter(|(_, at)| within(REFUSED, *at)) {
             return Some(Event::PriorityTaken { by });
+        }
+        if let Some((by, _)) = self.unknown_to.filter(|(_, at)| within(REFUSED, *at)) {
+            return Some(Event::NotConfigured { by });
         }
         if let Some((mac, _)) = self.own_address.filter(|(_, at)| within(KEEPS_OUT, *at)) {
             return Some(Event::OwnAddressTaken { mac });
@@ -240,13 +250,25 @@ impl Node {
         }
     }
 
-    /// Another node knows an older one with this node's priority. One that serves was there before; only a newcomer stays out.
+    /// Another node knows an older one with this node's priority. One that serves was there before; only a newcomer stays out. But who
+    /// is no longer configured has missed it, and has no part any more, whatever it holds.
     pub(super) fn handle_refusal(&mut self, from: Priority, refusal: Refusal, now: Time) {
         match refusal {
             Refusal::PriorityTaken if self.phase == Phase::Starting => {
                 self.conflicts.refused_by = Some((from, now));
             }
             Refusal::PriorityTaken => {}
+            Refusal::NotConfigured => {
+                let recent = self.conflicts.unknown_to.filter(|(_, at)| now.since(*at) < REFUSED);
+                let (by, _) = *recent.as_ref().unwrap_or(&(from, now));
+                self.conflicts.unknown_to = Some((by, now));
+                if recent.is_none() {
+                    self.report(Event::NotConfigured { by });
+                }
+                if self.serves() {
+                    self.begin_again(now);
+                }
+            }
         }
     }
 

@@ -40,7 +40,9 @@ impl Node {
         let settled = |index: usize, node: Priority| {
             let share = table.share(index, node);
             match self.peers.get(&node) {
-                None => self.holdings[index].holds == *share,
+                None if node == self.settings.me => self.holdings[index].holds == *share,
+                // It comes with facts that this node has yet to switch to.
+                None => false,
                 Some(peer) => peer.is_current() && held(peer, index) == share,
             }
         };
@@ -60,7 +62,8 @@ impl Node {
             self.followed_for.iter().map(|member| (member.node, member)).collect();
         let now: BTreeMap<Priority, &Member> = members.iter().map(|member| (member.node, member)).collect();
         let gone = before.keys().filter(|node| !now.contains_key(node)).map(|node| {
-            let left = self.peers.get(node).is_some_and(|peer| peer.standing == Standing::Stopped);
+            // Who is no longer configured has left as well.
+            let left = self.peers.get(node).is_none_or(|peer| peer.standing == Standing::Stopped);
             Cause { node: *node, change: if left { Change::Left } else { Change::Fell } }
         });
         let there = now.values().filter_map(|member| {

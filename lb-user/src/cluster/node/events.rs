@@ -137,6 +137,18 @@ pub enum Event {
     CannotSend(Unsent),
     /// A peer has other cluster facts.
     FactsDiffer(Priority),
+    /// The cluster has switched to other cluster facts.
+    Switched {
+        /// Of the switch.
+        epoch: u64,
+    },
+    /// The others are about to switch to facts without this node, or no longer are.
+    Removed(bool),
+    /// A peer serves by facts without this node.
+    NotConfigured {
+        /// Which.
+        by: Priority,
+    },
     /// The service on this node works, or does not.
     Ready(bool),
     /// This node hears no frames for the cluster MAC while others do.
@@ -197,6 +209,8 @@ impl Event {
             | Self::Adjusted
             | Self::Forgotten(_)
             | Self::CarrierFound
+            | Self::Switched { .. }
+            | Self::Removed(false)
             | Self::Ready(true)
             | Self::Hears => false,
             Self::WronglySuspected(_)
@@ -222,6 +236,8 @@ impl Event {
             | Self::Alone
             | Self::CannotSend(_)
             | Self::FactsDiffer(_)
+            | Self::Removed(true)
+            | Self::NotConfigured { .. }
             | Self::Ready(false)
             | Self::Deaf
             | Self::HeardNowhere
@@ -273,6 +289,10 @@ impl Event {
             Self::Alone => "alone",
             Self::CannotSend(_) => "cannot-send",
             Self::FactsDiffer(_) => "facts-differ",
+            Self::Switched { .. } => "facts-switched",
+            Self::Removed(true) => "removed",
+            Self::Removed(false) => "not-removed",
+            Self::NotConfigured { .. } => "not-configured",
             Self::Ready(true) => "ready",
             Self::Ready(false) => "unready",
             Self::Deaf => "deaf",
@@ -298,6 +318,7 @@ impl Event {
             | Self::HeldDown(node)
             | Self::Forgotten(node)
             | Self::PriorityTaken { by: node }
+            | Self::NotConfigured { by: node }
             | Self::Duplicate(node)
             | Self::HeartbeatsFiltered(node)
             | Self::NoHeartbeat { node, .. }
@@ -322,6 +343,8 @@ impl Event {
             | Self::CarrierLost
             | Self::CarrierFound
             | Self::Alone
+            | Self::Switched { .. }
+            | Self::Removed(_)
             | Self::Ready(_)
             | Self::Deaf
             | Self::Hears
@@ -427,6 +450,13 @@ impl Event {
             Self::FactsDiffer(node) => format!(
                 "{} runs with another cluster configuration: rules, addresses and nodes must be the same on all; compare `rollcall check` on both",
                 name(*node)
+            ),
+            Self::Switched { epoch } => format!("the cluster switched to another configuration at epoch {epoch}"),
+            Self::Removed(true) => "the others are about to switch to a configuration without this node: it hands its share over and leaves".to_owned(),
+            Self::Removed(false) => "the others no longer want to switch to a configuration without this node".to_owned(),
+            Self::NotConfigured { by } => format!(
+                "{} serves by a configuration without this node, which so has no part: add it there, or stop its agent",
+                name(*by)
             ),
             Self::Ready(true) => "the service on this node works".to_owned(),
             Self::Ready(false) => "the service on this node does not work: its share goes to nodes where it does".to_owned(),

@@ -15,6 +15,7 @@ use super::*;
 impl Node {
     /// Brings the owner table, what is held, the data path and what the others are told in line with what is known now.
     pub(super) fn settle(&mut self, now: Time) {
+        self.switch_facts(now);
         self.tell_of_other_facts(now);
         self.step_down_for_other_facts(now);
         self.note_merge(now);
@@ -150,7 +151,7 @@ impl Node {
             .any(|index| share(index).is_some_and(|share| *share != self.holdings[index].holds))
     }
 
-    /// Who follows our table, knows what we hold now, and counts nobody as living that we count as silent.
+    /// Who follows our table, knows what we hold now, and counts nobody as living that we count as silent, or do not know.
     pub(super) fn agreeing(&self) -> BTreeSet<Priority> {
         let known = self.known();
         let agrees = |peer: &&Peer| self.agrees_by(peer, &known);
@@ -162,9 +163,10 @@ impl Node {
         self.agrees_by(peer, &self.known())
     }
 
-    /// By priority number: which version of a living node's state we have, and `None` for a node that we count as silent.
+    /// By priority number: which version of a living node's state we have, and `None` for a node that we count as silent or do not know.
     fn known(&self) -> [Option<u64>; Priority::MAX as usize + 1] {
-        let mut known = [Some(u64::MAX); Priority::MAX as usize + 1];
+        let mut known = [None; Priority::MAX as usize + 1];
+        known[usize::from(self.settings.me.number())] = Some(u64::MAX);
         for peer in self.peers.values() {
             known[usize::from(peer.node.number())] = match peer.standing {
                 Standing::Suspect | Standing::Dead => None,

@@ -227,15 +227,16 @@ impl Node {
     }
 
     pub(super) fn multiplier(&self) -> u8 {
-        let Some(patience) = self.patience else { return self.settings.timing.multiplier };
-        let periods = patience.as_nanos() / self.settings.timing.period.as_nanos().max(1);
-        u8::try_from(periods).unwrap_or(u8::MAX).max(self.settings.timing.multiplier)
+        let announced = self.facts.announced();
+        let Some(patience) = self.patience else { return announced.multiplier };
+        let periods = patience.as_nanos() / announced.period.as_nanos().max(1);
+        u8::try_from(periods).unwrap_or(u8::MAX).max(announced.multiplier)
     }
 
     /// After how long a silence of this node every peer that counts suspects it at the earliest.
     pub(super) fn suspect_time(&self) -> Duration {
-        let timing = Timing { multiplier: self.multiplier(), ..self.settings.timing };
-        if self.prepared { timing.suspect() } else { self.settings.timing.suspect() }
+        let timing = Timing { multiplier: self.multiplier(), ..self.facts.announced() };
+        if self.prepared { timing.suspect() } else { self.facts.lease_by().suspect() }
     }
 
     /// Says once that every living peer will wait.

@@ -65,6 +65,11 @@ impl Entry {
         Self { failback, ramp, stage: Stage::Away, served: None, pardoned: false, counted: STEPS }
     }
 
+    /// Other facts are in force. Who waits goes on to wait, as they say from now on.
+    pub(super) fn configure(&mut self, failback: Failback, ramp: Duration) {
+        (self.failback, self.ramp) = (failback, ramp);
+    }
+
     /// This node serves from now on; `returns`: into a cluster that has long run.
     fn begin(&mut self, returns: bool, held_down: bool, now: Time) {
         self.served = Some(now);

@@ -34,6 +34,12 @@ pub struct Snapshot {
     pub refused: RefusedCounts,
     /// What is wrong while it serves: a priority or an address that another uses.
     pub problem: Option<Event>,
+    /// Digest of the cluster facts in force.
+    pub facts: u64,
+    /// The epoch at which the cluster switched to them; 0: they came with an agent's start.
+    pub switched: u64,
+    /// What it has prepared to switch to.
+    pub preparation: Option<Preparation>,
     /// Why it does not serve yet, if that lasts.
     pub waiting: Option<Event>,
     /// When its lease ends.
@@ -116,6 +122,9 @@ impl Node {
             wrongly_suspected: self.wrongly_suspected,
             refused: self.conflicts.refused,
             problem: self.conflicts.problem(now).filter(|_| self.serves()),
+            facts: self.settings.facts,
+            switched: self.facts.since,
+            preparation: self.preparation(now),
             waiting: self.waiting.clone(),
             lease: self.lease,
             table: self.table_id(),

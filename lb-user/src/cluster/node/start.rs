@@ -68,7 +68,9 @@ impl Node {
                     let hears_us = peer
                         .report_on(self.settings.me)
                         .is_some_and(|report| report.alive && report.incarnation == self.incarnation);
-                    if !hears_us || !peer.is_current() {
+                    let counts_strangers =
+                        peer.heartbeat.as_ref().is_some_and(|heartbeat| self.counts_strangers(heartbeat));
+                    if !hears_us || !peer.is_current() || counts_strangers {
                         return waits(peer);
                     }
                     alone = false;

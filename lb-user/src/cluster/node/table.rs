@@ -50,6 +50,12 @@ pub(super) struct Member {
 }
 
 impl Member {
+    /// The same, whatever it wants of shares: which of them it wants none of stays.
+    pub(super) fn without_weights(&self) -> Self {
+        let wants = self.wants.iter().map(|want| Want { weight: u8::from(want.weight > 0), ..*want });
+        Self { wants: wants.collect(), ..self.clone() }
+    }
+
     /// What is most of note in how it differs from what it was.
     pub(super) fn change_from(&self, before: &Self) -> Option<Change> {
         let differs = |of: fn(&Want) -> bool| {
@@ -112,6 +118,9 @@ impl Node {
         }
         let members = self.members(now);
         if self.published.is_some() && self.published_for == members {
+            return;
+        }
+        if self.waits_for_followers(&members, now) {
             return;
         }
         let nodes: Vec<Priority> = members.iter().map(|member| member.node).collect();

@@ -59,14 +59,22 @@ pub(super) fn of_strangers(
     socket.set_nonblocking(true)?;
     let strangers = UdpSocket::from(socket);
     set_socket_recv_buffer_size(&strangers, STRANGERS_BUFFER)?;
-    choose_socket_by(&strangers, &mut by_source(sources, 0, 1)?)?;
+    choose_by(&strangers, sources)?;
     only_ours(&strangers)?;
     Ok(strangers)
 }
 
+/// Gives datagrams from these addresses to the first of both sockets, and all others to this one.
+pub(super) fn choose_by(
+    strangers: &UdpSocket,
+    sources: impl Iterator<Item = Ipv4Addr> + Clone,
+) -> io::Result<()> {
+    choose_socket_by(strangers, &mut by_source(sources, 0, 1)?)
+}
+
 /// Lets the kernel drop datagrams from other addresses than these before they take room in the queue, or the time of a
 /// look at their seal.
-fn only_from(udp: &UdpSocket, sources: impl Iterator<Item = Ipv4Addr> + Clone) -> io::Result<()> {
+pub(super) fn only_from(udp: &UdpSocket, sources: impl Iterator<Item = Ipv4Addr> + Clone) -> io::Result<()> {
     SockRef::from(udp).attach_filter(&by_source(sources, ALL, 0)?)
 }
 

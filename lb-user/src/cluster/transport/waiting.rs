@@ -46,6 +46,14 @@ impl Waiting {
         Ok(Self { all, others, strangers: true })
     }
 
+    /// Waits for this queue as well, which is not one of the nodes' datagrams.
+    pub(super) fn add(&self, number: usize, queue: BorrowedFd<'_>) -> io::Result<()> {
+        for epoll in [&self.all, &self.others] {
+            epoll::add(epoll, queue, EventData::new_u64(number as u64), EventFlags::IN)?;
+        }
+        Ok(())
+    }
+
     /// Watches this, too.
     pub(super) fn watch(&self, wake: BorrowedFd<'_>) -> io::Result<()> {
         for epoll in [&self.all, &self.others] {

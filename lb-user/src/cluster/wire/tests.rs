@@ -26,6 +26,10 @@ fn heartbeat() -> Heartbeat {
         ],
         mac: [2, 0, 0, 0, 0, 9],
         facts: 0xfac7,
+        switched: 11,
+        known: vec![0xfac8, 0xfac9, 0xfac6],
+        ready: true,
+        removes: 1 << 63,
         table: TableId { epoch: 12, author: 1, incarnation: 5 },
         state_version: 99,
         hears: 0x8000_0000_0000_0002,
@@ -131,7 +135,7 @@ fn news_is_what_changes_of_the_sender_or_the_receiver_and_what_it_says_of_others
         change(&mut next);
         next.news_since(&last, us)
     };
-    let rows: [Row; 18] = [
+    let rows: [Row; 22] = [
         ("nothing", |_| {}, News::Nothing),
         ("hearing", |next| next.hears = 0, News::Nothing),
         ("traffic", |next| next.traffic.packets += 1, News::Nothing),
@@ -148,6 +152,10 @@ fn news_is_what_changes_of_the_sender_or_the_receiver_and_what_it_says_of_others
         ("health", |next| next.health.gateway = true, News::OfItself),
         ("wants", |next| next.wants[0].ready = true, News::OfItself),
         ("facts", |next| next.facts += 1, News::OfItself),
+        ("since when they are in force", |next| next.switched += 1, News::OfItself),
+        ("what it could switch to", |next| next.known[1] += 1, News::OfItself),
+        ("what it withdrew", |next| next.ready = false, News::OfItself),
+        ("who has to go", |next| next.removes = 0, News::OfItself),
         ("table", |next| next.table.epoch += 1, News::OfItself),
         ("state", |next| next.state_version += 1, News::OfItself),
     ];

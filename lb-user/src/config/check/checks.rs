@@ -5,13 +5,12 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use toml::Spanned;
-
 use super::Problems;
 use super::names::{host_name, not_a_host_name};
 use crate::config::model::{Check, CheckKind, ClusterIp, Protocol};
 use crate::config::problem::Problem;
 use crate::config::raw::{CheckTable, Ports};
+use crate::config::spanned::Spanned;
 
 /// The rule that a check belongs to.
 pub(super) struct Rule<'a> {

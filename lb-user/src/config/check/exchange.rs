@@ -8,8 +8,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use toml::Spanned;
-
 use super::Problems;
 use super::routes::{bounds, networks};
 use super::sites::{Draft, Redirect, Said, tls};
@@ -18,6 +16,7 @@ use crate::config::problem::Problem;
 use crate::config::raw::{
     BoundsTable, Ecp, ExchangeTable, FarmTable, HealthTable, ProtectionTable, nowhere, response_timeout,
 };
+use crate::config::spanned::Spanned;
 use crate::proxy::protect::networks::Network;
 
 /// The name of the farm that `[exchange]` stands for.

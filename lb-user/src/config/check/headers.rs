@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use toml::Spanned;
-
 use super::Problems;
 use crate::config::model::{FieldEdits, HeaderEdits};
 use crate::config::problem::Problem;
 use crate::config::raw::HeadersTable;
+use crate::config::spanned::Spanned;
 use crate::proxy::headers::{Side, check_name, check_value};
 use crate::proxy::rewrite::spec::Maps;
 

@@ -4,13 +4,12 @@ use std::collections::BTreeSet;
 use std::num::{NonZeroU8, NonZeroU16};
 use std::time::Duration;
 
-use toml::Spanned;
-
 use super::Problems;
 use super::names::{host_name, not_a_host_name};
 use crate::config::model::{DEFAULT_TEST, HealthTest};
 use crate::config::problem::Problem;
 use crate::config::raw::{FarmTable, HealthTable, Statuses, Time};
+use crate::config::spanned::Spanned;
 use crate::proxy::balance::monitor::{Expectation, LiveTraffic, Thresholds};
 use crate::proxy::balance::status::StatusSet;
 

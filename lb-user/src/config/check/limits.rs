@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use toml::Spanned;
-
 use super::Problems;
 use crate::config::problem::Problem;
 use crate::config::raw::{LimitsTable, Size, Time};
+use crate::config::spanned::Spanned;
 use crate::proxy::protect::limits::Limits;
 
 /// What `[limits]` says, the rest by default.

@@ -1,11 +1,10 @@
 //! This node's own file.
 
-use toml::Spanned;
-
 use super::{Problems, absolute};
 use crate::config::model::{Local, Node, XdpChoice};
 use crate::config::problem::Problem;
 use crate::config::raw::NodeFile;
+use crate::config::spanned::Spanned;
 
 /// The checked facts of this node.
 pub(super) fn local(raw: &NodeFile, nodes: &[Node], problems: &mut Problems) -> Option<Local> {
@@ -15,6 +14,11 @@ pub(super) fn local(raw: &NodeFile, nodes: &[Node], problems: &mut Problems) -> 
         let text = format!("the cluster has no node named \"{name}\"");
         problems.add(Problem::at(raw.name.span(), text).hint(format!("its nodes: {}", known.join(", "))));
     }
+    facts(raw, problems)
+}
+
+/// The same, whatever the cluster's nodes are.
+pub(super) fn facts(raw: &NodeFile, problems: &mut Problems) -> Option<Local> {
     let interface =
         problems.require(interface_name(raw.interface.get_ref()), || no_interface(&raw.interface));
     let xdp_interface = match &raw.xdp_interface {
@@ -27,6 +31,7 @@ pub(super) fn local(raw: &NodeFile, nodes: &[Node], problems: &mut Problems) -> 
     let choices = [("auto", XdpChoice::Auto), ("native", XdpChoice::Native), ("generic", XdpChoice::Generic)];
     let xdp = problems.choice("xdp", &raw.xdp, &choices);
     let secret_file = absolute("secret_file", &raw.secret_file, problems);
+    let key_file = absolute("key_file", &raw.key_file, problems);
     let run_dir = absolute("run_dir", &raw.run_dir, problems);
     let state_dir = absolute("state_dir", &raw.state_dir, problems);
     let on_event = match &raw.on_event {
@@ -37,18 +42,24 @@ pub(super) fn local(raw: &NodeFile, nodes: &[Node], problems: &mut Problems) -> 
         Some(written) => absolute("access_log", written, problems).map(Some),
         None => Some(None),
     };
-    if raw.proxy_user.get_ref() == "root" || raw.proxy_user.get_ref() == "0" {
-        let problem =
-            Problem::at(raw.proxy_user.span(), "the proxy cannot run as root: it reads bytes of strangers");
-        problems.add(problem.hint("useradd --system --shell /usr/sbin/nologin rollcall-proxy"));
+    let children =
+        [(&raw.proxy_user, "the proxy", "proxy"), (&raw.peer_user, "what talks to other nodes", "peer")];
+    for (user, who, name) in children {
+        if user.get_ref() == "root" || user.get_ref() == "0" {
+            let text = format!("{who} cannot run as root: it reads bytes of strangers");
+            let hint = format!("useradd --system --shell /usr/sbin/nologin rollcall-{name}");
+            problems.add(Problem::at(user.span(), text).hint(hint));
+        }
     }
     Some(Local {
-        name: name.clone(),
+        name: raw.name.get_ref().clone(),
         interface: interface?,
         xdp_interface: xdp_interface?,
         vlans: vlans?,
         secret_file: secret_file?,
+        key_file: key_file?,
         proxy_user: raw.proxy_user.get_ref().clone(),
+        peer_user: raw.peer_user.get_ref().clone(),
         run_dir: run_dir?,
         state_dir: state_dir?,
         on_event: on_event?,

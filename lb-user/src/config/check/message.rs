@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use toml::Spanned;
-
 use super::Problems;
 use super::routes::networks;
 use crate::config::model::{Maintenance, PLAIN_TEXT, Response};
 use crate::config::problem::Problem;
 use crate::config::raw::{MaintenanceEntry, MaintenanceTable, Time};
+use crate::config::spanned::Spanned;
 
 /// An answer of a route's own.
 pub(super) fn response(

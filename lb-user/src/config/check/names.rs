@@ -1,9 +1,8 @@
 //! Host names of sites, as operators write them: whole ones, and all of a domain.
 
-use toml::Spanned;
-
 use super::Problems;
 use crate::config::problem::Problem;
+use crate::config::spanned::Spanned;
 
 /// The names of a site. `place`: what is pointed at if there are none.
 pub(super) fn host_names(

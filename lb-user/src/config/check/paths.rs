@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Range;
 
-use toml::Spanned;
-
 use super::{Place, Problems, is_host};
 use crate::config::model::{ClusterIp, Node};
 use crate::config::problem::Problem;
 use crate::config::raw::{ClusterTable, NodeTable};
+use crate::config::spanned::Spanned;
 
 /// Nodes and cluster IPs share a network, and no address is both.
 pub(super) fn networks(

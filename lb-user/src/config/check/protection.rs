@@ -4,11 +4,10 @@ use std::num::NonZeroU32;
 use std::ops::Range;
 use std::time::Duration;
 
-use toml::Spanned;
-
 use super::Problems;
 use crate::config::problem::Problem;
 use crate::config::raw::{LogonsTable, ProtectionTable, QuotaTable, RateEntry, Time};
+use crate::config::spanned::Spanned;
 use crate::proxy::protect::Protection;
 use crate::proxy::protect::client::ClientPrefixes;
 use crate::proxy::protect::logon::LogonPolicy;

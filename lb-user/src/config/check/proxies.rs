@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use toml::Spanned;
-
 use super::routes::networks;
 use super::{Place, Problems};
 use crate::config::problem::Problem;
 use crate::config::raw::TrustedProxyTable;
+use crate::config::spanned::Spanned;
 use crate::proxy::protect::proxies::{Source, TrustedProxy};
 
 /// The checked proxies.

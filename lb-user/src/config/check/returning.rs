@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Problems;
 use crate::config::model::{Failback, InitialState, Profile, Timing};
 use crate::config::raw::{self, ClusterTable};
+use crate::config::spanned::Spanned;
 
 /// The profile's heartbeats, with what is given in their place.
 pub(super) fn timing(table: &ClusterTable, problems: &mut Problems) -> Option<Timing> {
@@ -53,7 +54,7 @@ fn failback(table: &ClusterTable, problems: &mut Problems) -> Option<Failback> {
         raw::Failback::Immediate => Some(Failback::Immediate),
         raw::Failback::Manual => Some(Failback::Manual),
         raw::Failback::After(time) => {
-            let time = toml::Spanned::new(raw.span(), *time);
+            let time = Spanned::new(raw.span(), *time);
             problems.time("failback", &time, Duration::from_secs(1)..=hours(24)).map(Failback::After)
         }
     }

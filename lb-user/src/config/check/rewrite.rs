@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use toml::Spanned;
-
 use super::Problems;
 use crate::config::problem::Problem;
 use crate::config::raw::{ConditionTable, MapTable, RewriteTable, SetTable};
+use crate::config::spanned::Spanned;
 use crate::proxy::headers::check_rules;
 use crate::proxy::rewrite::pattern::Syntax;
 use crate::proxy::rewrite::rule::RuleSet;

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use toml::Spanned;
-
 use super::Problems;
 use super::headers::edits;
 use super::message::response;
@@ -13,6 +11,7 @@ use super::rewrite::maps;
 use crate::config::model::{Action, Bounds, HeaderEdits, PathMatch, Route};
 use crate::config::problem::Problem;
 use crate::config::raw::{BoundsTable, HealthTable, RouteTable, SiteTable, Size, Time};
+use crate::config::spanned::Spanned;
 use crate::proxy::http1::{Known, is_token};
 use crate::proxy::protect::networks::{AccessList, Network, NetworkError};
 use crate::proxy::rewrite::spec::Maps;

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use lb_common::table::{Affinity, RULES, TABLES};
-use toml::Spanned;
 
 use super::{Problems, checks};
 use crate::config::model::{
@@ -13,6 +12,7 @@ use crate::config::model::{
 };
 use crate::config::problem::Problem;
 use crate::config::raw::{ClusterFile, RuleTable};
+use crate::config::spanned::Spanned;
 
 /// The checked rules, in the order of their first ports.
 pub(super) fn rules(

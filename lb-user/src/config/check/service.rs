@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use toml::Spanned;
-
 use super::balance::{balance, share};
 use super::health::tests;
 use super::routes::Target;
@@ -16,6 +14,7 @@ use crate::config::model::{
 };
 use crate::config::problem::Problem;
 use crate::config::raw::{ClusterFile, FarmTable, ServerEntry};
+use crate::config::spanned::Spanned;
 use crate::proxy::balance::set::MAX_SERVERS;
 use crate::proxy::tls::{Fingerprint, MalformedFingerprint};
 

@@ -5,8 +5,6 @@ use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use toml::Spanned;
-
 use super::headers::edits;
 use super::message::maintenance;
 use super::names::host_names;
@@ -21,6 +19,7 @@ use crate::config::raw::{
     ClientCertificatesTable, HeadersTable, MaintenanceEntry, MapTable, ProtectionTable, RateEntry,
     RewriteTable, SiteTable, Time,
 };
+use crate::config::spanned::Spanned;
 use crate::proxy::rewrite::mitigation::Mitigations;
 use crate::proxy::tls::Alpn;
 

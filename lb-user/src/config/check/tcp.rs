@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use toml::Spanned;
-
 use super::names::{host_name, not_a_host_name};
 use super::routes::access;
 use super::service::listed;
@@ -16,6 +14,7 @@ use crate::config::model::{
 };
 use crate::config::problem::Problem;
 use crate::config::raw::{ClusterFile, TcpHealthTable, TcpTable};
+use crate::config::spanned::Spanned;
 
 /// The checked services, beside what is published already.
 pub(super) fn services(

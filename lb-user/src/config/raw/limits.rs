@@ -1,12 +1,13 @@
 //! `[limits]` as it is written.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
-use toml::Spanned;
 
 use super::values::{Size, Time};
+use crate::config::spanned::Spanned;
 
 /// `[limits]`: what the proxy's clients are held to. Meanings, ranges and defaults are those of `Limits`; those of HTTP/2 alone are fixed.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LimitsTable {
     /// Bytes of a request's head. Default `"64KiB"`.

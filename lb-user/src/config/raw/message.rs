@@ -1,19 +1,21 @@
 //! What the proxy itself says, to clients and to servers, as it is written.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
-use toml::Spanned;
 
 use super::Time;
+use crate::config::spanned::Spanned;
 
 /// `maintenance = "text"`, or the table.
 #[derive(Debug)]
 pub(crate) struct MaintenanceEntry(pub(crate) MaintenanceTable);
 
 /// `maintenance = { text = .. }`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MaintenanceTable {
     /// What every request is answered with.
@@ -30,6 +32,19 @@ pub(crate) struct MaintenanceTable {
 impl<'de> Deserialize<'de> for MaintenanceEntry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(EntryVisitor)
+    }
+}
+
+impl JsonSchema for MaintenanceEntry {
+    fn schema_name() -> Cow<'static, str> {
+        "MaintenanceEntry".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "What every request is answered with: a text, or a table",
+            "anyOf": [{ "type": "string" }, generator.subschema_for::<MaintenanceTable>()]
+        })
     }
 }
 
@@ -54,7 +69,7 @@ impl<'de> Visitor<'de> for EntryVisitor {
 }
 
 /// `request_headers = { .. }`, `response_headers = { .. }`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HeadersTable {
     /// Fields in place of all of their name: `{ "X-Site" = "mail", "X-Client" = "{REMOTE_ADDR}" }`.

@@ -1,16 +1,18 @@
 //! `[protection]` as it is written, and the rates of a site.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
-use toml::Spanned;
 
 use super::values::Time;
+use crate::config::spanned::Spanned;
 
 /// `[protection]`: what is off until it is written. Meanings, ranges and defaults are those of `Protection`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProtectionTable {
     /// Failed logons.
@@ -20,15 +22,18 @@ pub(crate) struct ProtectionTable {
     /// The same of requests that try a password, whatever they ask for. Default `"off"`.
     pub(crate) logon_rate: Option<Spanned<RateEntry>>,
     /// Clients whose rates are remembered. Default 65,536.
+    #[schemars(range(min = 1, max = 16_777_216))]
     pub(crate) rate_clients: Option<Spanned<usize>>,
     /// How many leading bits of an IPv4 address are one client. Default 32.
+    #[schemars(range(min = 8, max = 32))]
     pub(crate) client_prefix_v4: Option<Spanned<u8>>,
     /// The same of an IPv6 address. Default 64.
+    #[schemars(range(min = 16, max = 128))]
     pub(crate) client_prefix_v6: Option<Spanned<u8>>,
 }
 
 /// `[protection.logons]`. Meanings, ranges and defaults are those of `LogonPolicy`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LogonsTable {
     /// `true`: users whose logons fail are delayed, then refused. Default `false`.
@@ -69,20 +74,35 @@ pub(crate) enum RateEntry {
 }
 
 /// `{ requests = 600, per = "1min", burst = 100 }`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct QuotaTable {
     /// Requests in each `per`, evenly. 1 to 1,000,000.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) requests: Spanned<u32>,
     /// 1 s to 1 h.
     pub(crate) per: Spanned<Time>,
     /// Requests that may come at once after a rest. Default: `requests`. 1 to 1,000,000.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) burst: Option<Spanned<u32>>,
 }
 
 impl<'de> Deserialize<'de> for RateEntry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(RateVisitor)
+    }
+}
+
+impl JsonSchema for RateEntry {
+    fn schema_name() -> Cow<'static, str> {
+        "RateEntry".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "\"off\", or how often a client may ask",
+            "anyOf": [{ "enum": ["off"] }, generator.subschema_for::<QuotaTable>()]
+        })
     }
 }
 

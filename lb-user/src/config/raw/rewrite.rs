@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
-use toml::Spanned;
 
 use super::yes;
+use crate::config::spanned::Spanned;
 
 /// `[[site.rewrite]]`: a rule with the meaning of IIS's URL Rewrite. One of `rewrite`, `redirect`, `respond` and `abort`, or none of
 /// them, which only sets fields.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RewriteTable {
     /// Its name, unique in the site.
@@ -18,6 +19,7 @@ pub(crate) struct RewriteTable {
     #[serde(rename = "match")]
     pub(crate) pattern: Spanned<String>,
     /// `"ecmascript"` (default), `"wildcard"` or `"exact"`; for the conditions, too.
+    #[schemars(extend("enum" = ["ecmascript", "wildcard", "exact"]))]
     pub(crate) syntax: Option<Spanned<String>>,
     /// `false`: the case of letters matters. Default `true`.
     #[serde(default = "yes")]
@@ -48,6 +50,7 @@ pub(crate) struct RewriteTable {
     /// Where the client is sent.
     pub(crate) redirect: Option<Spanned<String>>,
     /// The status that the client is answered with, 200 to 599.
+    #[schemars(range(min = 200, max = 599))]
     pub(crate) respond: Option<Spanned<u16>>,
     /// `true`: the client's connection is closed without a word.
     #[serde(default)]
@@ -66,7 +69,7 @@ pub(crate) struct RewriteTable {
 }
 
 /// One of `conditions`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConditionTable {
     /// What is looked at, such as `"{HTTP_HOST}"`.
@@ -83,7 +86,7 @@ pub(crate) struct ConditionTable {
 }
 
 /// One of `set`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SetTable {
     /// `HTTP_` and the field's name with `_` for `-`.
@@ -96,7 +99,7 @@ pub(crate) struct SetTable {
 }
 
 /// `[site.maps.NAME]`: text to text, for `{NAME:key}`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MapTable {
     /// For all other keys.

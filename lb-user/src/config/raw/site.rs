@@ -1,11 +1,13 @@
 //! Sites and farms as they are written.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
-use toml::Spanned;
+use serde_json::json;
 
 use super::health::HealthTable;
 use super::message::{HeadersTable, MaintenanceEntry};
@@ -13,9 +15,10 @@ use super::protection::RateEntry;
 use super::rewrite::{MapTable, RewriteTable};
 use super::values::{ServerEntry, Size, Time};
 use super::{connect_timeout, https, min_servers, response_timeout, yes};
+use crate::config::spanned::Spanned;
 
 /// `[exchange]`: a farm, a site on every cluster IP and a port rule in one.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExchangeTable {
     /// The public host names; the certificate serves them all. The first is asked for in health tests; any but that may be
@@ -33,6 +36,7 @@ pub(crate) struct ExchangeTable {
     pub(crate) client_certificates: Option<ClientCertificatesTable>,
     /// Where the site listens. Default 443.
     #[serde(default = "https")]
+    #[schemars(range(min = 1, max = 65_535))]
     pub(crate) port: Spanned<u16>,
     /// See `FarmTable`.
     pub(crate) servers: Vec<Spanned<ServerEntry>>,
@@ -42,6 +46,7 @@ pub(crate) struct ExchangeTable {
     /// Refused: Extended Protection, which Exchange's servers have on, cannot go through a proxy that speaks to them in clear.
     pub(crate) tls: Option<Spanned<bool>>,
     /// See `FarmTable`.
+    #[schemars(extend("enum" = ["same-certificate", "none"]))]
     pub(crate) verify: Option<Spanned<String>>,
     /// See `FarmTable`.
     pub(crate) ca: Option<Spanned<PathBuf>>,
@@ -49,6 +54,7 @@ pub(crate) struct ExchangeTable {
     #[serde(default)]
     pub(crate) pins: Vec<Spanned<String>>,
     /// Refused but as `"own"`: logons of Windows are a connection's.
+    #[schemars(extend("enum" = ["own"]))]
     pub(crate) reuse: Option<Spanned<String>>,
     /// See `FarmTable`.
     #[serde(default)]
@@ -115,12 +121,13 @@ pub(crate) struct ExchangeTable {
 }
 
 /// `[farm.balance]`, `[exchange.balance]`: how requests are spread.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BalanceTable {
     /// `"round-robin"` (default, by weight), `"least-requests"`, `"least-response-time"`, `"least-traffic"`, or the same server for
     /// the same `"hash-url"` or `"hash-client"`, or for the field, cookie or query parameters that `hash_header`, `hash_cookie` or
     /// `hash_query` name.
+    #[schemars(extend("enum" = ["round-robin", "least-requests", "least-response-time", "least-traffic", "hash-url", "hash-client"]))]
     pub(crate) algorithm: Option<Spanned<String>>,
     /// A header field's name.
     pub(crate) hash_header: Option<Spanned<String>>,
@@ -131,6 +138,7 @@ pub(crate) struct BalanceTable {
     /// How long the weight of a server that comes back rises until it is whole. Default `"0s"`; up to 1 h.
     pub(crate) slow_start: Option<Spanned<Time>>,
     /// How many requests wait while all servers are at their limit of connections. Default 1000; up to 100,000.
+    #[schemars(range(min = 0, max = 100_000))]
     pub(crate) queue: Option<Spanned<usize>>,
     /// How long each waits. Default `"10s"`; up to 10 min.
     pub(crate) queue_timeout: Option<Spanned<Time>>,
@@ -143,12 +151,13 @@ pub(crate) struct BalanceTable {
 }
 
 /// `client_certificates = { .. }`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClientCertificatesTable {
     /// PEM file of the CAs that vouch for clients.
     pub(crate) ca: Spanned<PathBuf>,
     /// `"required"` (default) or `"optional"`: a client may show none.
+    #[schemars(extend("enum" = ["required", "optional"]))]
     pub(crate) mode: Option<Spanned<String>>,
 }
 
@@ -164,6 +173,19 @@ pub(crate) enum Ecp {
 impl<'de> Deserialize<'de> for Ecp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(EcpVisitor)
+    }
+}
+
+impl JsonSchema for Ecp {
+    fn schema_name() -> Cow<'static, str> {
+        "Ecp".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "\"closed\", \"open\" or a list of networks such as [\"10.0.0.0/8\"]",
+            "anyOf": [{ "enum": ["closed", "open"] }, { "type": "array", "items": { "type": "string" } }]
+        })
     }
 }
 
@@ -190,7 +212,7 @@ impl<'de> Visitor<'de> for EcpVisitor {
 }
 
 /// `[[site]]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SiteTable {
     /// See `ExchangeTable`.
@@ -207,9 +229,11 @@ pub(crate) struct SiteTable {
     pub(crate) client_certificates: Option<ClientCertificatesTable>,
     /// What clients may speak, the preferred first. Default `["h2", "http/1.1"]`. A site that is logged on to with NTLM or
     /// Kerberos needs HTTP/1.1, as Exchange does; `[exchange]` has that alone.
+    #[schemars(extend("items" = json!({ "type": "string", "enum": ["h2", "http/1.1"] })))]
     pub(crate) protocols: Option<Spanned<Vec<Spanned<String>>>>,
     /// Where it listens, on every cluster IP. Default 443. A `[[rule]]` must name the port.
     #[serde(default = "https")]
+    #[schemars(range(min = 1, max = 65_535))]
     pub(crate) port: Spanned<u16>,
     /// The farm that answers what no `[[site.route]]` is for. Without it, that is refused.
     pub(crate) farm: Option<Spanned<String>>,
@@ -264,7 +288,7 @@ pub(crate) struct SiteTable {
 }
 
 /// `[[site.route]]`: which requests, and what becomes of them. One of `farm`, `redirect`, `respond` and `refuse`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RouteTable {
     /// The path, and all below it by whole segments.
@@ -290,7 +314,7 @@ pub(crate) struct RouteTable {
     /// See `SiteTable`; in place of what the site does to fields of the same names.
     #[serde(default)]
     pub(crate) request_headers: HeadersTable,
-    /// Likewise.
+    /// See `SiteTable`; in place of what the site does to fields of the same names.
     #[serde(default)]
     pub(crate) response_headers: HeadersTable,
     /// The farm that answers.
@@ -316,7 +340,7 @@ pub(crate) struct RouteTable {
 }
 
 /// How big requests may be, and how long they may take.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BoundsTable {
     /// Longest time in which nothing moves in either direction. Default: the farm's `response_timeout`. 1 s to 24 h.
@@ -328,7 +352,7 @@ pub(crate) struct BoundsTable {
 }
 
 /// `[[farm]]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FarmTable {
     /// Unique name; `exchange` is taken where there is an `[exchange]`.
@@ -345,6 +369,7 @@ pub(crate) struct FarmTable {
     pub(crate) tls: Option<Spanned<bool>>,
     /// `"same-certificate"` (default: the server presents the site's own certificate, as Exchange's Extended Protection
     /// demands) or `"none"`.
+    #[schemars(extend("enum" = ["same-certificate", "none"]))]
     pub(crate) verify: Option<Spanned<String>>,
     /// PEM file of the CA that vouches for the servers, in place of `verify`.
     pub(crate) ca: Option<Spanned<PathBuf>>,
@@ -354,6 +379,7 @@ pub(crate) struct FarmTable {
     /// `"own"` (default): each connection to a server belongs to one client connection. `"shared"`: whoever asks next may get it, for
     /// servers that know no logon of Windows (NTLM, Negotiate, Kerberos); where one is seen all the same, that connection stays its
     /// client's own.
+    #[schemars(extend("enum" = ["own", "shared"]))]
     pub(crate) reuse: Option<Spanned<String>>,
     /// How requests are spread over the servers.
     #[serde(default)]

@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
-use toml::Spanned;
 
 use super::values::{ServerEntry, Time};
 use super::{connect_timeout, nowhere};
+use crate::config::spanned::Spanned;
 
 /// `[[tcp]]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TcpTable {
     /// Unique name, among farms too: letters, digits, `-`, `_`, `.`.
     pub(crate) name: Spanned<String>,
     /// Where it listens, on every cluster IP. A `[[rule]]` must name the port.
+    #[schemars(range(min = 1, max = 65_535))]
     pub(crate) port: Spanned<u16>,
     /// Where connections go: each as in a `[[farm]]`, whose port is by default `port`. With `sni`, for clients that name no
     /// server; without it required.
@@ -26,6 +28,7 @@ pub(crate) struct TcpTable {
     pub(crate) sni: BTreeMap<String, Spanned<Vec<Spanned<ServerEntry>>>>,
     /// What servers learn of the client's address: `"hidden"` (they see this node's; default, but never for port 25),
     /// `"proxy-protocol"` (version 2) or `"proxy-protocol-v1"`, both for servers that expect it alone.
+    #[schemars(extend("enum" = ["hidden", "proxy-protocol", "proxy-protocol-v1"]))]
     pub(crate) client_address: Option<Spanned<String>>,
     /// Longest time in which nothing moves. Default `"10min"` for ports 25 and 587, the longest wait for an answer in SMTP
     /// (RFC 5321, 4.5.3.2.6); else `"30min"`, how long an IMAP server must wait at least (RFC 9051, 5.4). 1 s to 24 h.
@@ -35,9 +38,11 @@ pub(crate) struct TcpTable {
     pub(crate) connect_timeout: Spanned<Time>,
     /// Most connections at once; 1 to 1,000,000. Default 10,000. More are closed at once.
     #[serde(default = "max_connections")]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) max_connections: Spanned<u32>,
     /// Most of them from one client; 1 to 1,000,000. Default 5,000: an office behind one address.
     #[serde(default = "max_connections_per_client")]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) max_connections_per_client: Spanned<u32>,
     /// See `SiteTable`.
     #[serde(default)]
@@ -51,7 +56,7 @@ pub(crate) struct TcpTable {
 }
 
 /// `health` of `[[tcp]]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct TcpHealthTable {
     /// `true`: a connection can be made. The default.
@@ -64,6 +69,7 @@ pub(crate) struct TcpHealthTable {
     /// Longest time for one test. Default `"3s"`; 10 ms to 5 min.
     pub(crate) timeout: Spanned<Time>,
     /// Failures in a row that make a server unhealthy. Default 2; 1 to 100.
+    #[schemars(range(min = 1, max = 100))]
     pub(crate) failures: Spanned<u32>,
 }
 

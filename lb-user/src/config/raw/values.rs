@@ -1,10 +1,12 @@
 //! Values of the configuration files that can be written in more than one way.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A length of time: whole seconds as a number, or a text with its unit, such as `"500ms"`, `"5s"`, `"2min"`, `"1h"`, `"365d"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,41 @@ impl Time {
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(TimeVisitor)
+    }
+}
+
+impl fmt::Display for Time {
+    /// As it could be written in a file, in the largest unit of which it is a whole number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_millis();
+        let units = [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000), ("ms", 1)];
+        let whole = units.into_iter().find(|(_, unit)| millis.is_multiple_of(*unit) && millis >= *unit);
+        match whole {
+            Some((name, unit)) => write!(f, "{}{name}", millis / unit),
+            None => f.write_str("0s"),
+        }
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl JsonSchema for Time {
+    fn schema_name() -> Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A length of time, such as \"500ms\", \"5s\", \"2min\", \"1h\" or \"365d\", or whole seconds",
+            "anyOf": [
+                { "type": "integer", "minimum": 0 },
+                { "type": "string", "pattern": r"^\s*[0-9]+\s*(ms|s|min|m|h|d)\s*$" }
+            ]
+        })
     }
 }
 
@@ -82,6 +119,22 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+impl JsonSchema for Size {
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A size, such as \"64KiB\", \"64MiB\" or \"2GiB\", or bytes",
+            "anyOf": [
+                { "type": "integer", "minimum": 0 },
+                { "type": "string", "pattern": r"^\s*[0-9]+\s*(KiB|K|MiB|M|GiB|G)\s*$" }
+            ]
+        })
+    }
+}
+
 struct SizeVisitor;
 
 impl Visitor<'_> for SizeVisitor {
@@ -112,6 +165,29 @@ pub(crate) enum Failback {
 impl<'de> Deserialize<'de> for Failback {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(FailbackVisitor)
+    }
+}
+
+impl Serialize for Failback {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Immediate => serializer.serialize_str("immediate"),
+            Self::Manual => serializer.serialize_str("manual"),
+            Self::After(time) => time.serialize(serializer),
+        }
+    }
+}
+
+impl JsonSchema for Failback {
+    fn schema_name() -> Cow<'static, str> {
+        "Failback".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "\"immediate\", \"manual\" or a time such as \"10min\"",
+            "anyOf": [{ "enum": ["immediate", "manual"] }, generator.subschema_for::<Time>()]
+        })
     }
 }
 
@@ -164,6 +240,22 @@ impl<'de> Deserialize<'de> for Ports {
     }
 }
 
+impl JsonSchema for Ports {
+    fn schema_name() -> Cow<'static, str> {
+        "Ports".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A port, or a range such as \"8000-8099\"",
+            "anyOf": [
+                { "type": "integer", "minimum": 1, "maximum": 65535 },
+                { "type": "string", "pattern": r"^\s*[0-9]+\s*(-\s*[0-9]+\s*)?$" }
+            ]
+        })
+    }
+}
+
 struct PortsVisitor;
 
 impl Visitor<'_> for PortsVisitor {
@@ -192,6 +284,19 @@ pub(crate) struct Statuses(pub(crate) String);
 impl<'de> Deserialize<'de> for Statuses {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(StatusesVisitor)
+    }
+}
+
+impl JsonSchema for Statuses {
+    fn schema_name() -> Cow<'static, str> {
+        "Statuses".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A status such as 200, or several such as \"200-399,401\"",
+            "type": ["integer", "string"]
+        })
     }
 }
 
@@ -228,21 +333,43 @@ pub(crate) struct ServerEntry {
 }
 
 /// The table form of a `ServerEntry`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ServerTable {
+    /// Its name for operators. Default: its address.
     name: Option<String>,
+    /// `"10.0.0.36"` or `"10.0.0.36:8443"`.
     address: String,
+    /// Its share against the others'. Default 100.
+    #[schemars(range(min = 1, max = 1000))]
     weight: Option<u32>,
+    /// `"active"` (default), `"drain"` (it gets no new clients) or `"disabled"`.
+    #[schemars(extend("enum" = ["active", "drain", "disabled"]))]
     state: Option<String>,
+    /// `true`: it gets requests only while no other one works. Default `false`.
     #[serde(default)]
     backup: bool,
+    /// Most connections to it at once. Default: any number.
+    #[schemars(range(min = 1))]
     connections: Option<u32>,
 }
 
 impl<'de> Deserialize<'de> for ServerEntry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ServerVisitor)
+    }
+}
+
+impl JsonSchema for ServerEntry {
+    fn schema_name() -> Cow<'static, str> {
+        "ServerEntry".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A server: its address, or a table with its name",
+            "anyOf": [{ "type": "string" }, generator.subschema_for::<ServerTable>()]
+        })
     }
 }
 

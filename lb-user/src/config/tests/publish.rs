@@ -58,9 +58,7 @@ fn a_farms_further_tests_differ_from_its_own_in_what_they_say() {
     assert_eq!((api.thresholds.successes.get(), cluster.farms[1].balance.panic_threshold), (3, 2));
     let site = cluster.sites.iter().find(|site| site.names == ["www.example.test"]).unwrap();
     assert_eq!(site.service.routes[0].test.as_deref(), Some("api"));
-    let rest = REFERENCE.split("[exchange]").next().unwrap();
-    let rules = "[[rule]]\nports = 80\n[[rule]]\nports = 443\n[[rule]]\nports = 8443\n";
-    let again = cluster_text(&format!("{rest}{rules}{}", expanded(&cluster))).unwrap();
+    let again = cluster_text(&expanded(&cluster)).unwrap();
     assert_eq!((again.farms, again.sites), (cluster.farms, cluster.sites));
 }
 
@@ -137,10 +135,7 @@ fn what_exchange_stands_for_can_be_written_out_and_means_the_same() {
                        [[trusted_proxy]]\nnetworks = [\"192.0.2.0/24\"]\none_client_per_connection = true\n";
         let text = if lines.is_empty() { text } else { format!("{text}{protection}{proxies}") };
         let short = cluster_text(&text).unwrap();
-        let rest = REFERENCE.split("[exchange]").next().unwrap();
-        let rules = "[[rule]]\nports = 80\n[[rule]]\nports = 443\n";
-        let long = cluster_text(&format!("{rest}{rules}{}", expanded(&short)))
-            .unwrap_or_else(|errors| panic!("{errors}"));
+        let long = cluster_text(&expanded(&short)).unwrap_or_else(|errors| panic!("{errors}"));
         assert_eq!(long, short);
     }
 }
@@ -153,9 +148,7 @@ fn routes_and_answers_can_be_written_out_and_mean_the_same() {
                  [[site.route]]\npath = \"/none\"\nrespond = \"\"\nstatus = 204\n\
                  response_headers = { remove = [\"Server\", \"X-Powered-By\"], set = { X-D = \"{HTTP_HOST}\" } }\n";
     let short = site_cluster(lines).unwrap_or_else(|errors| panic!("{errors}"));
-    let rest = REFERENCE.split("[exchange]").next().unwrap();
-    let rules = "[[rule]]\nports = 8443\n[[rule]]\nports = 80\n[[rule]]\nports = 443\n";
-    let long = cluster_text(&format!("{rest}{rules}{}", expanded(&short)));
+    let long = cluster_text(&expanded(&short));
     assert_eq!(long.unwrap_or_else(|errors| panic!("{errors}")), short);
 }
 
@@ -283,9 +276,7 @@ fn connections_are_shared_where_a_farm_says_so_and_never_for_exchange() {
     let farm = |line: &str| {
         site_cluster("").map(|cluster| expanded(&cluster)).map(|text| {
             assert_eq!(text.matches("reuse = \"own\"").count(), 2, "{text}");
-            let rest = REFERENCE.split("[exchange]").next().unwrap();
-            let rules = "[[rule]]\nports = 8443\n[[rule]]\nports = 80\n[[rule]]\nports = 443\n";
-            cluster_text(&format!("{rest}{rules}{}", text.replace("reuse = \"own\"", line)))
+            cluster_text(&text.replace("reuse = \"own\"", line))
         })
     };
     let shared = farm("reuse = \"shared\"").unwrap().unwrap_or_else(|errors| panic!("{errors}"));
@@ -339,11 +330,7 @@ fn a_site_speaks_http2_unless_told_otherwise_and_exchange_never_does() {
                     port = 8443\nfarm = \"exchange\"\n";
         let cluster =
             cluster_text(&format!("{REFERENCE}{site}{line}\n")).map_err(|error| error.to_string())?;
-        let expanded = cluster_text(&format!(
-            "{}[[rule]]\nports = 80\n[[rule]]\nports = 443\n[[rule]]\nports = 8443\n{}",
-            REFERENCE.split("[exchange]").next().unwrap(),
-            expanded(&cluster)
-        ));
+        let expanded = cluster_text(&expanded(&cluster));
         assert_eq!(expanded.unwrap_or_else(|errors| panic!("{errors}")).sites, cluster.sites);
         let site = |name: &str| {
             let site = cluster.sites.iter().find(|site| site.names[0] == name);

@@ -164,9 +164,7 @@ servers = ["10.0.0.36"]
 sni = { "pop.example.test" = ["10.0.0.37"] }
 "#;
     let short = with(&[25, 993, 995], lines).unwrap_or_else(|errors| panic!("{errors}"));
-    let rest = REFERENCE.split("[exchange]").next().unwrap();
-    let rules: String = [25, 80, 443, 993, 995].map(|port| format!("[[rule]]\nports = {port}\n")).concat();
-    let long = cluster_text(&format!("{rest}{rules}{}", expanded(&short)));
+    let long = cluster_text(&expanded(&short));
     assert_eq!(long.unwrap_or_else(|errors| panic!("{errors}")), short);
     let names: Vec<String> = short.tcp.iter().flat_map(TcpService::pools).map(|(name, _)| name).collect();
     assert_eq!(

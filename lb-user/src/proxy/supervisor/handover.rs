@@ -109,7 +109,7 @@ fn bind_listeners(
 }
 
 /// A listening socket for `address`, which this host need not have yet.
-pub(super) fn listen_at(address: SocketAddr) -> io::Result<OwnedFd> {
+pub(crate) fn listen_at(address: SocketAddr) -> io::Result<OwnedFd> {
     let socket = bind(address)?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;

@@ -1,6 +1,5 @@
 //! config -> what the proxy is to serve, with the certificates and keys read from their files.
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -8,7 +7,7 @@ use super::error::SupervisorError;
 use crate::config::secret::ClusterSecret;
 use crate::config::{self, model};
 use crate::proxy::snapshot::{self, AffinityKeys, Snapshot, Verify};
-use crate::proxy::tls::material::{LONGEST_FILE, MaterialError};
+use crate::proxy::tls::material::MaterialError;
 use crate::proxy::tls::{self, ClientAuth, SiteTls, TlsError};
 
 /// What the proxy is to serve under `config`, with what derives from `secret`, with the certificates and keys read from their files. Farms that no site names
@@ -20,14 +19,15 @@ pub fn snapshot(config: &model::Config, secret: &ClusterSecret) -> Result<Snapsh
         .iter()
         .filter(|farm| cluster.sites.iter().any(|site| site.service.farms().any(|used| *used == farm.name)))
         .collect();
-    let farms = used.iter().map(|farm| farm_snapshot(farm)).collect::<Result<_, _>>()?;
+    let files = &config.files;
+    let farms = used.iter().map(|farm| farm_snapshot(farm, files)).collect::<Result<_, _>>()?;
     let number = |farm: String| {
         let number = used.iter().position(|known| known.name == farm);
         number.ok_or(SupervisorError::NoFarm { farm })
     };
     let site = |site: &model::Site| {
         let service = site.service.clone().try_map(number)?;
-        site_snapshot(site, service)
+        site_snapshot(site, service, files)
     };
     let sites = cluster.sites.iter().map(site).collect::<Result<_, _>>()?;
     let mut listen: Vec<SocketAddr> = cluster.listens().collect();
@@ -52,11 +52,13 @@ pub fn snapshot(config: &model::Config, secret: &ClusterSecret) -> Result<Snapsh
 fn site_snapshot(
     site: &model::Site,
     service: model::Service<usize>,
+    files: &model::Files,
 ) -> Result<snapshot::Site, SupervisorError> {
     let wrong = |path: &Path, source: MaterialError| SupervisorError::Pem {
         path: path.to_owned(),
         source: source.into(),
     };
+    let read = |path: &Path| read(path, files);
     let material = config::material(site, read, wrong)?;
     for warning in material.warnings() {
         tracing::warn!(certificate = %site.certificate.display(), %warning, "a site's files are not quite right");
@@ -68,30 +70,30 @@ fn site_snapshot(
         certificate: material.chain_pem(),
         key: material.key_pem(),
         previous: Vec::new(),
-        tls: site_tls(site)?,
+        tls: site_tls(site, files)?,
         staple: site.tls.ocsp.as_deref().map(read).transpose()?,
         service,
     })
 }
 
 /// Protocols and client authentication.
-fn site_tls(site: &model::Site) -> Result<SiteTls, SupervisorError> {
+fn site_tls(site: &model::Site, files: &model::Files) -> Result<SiteTls, SupervisorError> {
     let client_auth = match &site.tls.clients {
         model::Clients::Unasked => ClientAuth::Off,
-        model::Clients::Optional(ca) => ClientAuth::Optional { ca: read_pem(ca)? },
-        model::Clients::Required(ca) => ClientAuth::Required { ca: read_pem(ca)? },
+        model::Clients::Optional(ca) => ClientAuth::Optional { ca: read_pem(ca, files)? },
+        model::Clients::Required(ca) => ClientAuth::Required { ca: read_pem(ca, files)? },
     };
     Ok(SiteTls { alpn: site.tls.protocols.clone(), client_auth })
 }
 
-fn farm_snapshot(farm: &model::Farm) -> Result<snapshot::Farm, SupervisorError> {
+fn farm_snapshot(farm: &model::Farm, files: &model::Files) -> Result<snapshot::Farm, SupervisorError> {
     let verify = match &farm.verify {
         model::Verify::SameCertificate => Verify::SameCertificate,
         model::Verify::Nothing => Verify::Nothing,
         model::Verify::Clear => Verify::Clear,
         model::Verify::Pins(pins) => Verify::Pins(pins.clone()),
         model::Verify::Ca(path) => {
-            let verify = Verify::Ca(read_pem(path)?);
+            let verify = Verify::Ca(read_pem(path, files)?);
             tls::client_config(&verify, Vec::new())
                 .map_err(|source| SupervisorError::Pem { path: path.clone(), source })?;
             verify
@@ -108,18 +110,13 @@ fn farm_snapshot(farm: &model::Farm) -> Result<snapshot::Farm, SupervisorError> 
     })
 }
 
-fn read_pem(path: &Path) -> Result<String, SupervisorError> {
+fn read_pem(path: &Path, files: &model::Files) -> Result<String, SupervisorError> {
     let not_text = |_| SupervisorError::Pem { path: path.to_owned(), source: TlsError::NoCertificate };
-    String::from_utf8(read(path)?).map_err(not_text)
+    String::from_utf8(read(path, files)?).map_err(not_text)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, SupervisorError> {
-    let cannot = |source| SupervisorError::Read { path: path.to_owned(), source };
-    let length = std::fs::metadata(path).map_err(cannot)?.len();
-    if length > LONGEST_FILE as u64 {
-        return Err(cannot(io::ErrorKind::FileTooLarge.into()));
-    }
-    std::fs::read(path).map_err(cannot)
+fn read(path: &Path, files: &model::Files) -> Result<Vec<u8>, SupervisorError> {
+    files.read(path).map_err(|source| SupervisorError::Read { path: path.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -149,7 +146,7 @@ mod tests {
                 service: model::Service::to_farm("exchange", model::Bounds::default()),
             };
             let service = site.service.clone().try_map(|_| Ok::<_, SupervisorError>(0)).unwrap();
-            site_snapshot(&site, service).map(drop).map_err(|error| error.to_string())
+            site_snapshot(&site, service, &model::Files::Disk).map(drop).map_err(|error| error.to_string())
         };
         assert_eq!(site(&certificate, &key), Ok(()));
         assert_eq!(site(&other, &key), Err(format!("cannot use {}", other.display())));

@@ -77,6 +77,7 @@ impl Host {
                 | Command::Ask { .. }
                 | Command::Scan
                 | Command::FindIdle
+                | Command::Switched(_)
                 | Command::Keep(_)
                 | Command::Wished { .. }
                 | Command::Restart

@@ -216,6 +216,8 @@ impl Sim {
 
     /// Whether no fault is under way.
     pub(super) fn is_calm(&self) -> bool {
+        let members =
+            || (0..self.hosts.len()).filter(|host| self.is_member(*host)).map(|host| &self.hosts[host]);
         let asleep = self.hosts.iter().any(|host| host.powered && host.asleep.is_some());
         let replaced = self.hosts.iter().any(|host| host.saved.is_some());
         let patient = self.watch.patience > self.now;
@@ -230,7 +232,7 @@ impl Sim {
             };
             !node.lateness.slack(timing).is_zero() || node.peers.values().any(unheard)
         };
-        let cautious = self.hosts.iter().filter_map(Host::node).any(cautious);
+        let cautious = members().filter_map(Host::node).any(cautious);
         self.watch.under_way == 0
             && !asleep
             && !replaced
@@ -246,6 +248,7 @@ impl Sim {
             self.disturb();
             return;
         }
+        self.check_followed_by_now();
         self.check_complete_by_now();
         self.check_converged_by_now();
     }
@@ -259,7 +262,8 @@ impl Sim {
 
     /// No bucket is without an acceptor for longer than the bound, while a node lives that could be one.
     fn check_complete_by_now(&mut self) {
-        if !self.hosts.iter().any(|host| self.can_serve(host)) {
+        let can_serve = |host: usize| self.is_member(host) && self.can_serve(&self.hosts[host]);
+        if !(0..self.hosts.len()).any(can_serve) {
             self.disturb();
             return;
         }

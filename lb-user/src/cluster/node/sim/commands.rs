@@ -178,7 +178,8 @@ impl Sim {
             Err(refused @ (Refused::Unproven(_) | Refused::Overtaken(_) | Refused::Replay)) => {
                 self.tell(to, |node, now| node.handle_refused(refused, None, now));
             }
-            Err(Refused::Malformed(_) | Refused::Stranger | Refused::OwnPriority | Refused::Forged(_)) => {
+            Err(Refused::Stranger) => self.take_in_stranger(to, bytes),
+            Err(Refused::Malformed(_) | Refused::OwnPriority | Refused::Forged(_)) => {
                 self.fail("the simulation sends nothing of that kind")
             }
         }
@@ -265,6 +266,7 @@ impl Sim {
             }
             Command::Report(event) => self.report(host, event),
             Command::Keep(mandate) => self.hosts[host].mandate = mandate,
+            Command::Switched(facts) => self.switched(host, facts),
             Command::HandedOver => self.handed_over(host),
             // By then the round is out with which the lease lasts for as long.
             Command::Prepared => self.schedule(self.now + MS * 4, Happening::Replace(host)),
@@ -299,6 +301,13 @@ impl Sim {
 
     fn report(&mut self, host: usize, event: Event) {
         self.note(host, || event.sentence(|node| format!("arr{node}")));
+        if matches!(event, Event::Removed(_)) {
+            self.disturb();
+        }
+        // As a node that stops: whoever has no part in the cluster ends its connections.
+        if matches!(event, Event::NotConfigured { .. }) {
+            self.hosts[host].connections.fill(BucketSet::EMPTY);
+        }
         // The operator's word buries whatever is there.
         if let Event::Forgotten(node) = event {
             self.hosts[usize::from(node.number()) - 1].connections.fill(BucketSet::EMPTY);

@@ -17,7 +17,7 @@ fn arrived_at(now: Time) -> Arrived {
 }
 
 impl Sim {
-    fn usual(count: u8, seed: u64) -> Self {
+    pub(super) fn usual(count: u8, seed: u64) -> Self {
         let mut sim = Self::new(count, seed, Setup::usual());
         sim.log = Some(Vec::new());
         sim.watch.keeps_events = true;
@@ -48,7 +48,7 @@ impl Sim {
         sim
     }
 
-    fn converge(mut self) -> Self {
+    pub(super) fn converge(mut self) -> Self {
         (0..self.hosts.len()).for_each(|host| self.start(host));
         self.run(Duration::from_secs(4));
         self.check_complete();

@@ -3,19 +3,21 @@
 //!
 //! ```text
 //! plans.rs   which cluster a seed stands for, which faults it gets and when they end
+//! facts.rs   configurations that change while the cluster runs
 //! faults.rs  what can go wrong, and what operators do
 //! network.rs what is lost, delayed, doubled, filtered, cut and parted
 //! host.rs    a clock, a kernel with its data path, an agent        commands.rs  what an agent wants done, what reaches it
 //! checks.rs  what must hold: two acceptors, connections, gaps       tables.rs    convergence, balance, moves
 //! seeds.rs   the seeds of a run, on all processors                  bugs.rs      that deliberate bugs are caught
 //! directed.rs  single rules, without chance                         report.rs    figures for operators
-//! regression.rs  holes that seeds found
+//! switches.rs  single rules of other cluster facts                regression.rs  holes that seeds found
 //! ```
 
 mod bugs;
 mod checks;
 mod commands;
 mod directed;
+mod facts;
 mod faults;
 mod host;
 mod network;
@@ -25,15 +27,17 @@ mod regression;
 
 mod report;
 mod seeds;
+mod switches;
 mod tables;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use lb_common::table::{Bucket, BucketState};
 
 use self::checks::{Bounds, Watch};
 use self::commands::{Frame, Happening};
+use self::facts::Configuration;
 use self::host::{Agent, Asleep, Clock, Host, INBOX, Input};
 use self::network::{Bond, Network, Way};
 use self::random::Random;
@@ -64,6 +68,10 @@ struct Sim {
     now: Time,
     random: Random,
     setup: Setup,
+    /// By their digests.
+    configurations: BTreeMap<u64, Configuration>,
+    /// The newest that is in force anywhere.
+    in_force: u64,
     hosts: Vec<Host>,
     network: Network,
     /// What is to happen, in the order of time and then of its scheduling.
@@ -125,12 +133,15 @@ impl Sim {
     fn new(count: u8, seed: u64, setup: Setup) -> Self {
         let now = Time::from_nanos(1_000_000_000);
         let network = Network::new(count.into());
-        let hosts = (1..=count).map(|number| Host::new(number, setup.tables.len(), now)).collect();
+        let hosts: Vec<Host> = (1..=count).map(|number| Host::new(number, setup.tables.len(), now)).collect();
+        let first = Configuration::of(&setup, hosts.iter().map(|host| host.priority));
         Self {
             now,
             random: Random(seed),
             bounds: Bounds::of(&setup, network.most),
             watch: Watch::new(setup.tables.len(), now),
+            configurations: BTreeMap::from([(1, first)]),
+            in_force: 1,
             setup,
             hosts,
             network,
@@ -161,14 +172,16 @@ impl Sim {
         self.now = end;
     }
 
-    /// Starts an agent on a host, whatever was there before.
+    /// Starts an agent on a host, whatever was there before, if its configuration has the host.
     fn start(&mut self, host: usize) {
-        let me = self.hosts[host].priority;
-        let all = self.hosts.iter().map(|host| host.priority);
-        let peers: Vec<Priority> = all.filter(|peer| *peer != me).collect();
+        let (me, facts) = (self.hosts[host].priority, self.hosts[host].facts);
+        if !self.configuration(facts).members.contains(&me) {
+            return;
+        }
+        let peers = self.peers_of(host, facts);
         let session = self.random.next().to_le_bytes().repeat(2).try_into().unwrap();
         let link = Link::new(me, peers.clone(), ClusterSecret::parse(SECRET).unwrap(), session);
-        let settings = self.settings(host, peers);
+        let settings = self.settings(host, facts);
         let (at, to) = (self.now, &mut self.hosts[host]);
         to.agent = Some(Agent { link, node: Node::new(settings, to.clock.at(at)) });
         to.run += 1;
@@ -186,23 +199,23 @@ impl Sim {
         self.watch.disturbed = self.now + self.bounds.questions;
     }
 
-    fn settings(&mut self, host: usize, peers: Vec<Priority>) -> Settings {
-        let of = &self.hosts[host];
+    fn settings(&mut self, host: usize, facts: u64) -> Settings {
+        let (of, configuration) = (&self.hosts[host], self.configuration(facts).clone());
         Settings {
             me: of.priority,
-            weight: of.weight,
+            weight: configuration.weights.get(&of.priority).copied().unwrap_or(of.weight),
             mac: [2, 0, 0, 0, 0, of.priority.number()],
-            peers,
-            timing: self.setup.timing,
+            peers: self.peers_of(host, facts),
+            timing: configuration.timing,
             tables: self.setup.tables.clone(),
             lease_margin: self.setup.lease_margin,
-            facts: of.facts,
+            facts,
             gateway: true,
             second_path: false,
             ready: of.ready.clone(),
-            failback: self.setup.failback,
-            hold_down: self.setup.hold_down,
-            ramp: self.setup.ramp,
+            failback: configuration.failback,
+            hold_down: configuration.hold_down,
+            ramp: configuration.ramp,
             mandate: of.mandate.clone(),
             incarnation: self.random.next() as u32,
         }
@@ -248,8 +261,11 @@ impl Sim {
                     mine.holds.len(), mine.departing.len(), host.accepts[table].len(), host.connections[table].len())
             }).collect();
             format!(
-                "arr{}: powered {} cable {} asleep {:?} lease {}, {:?} {:?} follows {:?}, agrees with {:?}, peers {peers:?}, wants {:?}\n      {}",
+                "arr{}: facts {} since {} knows {:?}, powered {} cable {} asleep {:?} lease {}, {:?} {:?} follows {:?}, agrees with {:?}, peers {peers:?}, wants {:?}\n      {}",
                 host.priority,
+                node.settings.facts,
+                node.facts.since,
+                node.facts.digests(),
                 host.powered,
                 host.cable,
                 host.asleep,

@@ -143,15 +143,24 @@ impl Sim {
             }
             self.hosts[host].gateway = true;
             self.hosts[host].deaf = false;
-            let facts = self.hosts.iter().map(|host| host.facts).max().unwrap_or(1);
-            if self.hosts[host].facts != facts && self.hosts[host].powered {
-                self.reconfigure(host, facts);
-            } else if self.hosts[host].agent.is_none() && self.random.chance(500) {
+        }
+        // Who knows the newest configuration follows by itself.
+        self.disturb();
+        self.run(self.bounds.converge);
+        self.stop_outsiders();
+        for host in 0..self.hosts.len() {
+            let outdated = self.hosts[host].facts != self.in_force;
+            if outdated && self.hosts[host].powered && self.is_member(host) {
+                self.reconfigure(host, self.in_force);
+            } else if self.hosts[host].facts > self.in_force
+                || self.hosts[host].agent.is_none() && self.random.chance(500)
+            {
                 self.bring_back(host);
             }
         }
-        if !self.hosts.iter().any(Host::is_up) {
-            self.bring_back(0);
+        let up = |host: usize| self.hosts[host].is_up() && self.is_member(host);
+        if !(0..self.hosts.len()).any(up) {
+            (0..self.hosts.len()).for_each(|host| self.bring_back(host));
         }
         self.disturb();
     }
@@ -183,8 +192,28 @@ impl Sim {
         }
     }
 
+    /// Whoever starts a node anew with a configuration first sees to it that nobody serves who is not in it.
+    fn stop_outsiders(&mut self) {
+        for host in 0..self.hosts.len() {
+            let serves = self.hosts[host].node().is_some_and(Node::serves);
+            if serves && !self.is_member(host) {
+                self.power_off(host);
+            }
+        }
+    }
+
+    /// Has a host serve by the newest configuration, if it has a part in it.
     fn bring_back(&mut self, host: usize) {
-        self.hosts[host].facts = self.hosts.iter().map(|host| host.facts).max().unwrap_or(1);
+        if !self.is_member(host) {
+            // Whoever was to be added and was not is switched off again.
+            if self.hosts[host].facts > self.in_force {
+                self.hosts[host].facts = self.in_force;
+                self.kill_agent(host);
+            }
+            return;
+        }
+        self.stop_outsiders();
+        self.hosts[host].facts = self.in_force;
         if self.hosts[host].powered { self.start(host) } else { self.power_on(host) }
     }
 
@@ -192,6 +221,7 @@ impl Sim {
     fn reconfigure(&mut self, host: usize, facts: u64) {
         self.note(host, || format!("configuration {facts}"));
         self.hosts[host].facts = facts;
+        self.in_force = self.in_force.max(facts);
         self.start(host);
     }
 
@@ -201,7 +231,7 @@ impl Sim {
             Bucket::all().filter(|bucket| words >> (bucket.index() % 61) & 1 == 1).collect()
         };
         let host = self.random.index(self.hosts.len());
-        match self.random.below(20) {
+        match self.random.below(23) {
             0 | 1 => self.random_end(host),
             2..5 => self.random_sleep(host),
             5 => self.cable(host, !self.hosts[host].cable),
@@ -222,15 +252,15 @@ impl Sim {
             }
             18 if self.hosts[host].is_up() => self.upgrade(host),
             18 | 19 => {
-                let facts = self.hosts.iter().map(|host| host.facts).max().unwrap_or(1);
-                let facts = facts + u64::from(self.random.chance(200));
-                if facts != self.hosts[host].facts && self.hosts[host].is_up() {
+                let another = self.random.chance(200) && self.is_member(host);
+                let facts = if another { self.write(|_| {}) } else { self.in_force };
+                if facts != self.hosts[host].facts && self.hosts[host].is_up() && self.is_member(host) {
                     self.reconfigure(host, facts)
                 } else {
                     self.disconnect(host)
                 }
             }
-            _ => {}
+            _ => self.random_switch(),
         }
     }
 

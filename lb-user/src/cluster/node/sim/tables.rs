@@ -117,8 +117,10 @@ impl Sim {
     }
 
     /// The nodes that are to have a share, and to agree, once there is no fault.
-    fn sharers(&self) -> impl Iterator<Item = (&Host, &Node)> {
-        let up = self.hosts.iter().filter(|host| host.is_up() && host.cable);
+    pub(super) fn sharers(&self) -> impl Iterator<Item = (&Host, &Node)> {
+        let members = &self.configuration(self.in_force).members;
+        let up =
+            self.hosts.iter().filter(|host| host.is_up() && host.cable && members.contains(&host.priority));
         let nodes = up.filter_map(|host| host.node().map(|node| (host, node)));
         nodes.filter(|(_, node)| node.phase != Phase::Stopped && !node.ending)
     }

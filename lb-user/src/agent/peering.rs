@@ -1,0 +1,152 @@
+//! The shared configuration's way to the other nodes: `rollcall peer`, and who asks through it.
+//!
+//! A node asks every other what it has when it starts, when one is reached again, and every now and then; so what it missed while it
+//! was away, or what was told it while it could not take it, comes to it without anybody's doing.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{debug, warn};
+
+use super::events::EventLog;
+use super::reload::Reloader;
+use super::shared::{Asker, Network, SharedConfig, nodes_of};
+use super::upgrade::own_program;
+use crate::clock::Time;
+use crate::config::model::Config;
+use crate::peer::Node;
+use crate::peer::supervisor::{self, Asked, Calls, Peer, PeerError, Reach, Spec};
+use crate::shared::origin::Local;
+
+/// The shared configuration of an agent that runs.
+pub(super) type Shared = SharedConfig<Arc<Reloader>, Wire>;
+
+/// How often every other node is asked what it has.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// How long the listening socket of before may be open still.
+const FREED: Duration = Duration::from_secs(2);
+
+/// The child and what goes on around it.
+pub(super) struct Peering {
+    peer: Peer,
+    tasks: [JoinHandle<()>; 2],
+}
+
+/// Questions go by the child.
+pub(super) struct Wire(Calls);
+
+impl Network for Wire {
+    async fn call(&self, node: &str, question: Vec<u8>, within: Duration) -> Result<Vec<u8>, String> {
+        self.0.call(node, question, within).await.map_err(|error| error.to_string())
+    }
+
+    fn admit(&self, strangers: u8) {
+        self.0.admit(strangers);
+    }
+
+    fn follow(&self, nodes: Vec<Node>) {
+        if let Err(error) = self.0.set_nodes(nodes) {
+            warn!(%error, "the nodes of this configuration cannot all be talked to");
+        }
+    }
+}
+
+impl Peering {
+    /// Starts the child, and follows what the nodes share.
+    pub(super) fn start(
+        config: &Config,
+        local: Local,
+        reloader: Arc<Reloader>,
+        events: Arc<EventLog>,
+    ) -> Result<(Self, Arc<Shared>)> {
+        let applied = local.in_force()?;
+        let mut peer = Peer::start(Spec {
+            program: own_program(),
+            user: config.local.peer_user.clone(),
+            me: config.local.name.clone(),
+            seed: local.keys.transport(),
+            listener: Some(tokio::task::block_in_place(|| listen(config.me().address))?),
+            nodes: nodes_of(&config.cluster.nodes),
+        })?;
+        let shared = SharedConfig::new(local, &applied, reloader, Wire(peer.calls()), events);
+        let shared = Arc::new(shared);
+        let asked = peer.asked();
+        let answers = tokio::spawn(answer(Arc::clone(&shared), asked));
+        let follows = tokio::spawn(follow(Arc::clone(&shared), peer.status()));
+        Ok((Self { peer, tasks: [answers, follows] }, shared))
+    }
+
+    /// Ends the child.
+    pub(super) async fn stop(self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        self.peer.stop().await;
+    }
+}
+
+/// The listening socket. The child of an agent that was killed, or replaced, may have it for a moment still.
+fn listen(address: Ipv4Addr) -> Result<OwnedFd, PeerError> {
+    let deadline = Time::now() + FREED;
+    loop {
+        match supervisor::listen(address) {
+            Err(_) if Time::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+            listening => return listening,
+        }
+    }
+}
+
+/// Answers other nodes, each question in a task of its own: one may wait for the proxy. How many there are at once the child
+/// bounds.
+async fn answer(shared: Arc<Shared>, asked: Option<mpsc::Receiver<Asked>>) {
+    let Some(mut asked) = asked else { return };
+    while let Some(Asked { from, bytes, answer }) = asked.recv().await {
+        let from = match from {
+            supervisor::Asker::Node(name) => Asker::Node(name),
+            supervisor::Asker::Stranger { key, .. } => Asker::Stranger(key),
+        };
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move { answer.give(shared.asked(from, &bytes).await) });
+    }
+}
+
+async fn follow(shared: Arc<Shared>, mut status: tokio::sync::watch::Receiver<supervisor::PeerStatus>) {
+    let mut every = interval(EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut reached = BTreeSet::new();
+    loop {
+        let asked = tokio::select! {
+            _ = every.tick() => {
+                shared.mind_the_door().await;
+                status.borrow().nodes.keys().cloned().collect()
+            }
+            changed = status.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let now: BTreeSet<String> = reached_of(&status.borrow_and_update());
+                let news: Vec<String> = now.difference(&reached).cloned().collect();
+                reached = now;
+                news
+            }
+        };
+        for node in asked {
+            if let Err(why) = shared.sync(&node).await {
+                debug!(%node, %why, "a node was not asked what it has of the configuration");
+            }
+        }
+        // What could not be put to work before may be now.
+        shared.follow().await;
+    }
+}
+
+fn reached_of(status: &supervisor::PeerStatus) -> BTreeSet<String> {
+    let reached = status.nodes.iter().filter(|(_, reach)| **reach == Reach::Yes);
+    reached.map(|(node, _)| node.clone()).collect()
+}

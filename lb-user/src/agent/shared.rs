@@ -1,0 +1,346 @@
+//! The shared configuration on a running node: what operators and other nodes bring is checked, kept, and put in force.
+//!
+//! ```text
+//! apply FILE -> text and files -> checked here -> generation, signed -> checked by every node that is reached
+//!                  refused             refused                              one objects: forgotten
+//!            -> kept on disk -> record "in force", kept -> applied here -> told to the others, who do likewise
+//! ```
+//! A node that is not reached learns of it when it is again. Which generation is in force is for `shared::history` to say; this
+//! follows. One change at a time is made on a node; of two nodes that make one at the same moment, the one whose name is smaller
+//! goes first, and the other is told to look at it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::sync::Mutex;
+use tracing::{info, warn};
+
+use super::events::{EventLog, Note};
+use super::reload::Refusal;
+use crate::config::model::{Config, Node};
+use crate::config::{ConfigErrors, told};
+use crate::control::api::{Answer, Applied, Configure, GenerationEntry, Shown};
+use crate::shared::draft::{self, Draft, DraftError};
+use crate::shared::generation::{Generation, GenerationId};
+use crate::shared::history::Ambiguous;
+use crate::shared::origin::{InForce, LoadError, Local};
+use crate::shared::record::SignedRecord;
+use crate::shared::sealed::{SealError, Secrets};
+use crate::shared::store::StoreError;
+use crate::shared::token::TokenError;
+
+mod join;
+mod nodes;
+mod state;
+
+pub(super) use self::join::nodes_of;
+pub(super) use self::nodes::{Asker, Network};
+use self::state::{State, Words};
+
+/// See the module.
+pub(super) struct SharedConfig<A, N> {
+    state: Mutex<State>,
+    /// Held while a change is made here.
+    turn: Mutex<()>,
+    /// Held while a generation comes to work here.
+    following: Mutex<()>,
+    applier: A,
+    network: N,
+    events: Arc<EventLog>,
+}
+
+/// By which a configuration comes to work on this node.
+pub(super) trait Applier: Send + Sync + 'static {
+    /// What could be applied.
+    type Examined: Send;
+
+    /// Whether it could be; changes nothing.
+    fn examine(
+        &self,
+        config: Config,
+    ) -> impl Future<Output = Result<(Self::Examined, Outlook), Refusal>> + Send;
+
+    /// Applies it, but for what takes a restart.
+    fn adopt(&self, examined: Self::Examined) -> impl Future<Output = Result<(), Refusal>> + Send;
+}
+
+/// What a configuration would change on this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Outlook {
+    /// In words.
+    pub(super) changed: Vec<String>,
+    /// What the operator should know of it.
+    pub(super) warnings: Vec<String>,
+    /// What the agent takes up only at its next start.
+    pub(super) restart: Vec<String>,
+}
+
+/// Why nothing was changed.
+#[derive(Debug, Error)]
+pub(super) enum Refused {
+    /// The text cannot be read or has errors.
+    #[error(transparent)]
+    Draft(#[from] DraftError),
+    /// It has errors together with its files.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// A generation cannot be read here.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// It cannot be applied here.
+    #[error(transparent)]
+    Apply(#[from] Refusal),
+    /// It cannot be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// It cannot be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A join token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// It was made from another generation than the one in force.
+    #[error(
+        "it was made from generation {}, and {} is in force since; hint: look at what changed: rollcall config diff {} {}, then say that it is to follow that: --parent {}",
+        made_from.short(), current.short(), made_from.short(), current.short(), current.short()
+    )]
+    Stale {
+        /// What it was made from.
+        made_from: GenerationId,
+        /// What is in force.
+        current: GenerationId,
+    },
+    /// No generation is called so.
+    #[error("there is no generation {0}; hint: rollcall config log lists them")]
+    Unknown(String),
+    /// Several are.
+    #[error(transparent)]
+    Ambiguous(#[from] Ambiguous),
+    /// Nothing would change.
+    #[error("it is what generation {} says already: nothing changes", .0.short())]
+    Same(GenerationId),
+    /// Nodes could not work with it.
+    #[error("nothing was changed, because a node objects: {0}")]
+    Objections(String),
+    /// A change is being made already.
+    #[error(
+        "another change is being made on this node; hint: wait for it, and look at it: rollcall config log"
+    )]
+    Busy,
+    /// Who wants to join cannot be let in.
+    #[error("{0}")]
+    Join(String),
+}
+
+/// What an operator wants applied.
+#[derive(Clone, Debug)]
+struct Wanted {
+    path: PathBuf,
+    comment: String,
+    parent: Option<String>,
+    dry_run: bool,
+    reread: bool,
+}
+
+impl<A: Applier, N: Network> SharedConfig<A, N> {
+    /// With what is on this host's disk, of which `applied` is at work.
+    pub(super) fn new(
+        local: Local,
+        applied: &InForce,
+        applier: A,
+        network: N,
+        events: Arc<EventLog>,
+    ) -> Self {
+        for damage in &local.damage {
+            let path = damage.path.display();
+            let text = format!("a file of the configuration's store is damaged: {path}: {}", damage.why);
+            warn!("{text}");
+            events.push(Note::new("configuration-damaged", true, text));
+        }
+        if let Some(why) = &applied.instead_of {
+            let text =
+                format!("generation {} is used in place of one that cannot be: {why}", applied.id.short());
+            warn!("{text}");
+            events.push(Note::new("configuration-unusable", true, text));
+        }
+        let state = Mutex::new(State::new(local, applied.id));
+        Self { state, turn: Mutex::new(()), following: Mutex::new(()), applier, network, events }
+    }
+
+    /// The answer to an operator.
+    pub(super) async fn answer(&self, asked: Configure) -> Answer {
+        let answered = match asked {
+            Configure::Show { generation } => {
+                self.show(generation.as_deref()).await.map(|shown| Answer::Shown(Box::new(shown)))
+            }
+            Configure::Log => Ok(Answer::Generations { generations: self.log().await }),
+            Configure::Apply { path, comment, parent, dry_run, reread } => {
+                let wanted = Wanted { path, comment, parent, dry_run, reread };
+                self.apply(wanted).await.map(Answer::Applied)
+            }
+            Configure::RollBack { generation, comment } => {
+                self.roll_back(&generation, comment).await.map(Answer::Applied)
+            }
+            Configure::Token { seconds } => {
+                self.token(seconds).await.map(|(token, address)| Answer::Token { token, address })
+            }
+        };
+        answered.unwrap_or_else(|refused| Answer::Error { text: told(&refused) })
+    }
+
+    /// A generation, with what is sealed in it named but not told; `None`: the one in force.
+    async fn show(&self, generation: Option<&str>) -> Result<Shown, Refused> {
+        let state = self.state.lock().await;
+        let id = match generation {
+            Some(name) => state.find(name)?,
+            None => state.current(),
+        };
+        let generation = state.generation(id)?;
+        let files = match Secrets::open(&generation.content.sealed, &state.local.keys) {
+            Ok(secrets) => draft::facts(&generation.content.text, &secrets),
+            // It was made before this node came.
+            Err(_) => Vec::new(),
+        };
+        Ok(Shown { entry: state.entry(&generation.head), text: generation.content.text, files })
+    }
+
+    /// All generations that are known, the newest first.
+    async fn log(&self) -> Vec<GenerationEntry> {
+        let state = self.state.lock().await;
+        state.local.history.log().into_iter().map(|(head, _)| state.entry(head)).collect()
+    }
+
+    /// Checks a file and makes it the cluster's configuration.
+    async fn apply(&self, wanted: Wanted) -> Result<Applied, Refused> {
+        let _turn = self.turn.try_lock().map_err(|_| Refused::Busy)?;
+        let (text, named) = draft::read(&wanted.path)?;
+        let (before, draft) = {
+            let state = self.state.lock().await;
+            let current = state.current();
+            let made_from = match wanted.parent.as_deref() {
+                Some(name) => Some(state.find(name)?),
+                None => named.filter(|id| state.local.history.head(*id).is_some()),
+            };
+            if let Some(made_from) = made_from.filter(|made_from| *made_from != current) {
+                return Err(Refused::Stale { made_from, current });
+            }
+            let before = state.in_force()?;
+            let draft = Draft::new(text, &wanted.path, &before.secrets, wanted.reread)?;
+            (before, draft)
+        };
+        let words = Words { comment: wanted.comment, restores: None };
+        self.bring_in(&before, draft, words, wanted.dry_run).await
+    }
+
+    /// Makes an older generation's content the cluster's configuration again, as a new generation. The nodes stay those of now, and
+    /// so does the cluster secret: it may have been changed because somebody knew it.
+    async fn roll_back(&self, to: &str, comment: String) -> Result<Applied, Refused> {
+        let _turn = self.turn.try_lock().map_err(|_| Refused::Busy)?;
+        let (before, draft, words) = {
+            let state = self.state.lock().await;
+            let id = state.find(to)?;
+            let generation = state.generation(id)?;
+            let old = Secrets::open(&generation.content.sealed, &state.local.keys)
+                .map_err(|source| LoadError::Sealed { id, source })?;
+            let before = state.in_force()?;
+            let now = state.generation(before.id)?.content.text;
+            let text = draft::with_nodes_of(&generation.content.text, &now)?;
+            let secrets = Secrets { files: old.files, ..before.secrets.clone() };
+            let comment =
+                if comment.is_empty() { format!("back to generation {}", id.short()) } else { comment };
+            (before, Draft { text, secrets, kept: Vec::new() }, Words { comment, restores: Some(id) })
+        };
+        self.bring_in(&before, draft, words, false).await
+    }
+
+    /// Makes a draft the configuration of all nodes. Whoever calls holds the turn.
+    async fn bring_in(
+        &self,
+        before: &InForce,
+        draft: Draft,
+        words: Words,
+        dry_run: bool,
+    ) -> Result<Applied, Refused> {
+        let (generation, read) = {
+            let state = self.state.lock().await;
+            if draft.text == state.generation(before.id)?.content.text && draft.secrets == before.secrets {
+                return Err(Refused::Same(before.id));
+            }
+            // Before another node is asked to keep a place for this.
+            state.may_follow(before.id)?;
+            let generation = state.make(&draft, words)?;
+            let read = state.local.read(&generation)?;
+            (generation, read)
+        };
+        let nodes = read.config.cluster.nodes.clone();
+        let (examined, outlook) = self.applier.examine(read.config).await?;
+        let found = self.ask_all(&generation).await?;
+        let now = if dry_run { before.id } else { generation.id() };
+        let Outlook { changed, warnings, restart } = outlook;
+        let mut applied = Applied {
+            generation: now.to_string(),
+            changed,
+            warnings,
+            restart,
+            kept: draft.kept,
+            on: found.sound,
+            unreached: found.unreached,
+            dry_run,
+        };
+        if dry_run {
+            self.forget_all(generation.id(), &applied.on).await;
+            return Ok(applied);
+        }
+        let late = match self.put_in_force(before.id, &generation, examined, &nodes).await {
+            Ok(record) => self.tell_all(&generation, &record).await,
+            Err(refused) => {
+                self.forget_all(generation.id(), &applied.on).await;
+                return Err(refused);
+            }
+        };
+        applied.on.retain(|node| !late.contains(node));
+        applied.unreached = late;
+        Ok(applied)
+    }
+
+    /// Keeps a generation that all nodes found sound, and has this one work with it; unless another has come between.
+    async fn put_in_force(
+        &self,
+        parent: GenerationId,
+        generation: &Generation,
+        examined: A::Examined,
+        nodes: &[Node],
+    ) -> Result<SignedRecord, Refused> {
+        let _one_at_a_time = self.following.lock().await;
+        let record = {
+            let mut state = self.state.lock().await;
+            state.may_follow(parent)?;
+            tokio::task::block_in_place(|| state.commit(generation))?
+        };
+        if let Err(refusal) = self.applier.adopt(examined).await {
+            let mut state = self.state.lock().await;
+            tokio::task::block_in_place(|| state.fail(generation.id(), &told(&refusal)))?;
+            return Err(refusal.into());
+        }
+        self.at_work(generation, nodes).await;
+        Ok(record)
+    }
+
+    /// This node works with it.
+    async fn at_work(&self, generation: &Generation, nodes: &[Node]) {
+        let header = generation.head.header();
+        let (id, author) = (generation.id().short(), &header.author);
+        let text =
+            format!("generation {id} of the configuration, by {author}, is in force: {}", header.comment);
+        info!("{text}");
+        self.events.push(Note::new("configuration-changed", false, text));
+        self.network.follow(join::nodes_of(nodes));
+        let mut state = self.state.lock().await;
+        state.applied = generation.id();
+        tokio::task::block_in_place(|| state.prune());
+    }
+}
+
+#[cfg(test)]
+mod tests;

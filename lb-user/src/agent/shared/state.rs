@@ -1,0 +1,227 @@
+//! What this node has of the shared configuration, and what it makes of it.
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::Refused;
+use crate::clock::Time;
+use crate::config::told;
+use crate::control::api::GenerationEntry;
+use crate::shared::draft::{self, Draft};
+use crate::shared::generation::{Generation, GenerationId, Saying, SignedHeader};
+use crate::shared::history;
+use crate::shared::origin::{InForce, LoadError, Local};
+use crate::shared::record::{Record, SignedRecord, Word};
+use crate::wall::WallTime;
+
+/// How many generations are kept whole, and of how many more the header.
+const KEPT: (usize, usize) = (64, 1024);
+
+pub(super) struct State {
+    pub(super) local: Local,
+    /// The generation that this node works with.
+    pub(super) applied: GenerationId,
+    /// The one that should be in its place and cannot be used here, and why.
+    pub(super) objection: Option<(GenerationId, String)>,
+    /// What this node found sound for another, which may be about to put it in force: meanwhile nothing else may follow the same
+    /// generation, or each of two changes at once would be told that it is the one.
+    promise: Option<Promise>,
+}
+
+struct Promise {
+    parent: GenerationId,
+    next: GenerationId,
+    to: String,
+    until: Time,
+}
+
+/// How long a node may take from the first answer that its change is sound until it is in force: the slowest node's look at it.
+const PROMISED: Duration = Duration::from_secs(20);
+
+/// What goes with a change.
+pub(super) struct Words {
+    pub(super) comment: String,
+    pub(super) restores: Option<GenerationId>,
+}
+
+impl State {
+    pub(super) fn new(local: Local, applied: GenerationId) -> Self {
+        Self { local, applied, objection: None, promise: None }
+    }
+
+    /// The generation in force in the cluster, as far as is known here.
+    pub(super) fn current(&self) -> GenerationId {
+        self.local.history.current().map_or(self.applied, SignedHeader::id)
+    }
+
+    /// Whether no other node's change is under way that would follow the generation in force; else whose.
+    pub(super) fn is_free(&self, now: Time) -> Result<(), String> {
+        let current = self.current();
+        match &self.promise {
+            Some(promise) if promise.parent == current && now < promise.until => Err(promise.to.clone()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether what was made from `parent` may be put in force now.
+    pub(super) fn may_follow(&self, parent: GenerationId) -> Result<(), Refused> {
+        let current = self.current();
+        if current != parent {
+            return Err(Refused::Stale { made_from: parent, current });
+        }
+        self.is_free(Time::now())
+            .map_err(|other| Refused::Objections(format!("a change of {other} is under way")))
+    }
+
+    /// Keeps the place behind the generation in force for what this node puts there.
+    pub(super) fn promise(&mut self, to: &str, next: GenerationId, now: Time) {
+        let parent = self.current();
+        self.promise = Some(Promise { parent, next, to: to.to_owned(), until: now + PROMISED });
+    }
+
+    /// That one does not come after all.
+    pub(super) fn forget(&mut self, next: GenerationId) {
+        if self.promise.as_ref().is_some_and(|promise| promise.next == next) {
+            self.promise = None;
+        }
+    }
+
+    pub(super) fn find(&self, name: &str) -> Result<GenerationId, Refused> {
+        self.local.history.find(name)?.ok_or_else(|| Refused::Unknown(name.to_owned()))
+    }
+
+    pub(super) fn generation(&self, id: GenerationId) -> Result<Generation, LoadError> {
+        self.local.history.generation(id).ok_or(LoadError::Absent(id))
+    }
+
+    pub(super) fn in_force(&self) -> Result<InForce, Refused> {
+        Ok(self.local.read(&self.generation(self.current())?)?)
+    }
+
+    pub(super) fn entry(&self, head: &SignedHeader) -> GenerationEntry {
+        let standing = self.local.history.standing(head.id()).map_or("", |standing| standing.word());
+        let header = head.header();
+        GenerationEntry {
+            id: head.id().to_string(),
+            parent: header.parent.map(|parent| parent.to_string()),
+            height: header.height,
+            author: header.author.clone(),
+            time: WallTime::from_unix_ms(header.time),
+            comment: header.comment.clone(),
+            restores: header.restores.map(|id| id.to_string()),
+            standing: standing.to_owned(),
+            at_work: head.id() == self.applied,
+            whole: self.local.history.has_content(head.id()),
+        }
+    }
+
+    /// The generation that follows the one in force with this content, signed by this node.
+    pub(super) fn make(&self, draft: &Draft, words: Words) -> Result<Generation, Refused> {
+        let roster = draft::roster(&draft.text)?;
+        let content = draft.seal(&roster)?;
+        let saying = Saying {
+            author: self.local.file.name.clone(),
+            time: WallTime::now().unix_ms(),
+            comment: words.comment,
+            restores: words.restores,
+            roster,
+        };
+        let parent = self.local.history.head(self.current());
+        Ok(Generation::new(parent, saying, content, &self.local.keys))
+    }
+
+    /// Keeps a generation and the word that it is in force, in this order: what is not whole is never in force. Blocks.
+    pub(super) fn commit(&mut self, generation: &Generation) -> Result<SignedRecord, Refused> {
+        self.local.store.keep(&generation.head, Some(&generation.content))?;
+        let admitted = self.local.history.admit(generation.head.clone(), Some(generation.content.clone()));
+        self.own(admitted);
+        self.say(generation.id(), Word::InForce, "")
+    }
+
+    /// It is not to be used, now or ever.
+    pub(super) fn fail(&mut self, id: GenerationId, why: &str) -> Result<SignedRecord, Refused> {
+        self.say(id, Word::Failed, why)
+    }
+
+    fn say(&mut self, generation: GenerationId, word: Word, why: &str) -> Result<SignedRecord, Refused> {
+        let (by, time) = (self.local.file.name.clone(), WallTime::now().unix_ms());
+        let record = Record { generation, word, by, time, why: why.to_owned() };
+        let record = SignedRecord::new(record, &self.local.keys);
+        self.local.store.keep_record(&record)?;
+        let admitted = self.local.history.admit_record(record.clone());
+        self.own(admitted);
+        Ok(record)
+    }
+
+    /// What this node makes follows what is in force, and is signed by a node of it: it is taken in.
+    fn own(&self, admitted: Result<bool, history::Refused>) {
+        if let Err(error) = admitted {
+            warn!(node = %self.local.file.name, %error, "what this node made itself was not taken in");
+        }
+    }
+
+    /// Takes in what another node has, as far as it can be checked, the oldest first; what it is orphaned of is asked for another
+    /// time. Whether anything was new. Blocks.
+    pub(super) fn take(
+        &mut self,
+        mut generations: Vec<(SignedHeader, Option<crate::shared::generation::Content>)>,
+        records: Vec<SignedRecord>,
+    ) -> Result<Taken, Refused> {
+        generations.sort_by_key(|(head, _)| head.header().height);
+        let mut taken = Taken::default();
+        for (head, content) in generations {
+            match self.local.history.admit(head.clone(), content.clone()) {
+                Ok(true) => {
+                    self.local.store.keep(&head, content.as_ref())?;
+                    taken.news = true;
+                }
+                Ok(false) => {}
+                Err(refused) => taken.note(head.id().short(), &refused),
+            }
+        }
+        for record in records {
+            match self.local.history.admit_record(record.clone()) {
+                Ok(true) => {
+                    self.local.store.keep_record(&record)?;
+                    taken.news = true;
+                }
+                Ok(false) => {}
+                Err(refused) => taken.note(record.record().generation.short(), &refused),
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Lets go of what is old. Blocks.
+    pub(super) fn prune(&mut self) {
+        let Local { store, history, .. } = &mut self.local;
+        let pruned = history.prune(KEPT.0, KEPT.1);
+        if let Err(error) = store.let_go(&pruned, history) {
+            warn!("cannot let go of old generations: {}", told(&error));
+        }
+    }
+}
+
+/// What became of what another node has.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// Something was new.
+    pub(super) news: bool,
+    /// Something follows what is not here.
+    pub(super) orphans: bool,
+}
+
+impl Taken {
+    fn note(&mut self, of: String, refused: &history::Refused) {
+        match refused {
+            history::Refused::Orphan => self.orphans = true,
+            history::Refused::Untrusted(_)
+            | history::Refused::Unbelieved(_)
+            | history::Refused::Removed(_)
+            | history::Refused::TooMany => {
+                warn!(generation = %of, why = %refused, "what another node has of the configuration is not taken in");
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! `rollcall config`: the configuration that the nodes share, its generations, and changes of it.
+//!
+//! With `--json` one object on one line: [`Shown`], [`Applied`], and of `log` a list of [`GenerationEntry`].
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+
+use super::Place;
+use super::ask::{patiently, unexpected};
+use super::output::{self, Column, Table};
+use crate::control::api::{Answer, Applied, Configure, GenerationEntry, Request, Shown};
+use crate::shared::draft::MADE_FROM;
+
+mod diff;
+mod edit;
+
+/// What was typed.
+#[derive(Debug, Subcommand)]
+pub(super) enum Config {
+    /// Print the configuration that this node works with, or another generation of it
+    Show {
+        /// The generation's name, or how it begins [default: the one at work]
+        generation: Option<String>,
+        /// One JSON object on one line
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List the generations, the newest first: who made them, when, why, and what became of them
+    Log {
+        /// Only the latest N [default: all that are known]
+        #[arg(long, value_name = "N")]
+        last: Option<usize>,
+        /// One JSON list on one line
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Change the configuration in $VISUAL or $EDITOR, and apply it
+    Edit {
+        #[command(flatten)]
+        change: Change,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Check a file and make it the configuration of all nodes
+    ///
+    /// The files that it names (certificates, keys, passwords) are read on this node and become part of the configuration, sealed to the
+    /// nodes. What it holds already is not read again, unless --reread says so.
+    Apply {
+        /// The file; `rollcall config show` prints one to begin with
+        file: PathBuf,
+        /// Say what would change, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Read again from this node's disk what the configuration holds already
+        #[arg(long)]
+        reread: bool,
+        /// The generation that it was made from [default: as its first line says, or the one at work]
+        #[arg(long, value_name = "GENERATION")]
+        parent: Option<String>,
+        #[command(flatten)]
+        change: Change,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show what differs between two generations, or between one and the one at work
+    Diff {
+        /// The older one's name, or how it begins
+        from: String,
+        /// The newer one's [default: the one at work]
+        to: Option<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Make an older generation's content the configuration again; the nodes stay those of now
+    Rollback {
+        /// Its name, or how it begins
+        generation: String,
+        #[command(flatten)]
+        change: Change,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// What goes with every change.
+#[derive(Debug, clap::Args)]
+pub(super) struct Change {
+    /// Why, for the log
+    #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
+    comment: String,
+    /// One JSON object on one line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(config: Config) -> anyhow::Result<()> {
+    match config {
+        Config::Show { generation, json, place } => show(&place.run_dir, generation, json),
+        Config::Log { last, json, place } => log(&place.run_dir, last, json),
+        Config::Edit { change, place } => edit::run(&place.run_dir, change),
+        Config::Apply { file, dry_run, reread, parent, change, place } => {
+            let path = std::path::absolute(&file).context("cannot tell the current folder")?;
+            let wanted = Configure::Apply { path, comment: change.comment, parent, dry_run, reread };
+            print(applied(&place.run_dir, wanted)?, change.json)
+        }
+        Config::Diff { from, to, place } => diff::run(&place.run_dir, from, to),
+        Config::Rollback { generation, change, place } => {
+            let wanted = Configure::RollBack { generation, comment: change.comment };
+            print(applied(&place.run_dir, wanted)?, change.json)
+        }
+    }
+}
+
+fn shown(run_dir: &Path, generation: Option<String>) -> anyhow::Result<Shown> {
+    let answer = patiently(run_dir, &Request::Configuration(Configure::Show { generation }))?;
+    let Answer::Shown(shown) = answer else { return Err(unexpected(answer)) };
+    Ok(*shown)
+}
+
+fn applied(run_dir: &Path, wanted: Configure) -> anyhow::Result<Applied> {
+    let answer = patiently(run_dir, &Request::Configuration(wanted))?;
+    let Answer::Applied(applied) = answer else { return Err(unexpected(answer)) };
+    Ok(applied)
+}
+
+fn show(run_dir: &Path, generation: Option<String>, json: bool) -> anyhow::Result<()> {
+    let shown = shown(run_dir, generation)?;
+    if json {
+        output::line(&serde_json::to_string(&shown)?);
+        return Ok(());
+    }
+    for line in about(&shown) {
+        output::line(&line);
+    }
+    output::line(shown.text.trim_end());
+    Ok(())
+}
+
+/// What stands above the text: comments, which are left out again when it is applied.
+fn about(shown: &Shown) -> Vec<String> {
+    let entry = &shown.entry;
+    let mut lines = vec![format!("{MADE_FROM}{}", entry.id)];
+    lines.push(format!(
+        "#: number {} by {}, {}: {}",
+        entry.height,
+        entry.author,
+        entry.time.local(),
+        entry.comment
+    ));
+    for file in &shown.files {
+        lines.push(format!("#: holds {} ({})", file.path, output::size(file.bytes as u64)));
+        if let Some(certificate) = &file.certificate {
+            let end = certificate.not_after.map_or("?".to_owned(), |end| end.local());
+            lines.push(format!("#:   for {}, until {end}", certificate.names.join(", ")));
+            lines.push(format!("#:   {}", certificate.fingerprint));
+        }
+    }
+    lines
+}
+
+fn log(run_dir: &Path, last: Option<usize>, json: bool) -> anyhow::Result<()> {
+    let answer = patiently(run_dir, &Request::Configuration(Configure::Log))?;
+    let Answer::Generations { mut generations } = answer else { return Err(unexpected(answer)) };
+    generations.truncate(last.unwrap_or(usize::MAX));
+    if json {
+        output::line(&serde_json::to_string(&generations)?);
+        return Ok(());
+    }
+    let columns = [
+        Column::number("no"),
+        Column::text("generation", 12),
+        Column::text("", 10),
+        Column::text("by", 10),
+        Column::text("when", 16),
+        Column::text("comment", 18),
+    ];
+    let mut table = Table::new(&columns);
+    for entry in &generations {
+        table.row(row(entry));
+    }
+    table.print();
+    Ok(())
+}
+
+fn row(entry: &GenerationEntry) -> Vec<String> {
+    let standing = if entry.at_work { "at work" } else { &entry.standing };
+    let when: String = entry.time.local().chars().take(16).collect();
+    let id: String = entry.id.chars().take(12).collect();
+    vec![entry.height.to_string(), id, standing.to_owned(), entry.author.clone(), when, entry.comment.clone()]
+}
+
+fn print(applied: Applied, json: bool) -> anyhow::Result<()> {
+    if json {
+        output::line(&serde_json::to_string(&applied)?);
+        return Ok(());
+    }
+    let Applied { generation, changed, warnings, kept, on, unreached, restart, dry_run } = applied;
+    let changed = if changed.is_empty() { "nothing that is served".to_owned() } else { changed.join(", ") };
+    let id: String = generation.chars().take(12).collect();
+    if dry_run {
+        output::line(&format!("it is sound; it would change: {changed}; generation {id} stays in force"));
+    } else {
+        output::line(&format!("generation {id} is in force; changed: {changed}"));
+    }
+    if !on.is_empty() {
+        let what = if dry_run { "sound on" } else { "at work on" };
+        output::line(&format!("  {what}: {}", on.join(", ")));
+    }
+    if !unreached.is_empty() {
+        output::line(&format!("  not reached, and follow once they are: {}", unreached.join(", ")));
+    }
+    if !restart.is_empty() {
+        let what = restart.join(", ");
+        output::line(&format!(
+            "  each node takes up {what} when its agent is started anew: rollcall rolling-restart"
+        ));
+    }
+    for path in kept {
+        output::line(&format!(
+            "not read again: {path}, whose content on this disk is another; --reread takes it"
+        ));
+    }
+    for warning in warnings {
+        output::line(&format!("warning: {warning}"));
+    }
+    Ok(())
+}
+
+/// The editor that the user wants.
+fn editor() -> anyhow::Result<String> {
+    let named = ["VISUAL", "EDITOR"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok().filter(|it| !it.is_empty()));
+    if let Some(named) = named {
+        return Ok(named);
+    }
+    let found =
+        ["/usr/bin/editor", "/usr/bin/nano", "/usr/bin/vi"].into_iter().find(|path| Path::new(path).exists());
+    match found {
+        Some(path) => Ok(path.to_owned()),
+        None => bail!("no editor was found; hint: EDITOR=nano rollcall config edit"),
+    }
+}

@@ -1,0 +1,129 @@
+//! What is asked of the shared configuration, and what became of it.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::wall::WallTime;
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Configure {
+    /// A generation, whole. Also for the group `rollcall-view`. Answered by `Shown`.
+    Show {
+        /// Its name, or how that begins; `None`: the one at work.
+        generation: Option<String>,
+    },
+    /// All generations, the newest first. Also for the group `rollcall-view`. Answered by `Generations`.
+    Log,
+    /// Check a file and make it the configuration of all nodes. Answered by `Applied`.
+    Apply {
+        /// The file, as the agent can read it.
+        path: PathBuf,
+        /// Why, for the log.
+        comment: String,
+        /// The generation that the file was made from: if another is in force since, it is refused. `None`: as the file's first
+        /// line says, or the one in force.
+        parent: Option<String>,
+        /// Look, but change nothing.
+        dry_run: bool,
+        /// Read again from the disk what the generation in force holds already.
+        reread: bool,
+    },
+    /// Print a word that lets one host join within so many seconds. Answered by `Token`.
+    Token {
+        /// At most a day's.
+        seconds: u64,
+    },
+    /// Make an older generation's content the configuration again, as a new generation. Answered by `Applied`.
+    RollBack {
+        /// Its name, or how that begins.
+        generation: String,
+        /// Why, for the log; empty: that it goes back.
+        comment: String,
+    },
+}
+
+/// A generation's place in history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenerationEntry {
+    /// Its name.
+    pub id: String,
+    /// The generation that it changed.
+    pub parent: Option<String>,
+    /// How many generations it is from the first, which has 1.
+    pub height: u64,
+    /// The node that made it.
+    pub author: String,
+    /// When, by that node's clock.
+    pub time: WallTime,
+    /// Why.
+    pub comment: String,
+    /// The generation whose content it has again.
+    pub restores: Option<String>,
+    /// `stored`, `current`, `superseded`, `failed` or `void`.
+    pub standing: String,
+    /// Whether this node works with it.
+    pub at_work: bool,
+    /// Whether this node has its content still.
+    pub whole: bool,
+}
+
+/// A generation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// Its place.
+    pub entry: GenerationEntry,
+    /// The configuration, as its author wrote it.
+    pub text: String,
+    /// The files that it holds.
+    pub files: Vec<FileFacts>,
+}
+
+/// A file that a generation holds, with nothing of it that is secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileFacts {
+    /// The path that the text gives it.
+    pub path: String,
+    /// Its length.
+    pub bytes: usize,
+    /// A digest under a key of the cluster: whether two generations hold the same can be seen, what it is cannot be guessed.
+    pub digest: String,
+    /// The certificate in it, where it is a site's.
+    pub certificate: Option<CertificateFacts>,
+}
+
+/// A site's certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateFacts {
+    /// The sites' first names.
+    pub sites: Vec<String>,
+    /// The names that it is for.
+    pub names: Vec<String>,
+    /// When it ends.
+    pub not_after: Option<WallTime>,
+    /// SHA-256 of it.
+    pub fingerprint: String,
+}
+
+/// What became of a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The generation that is in force now.
+    pub generation: String,
+    /// What is not as before, in words.
+    pub changed: Vec<String>,
+    /// What the operator should know all the same.
+    pub warnings: Vec<String>,
+    /// Files that were not read from the disk, which has another content: the generation before held them.
+    pub kept: Vec<String>,
+    /// The other nodes that work with it; of a look, that could.
+    pub on: Vec<String>,
+    /// Those that were not reached, and follow once they are.
+    pub unreached: Vec<String>,
+    /// What each node takes up only when its agent is started anew.
+    pub restart: Vec<String>,
+    /// Nothing was changed: it was only looked.
+    pub dry_run: bool,
+}
