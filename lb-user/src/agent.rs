@@ -321,6 +321,9 @@ impl Agent {
         let (peering, shared) =
             Peering::start(&self.config, local, Arc::clone(reloader), Arc::clone(events))?;
         self.peering = Some(peering);
+        if let Some(serving) = &mut self.serving {
+            serving.heed(shared.told());
+        }
         Ok(Some(shared))
     }
 

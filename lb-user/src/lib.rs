@@ -29,6 +29,7 @@ pub mod agent;
 pub(crate) mod announce;
 pub(crate) mod arp;
 pub(crate) mod checksum;
+pub(crate) mod child;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

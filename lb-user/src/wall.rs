@@ -38,6 +38,12 @@ impl WallTime {
         Self::from_unix_ms(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// The moment `length` after.
+    #[must_use]
+    pub fn after(self, length: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(length.as_millis()).unwrap_or(u64::MAX)))
+    }
+
     /// The moment `length` before.
     #[must_use]
     pub fn before(self, length: Duration) -> Self {

@@ -608,6 +608,18 @@ fn the_shared_configuration_is_shown_listed_and_changed_in_words() {
     let json: serde_json::Value =
         serde_json::from_str(&stdout(&config(&["apply", "/root/new.toml", "--dry-run", "--json"]))).unwrap();
     assert_eq!((json["dry_run"].as_bool(), json["unreached"][0].as_str()), (Some(true), Some("arr3")));
+    let tried = stdout(&config(&["apply", "/root/new.toml", "--confirm-within", "2min"]));
+    assert!(
+        tried.starts_with(
+            "generation 0123456789ab is on trial on this node alone; changed: sites\n  \
+             in 120 s it goes back, unless: rollcall config confirm\n  sound on: arr2\n"
+        ),
+        "{tried}"
+    );
+    for wrong in ["1s", "2h", "soon"] {
+        assert_eq!(config(&["apply", "/root/new.toml", "--confirm-within", wrong]).status.code(), Some(2));
+    }
+    assert!(stderr(&config(&["confirm"])).contains("nothing is on trial"));
     let refused = config(&["rollback", "ff"]);
     assert_eq!(refused.status.code(), Some(1));
     assert_eq!(stderr(&refused), "error: there is no generation ff\nhint: rollcall config log lists them\n");
@@ -643,7 +655,8 @@ fn configured(asked: Configure) -> Answer {
             Answer::Shown(Box::new(Shown { entry, text: "[cluster]\nmode = \"igmp\"\n".into(), files }))
         }
         Configure::Log => Answer::Generations { generations: vec![entry] },
-        Configure::Apply { dry_run, .. } => Answer::Applied(Applied {
+        Configure::Confirm => Answer::Error { text: "nothing is on trial on this node".into() },
+        Configure::Apply { dry_run, confirm_within, .. } => Answer::Applied(Applied {
             generation: id,
             changed: vec!["sites".into()],
             warnings: Vec::new(),
@@ -652,6 +665,7 @@ fn configured(asked: Configure) -> Answer {
             unreached: vec!["arr3".into()],
             restart: Vec::new(),
             dry_run,
+            confirm_within,
         }),
         Configure::Token { seconds } => {
             Answer::Token { token: format!("word-{seconds}"), address: [192, 168, 50, 6].into() }

@@ -40,6 +40,8 @@ pub(super) struct Services {
     proxy: Option<Steady>,
     /// What is wrong with the proxy, if anything is.
     lack: Option<String>,
+    /// Why this node does not work with the configuration in force, if it does not: then no service of it is as it should be.
+    objection: Option<String>,
     /// What the cluster thread was told.
     told: Vec<bool>,
 }
@@ -74,7 +76,7 @@ impl Services {
         let proxied = || tables.iter().zip(&told).filter(|(needs, _)| needs.proxy);
         let proxy = tables.iter().any(|needs| needs.proxy);
         let proxy = proxy.then(|| Steady::new(proxied().any(|(_, told)| *told)));
-        Self { tables, tests, farms: farms_of(config), proxy, lack: None, told }
+        Self { tables, tests, farms: farms_of(config), proxy, lack: None, objection: None, told }
     }
 
     /// Something else is published, under the same rules.
@@ -112,6 +114,11 @@ impl Services {
         }
     }
 
+    /// Why this node does not work with the configuration in force; `None`: it does.
+    pub(super) fn handle_objection(&mut self, objection: Option<String>) {
+        self.objection = objection;
+    }
+
     /// Time went by.
     pub(super) fn handle_timeout(&mut self, now: Time) {
         if let Some(steady) = &mut self.proxy {
@@ -136,7 +143,7 @@ impl Services {
     /// By owner table, for the operator; `None` where nothing is tested.
     pub(super) fn status(&self) -> Vec<Option<ServiceStatus>> {
         let status = |(index, needs): (usize, &Needs)| {
-            let tested = needs.proxy || !needs.tests.is_empty();
+            let tested = needs.proxy || !needs.tests.is_empty() || self.objection.is_some();
             tested.then(|| ServiceStatus {
                 tests: self.names(needs),
                 works: self.works(needs),
@@ -160,6 +167,9 @@ impl Services {
 
     /// Whether all that it needs works; `None`: that is not known of all, and nothing is known to fail.
     fn works(&self, needs: &Needs) -> Option<bool> {
+        if self.objection.is_some() {
+            return Some(false);
+        }
         let proxy = needs.proxy.then(|| self.proxy.as_ref().is_none_or(Steady::is_ready));
         let tests = needs.tests.iter().map(|&test| self.tests.get(test)?.judge.works());
         let all: Vec<Option<bool>> = proxy.map(Some).into_iter().chain(tests).collect();
@@ -178,7 +188,7 @@ impl Services {
             let why = test.latest.as_ref()?.as_ref().err()?;
             Some(format!("{}: {why}", test.check.kind))
         };
-        proxy.or_else(|| needs.tests.iter().find_map(of_test))
+        self.objection.clone().or(proxy).or_else(|| needs.tests.iter().find_map(of_test))
     }
 
     fn names(&self, needs: &Needs) -> Vec<String> {

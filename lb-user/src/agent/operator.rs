@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 use super::events::EventLog;
 use super::reload::{BUSY, Reloader};
 use super::servers::Servers;
+use super::shared::Told;
 use super::status::{Facts, status};
 use super::upgrade::{Candidate, Upgrade};
 use super::{capture, connections, explain, metrics, orders, peering};
@@ -23,8 +24,8 @@ use crate::config::model::Config;
 use crate::config::secret::ClusterSecret;
 use crate::config::told;
 use crate::control::api::{
-    Action, Answer, Asked, Configure, InterfaceStatus, Nodes, Packet, Protocol, ProxyStatus, Request,
-    ServiceStatus, Status, UpgradeStatus,
+    Action, Answer, Asked, ConfigurationStatus, Configure, InterfaceStatus, Nodes, Packet, Protocol,
+    ProxyStatus, Request, ServiceStatus, Status, UpgradeStatus,
 };
 use crate::control::server::{Lines, Reply};
 use crate::dataplane::capture::Captures;
@@ -153,8 +154,15 @@ impl Shared {
             pid: std::process::id(),
         };
         let upgrade = self.upgrading.latest.clone();
-        let configuration = self.reloader.status();
+        let configuration = self.configuration();
         Answer::Status(Box::new(Status { upgrade, configuration, ..status(facts) }))
+    }
+
+    fn configuration(&self) -> ConfigurationStatus {
+        let at_work = self.reloader.status();
+        let Some(shared) = &self.shared else { return at_work };
+        let Told { generation, confirm_by, objection } = shared.told().borrow().clone();
+        ConfigurationStatus { generation: Some(generation), confirm_by, objection, ..at_work }
     }
 
     fn config(&self) -> Arc<Config> {

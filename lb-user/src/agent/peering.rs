@@ -37,7 +37,7 @@ const FREED: Duration = Duration::from_secs(2);
 /// The child and what goes on around it.
 pub(super) struct Peering {
     peer: Peer,
-    tasks: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 3],
 }
 
 /// Questions go by the child.
@@ -81,7 +81,9 @@ impl Peering {
         let asked = peer.asked();
         let answers = tokio::spawn(answer(Arc::clone(&shared), asked));
         let follows = tokio::spawn(follow(Arc::clone(&shared), peer.status()));
-        Ok((Self { peer, tasks: [answers, follows] }, shared))
+        let minding = Arc::clone(&shared);
+        let minds = tokio::spawn(async move { minding.mind_trials().await });
+        Ok((Self { peer, tasks: [answers, follows, minds] }, shared))
     }
 
     /// Ends the child.

@@ -153,8 +153,7 @@ impl Reloader {
             // Without a proxy nothing but the configuration is read, which could be a moment ago.
             hash: hash.unwrap_or_default(),
             applied: Some(WallTime::now()),
-            refused: None,
-            waits_for: None,
+            ..ConfigurationStatus::default()
         };
         let in_force = Arc::new(ArcSwap::new(config));
         let status = watch::Sender::new(status);
@@ -303,7 +302,7 @@ impl Reloader {
     async fn is_in_force(&self, config: Arc<Config>, hash: String) -> Result<(), Refusal> {
         self.in_force.store(Arc::clone(&config));
         let applied = Some(WallTime::now());
-        self.status.send_replace(ConfigurationStatus { hash, applied, refused: None, waits_for: None });
+        self.status.send_replace(ConfigurationStatus { hash, applied, ..ConfigurationStatus::default() });
         self.tell(Change::Applied(config)).await
     }
 
@@ -394,7 +393,8 @@ impl Applier for Arc<Reloader> {
         let examined = self.examine_what(move || Ok(config)).await?;
         let (changed, warnings) = (examined.changed.clone(), examined.warnings.clone());
         let restart = examined.restart.iter().map(|what| (*what).to_owned()).collect();
-        Ok((examined, Outlook { changed, warnings, restart }))
+        let together = self.facts_of(&examined.config) != self.facts_of(&self.in_force());
+        Ok((examined, Outlook { changed, warnings, restart, together }))
     }
 
     async fn adopt(&self, examined: Examined) -> Result<(), Refusal> {

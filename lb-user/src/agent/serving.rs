@@ -12,6 +12,7 @@ use super::checks::{Outcome, Services, is_the_proxys, run};
 use super::events::Note;
 use super::orders::Answers;
 use super::orders::keep::Keeper;
+use super::shared::Told;
 use super::{Agent, open, status};
 use crate::clock::Time;
 use crate::cluster::driver::Input;
@@ -40,6 +41,8 @@ pub(super) struct Serving {
     /// What happens to its workers.
     proxy_news: Option<mpsc::Receiver<ProxyNews>>,
     outcomes: mpsc::Receiver<(usize, Outcome)>,
+    /// What this node works with of the configuration that the nodes share, where they do.
+    shared: Option<watch::Receiver<Told>>,
     keeper: Keeper,
     /// What the operator wants of this node.
     intent: Intent,
@@ -67,6 +70,8 @@ pub(super) enum News {
     Proxy(Box<ProxyStatus>),
     /// Something happened to its workers.
     Worker(ProxyNews),
+    /// This node cannot work with the configuration that the nodes share, or can again.
+    Objection(Option<String>),
     /// Time went by.
     Time,
 }
@@ -96,6 +101,7 @@ impl Serving {
             proxy: None,
             proxy_news: None,
             outcomes,
+            shared: None,
             keeper,
             intent,
             course: Course::Serve,
@@ -111,9 +117,15 @@ impl Serving {
         self.proxy = Some(status);
     }
 
+    /// Heeds from now on whether this node can work with the configuration that the nodes share.
+    pub(super) fn heed(&mut self, mut shared: watch::Receiver<Told>) {
+        shared.mark_changed();
+        self.shared = Some(shared);
+    }
+
     /// What there is to do next. Cancel safe.
     pub(super) async fn next(serving: &mut Option<Self>) -> News {
-        let Some(Self { services, proxy, proxy_news, outcomes, intent, course, .. }) = serving else {
+        let Some(Self { services, proxy, proxy_news, outcomes, shared, intent, course, .. }) = serving else {
             return std::future::pending().await;
         };
         let leaves = match intent {
@@ -124,7 +136,8 @@ impl Serving {
         let due = services.poll_timeout().map(|due| due.since(Time::now()));
         tokio::select! {
             Some((test, outcome)) = outcomes.recv() => News::Outcome(test, outcome),
-            status = next_status(proxy) => News::Proxy(Box::new(status)),
+            status = next_of(proxy) => News::Proxy(Box::new(status)),
+            told = next_of(shared) => News::Objection(told.objection),
             news = next_news(proxy_news) => News::Worker(news),
             () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => News::Time,
             () = tokio::time::sleep(GLANCE), if leaves => News::Time,
@@ -148,6 +161,7 @@ impl Agent {
         let Some(Serving { services, .. }) = &mut self.serving else { return };
         match news {
             News::Outcome(test, outcome) => services.handle_outcome(test, outcome),
+            News::Objection(objection) => services.handle_objection(objection),
             News::Proxy(status) => services.handle_proxy(&status, Time::now()),
             News::Worker(ProxyNews { kind, warning, text }) => self.log(Note::new(kind, warning, text)),
             News::Time => services.handle_timeout(Time::now()),
@@ -267,13 +281,13 @@ async fn next_news(news: &mut Option<mpsc::Receiver<ProxyNews>>) -> ProxyNews {
     std::future::pending().await
 }
 
-/// The proxy's status whenever it changes; never where there is no proxy.
-async fn next_status(proxy: &mut Option<watch::Receiver<ProxyStatus>>) -> ProxyStatus {
-    if let Some(status) = proxy
-        && status.changed().await.is_ok()
+/// What is watched whenever it changes; never where nothing is.
+async fn next_of<T: Clone>(watched: &mut Option<watch::Receiver<T>>) -> T {
+    if let Some(watched) = watched
+        && watched.changed().await.is_ok()
     {
-        return status.borrow_and_update().clone();
+        return watched.borrow_and_update().clone();
     }
-    // No proxy, or its supervisor has ended with the agent.
+    // There is none, or who tells has ended with the agent.
     std::future::pending().await
 }

@@ -11,16 +11,18 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify, watch};
 use tracing::{info, warn};
 
 use super::events::{EventLog, Note};
 use super::reload::Refusal;
+use crate::clock::Time;
 use crate::config::model::{Config, Node};
 use crate::config::{ConfigErrors, told};
-use crate::control::api::{Answer, Applied, Configure, GenerationEntry, Shown};
+use crate::control::api::{Answer, Applied, Configure, GenerationEntry, Shown, TRIAL};
 use crate::shared::draft::{self, Draft, DraftError};
 use crate::shared::generation::{Generation, GenerationId};
 use crate::shared::history::Ambiguous;
@@ -29,14 +31,18 @@ use crate::shared::record::SignedRecord;
 use crate::shared::sealed::{SealError, Secrets};
 use crate::shared::store::StoreError;
 use crate::shared::token::TokenError;
+use crate::wall::WallTime;
 
 mod join;
 mod nodes;
 mod state;
+mod trial;
 
 pub(super) use self::join::nodes_of;
+use self::nodes::Found;
 pub(super) use self::nodes::{Asker, Network};
 use self::state::{State, Words};
+use self::trial::Trial;
 
 /// See the module.
 pub(super) struct SharedConfig<A, N> {
@@ -48,6 +54,21 @@ pub(super) struct SharedConfig<A, N> {
     applier: A,
     network: N,
     events: Arc<EventLog>,
+    /// Something is on trial now, or is no longer.
+    trials: Notify,
+    /// What this node works with, for whoever is to know.
+    told: watch::Sender<Told>,
+}
+
+/// How this node stands to what the nodes share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    /// The generation that it works with, by its name.
+    pub(super) generation: String,
+    /// It is on trial until then.
+    pub(super) confirm_by: Option<WallTime>,
+    /// Why this node cannot work with the generation in force, if it cannot.
+    pub(super) objection: Option<String>,
 }
 
 /// By which a configuration comes to work on this node.
@@ -74,6 +95,8 @@ pub(super) struct Outlook {
     pub(super) warnings: Vec<String>,
     /// What the agent takes up only at its next start.
     pub(super) restart: Vec<String>,
+    /// Nodes have to agree on something of it: all switch to it at once.
+    pub(super) together: bool,
 }
 
 /// Why nothing was changed.
@@ -128,6 +151,29 @@ pub(super) enum Refused {
         "another change is being made on this node; hint: wait for it, and look at it: rollcall config log"
     )]
     Busy,
+    /// Something is on trial.
+    #[error(
+        "generation {} is on trial on this node; hint: rollcall config confirm puts it in force, and in {left:?} it is gone by itself", .id.short()
+    )]
+    OnTrial {
+        /// What is.
+        id: GenerationId,
+        /// For how long still.
+        left: Duration,
+    },
+    /// Nothing is.
+    #[error("nothing is on trial on this node; hint: rollcall config log shows what became of it")]
+    NoTrial,
+    /// All nodes have to switch at once.
+    #[error(
+        "{0}: all nodes switch to that at once, so one alone cannot try it; hint: apply it without --confirm-within"
+    )]
+    Together(String),
+    /// The agent would have to be started anew.
+    #[error(
+        "the agent takes up {0} only when it is started anew, so it cannot be tried; hint: apply it without --confirm-within"
+    )]
+    Untried(String),
     /// Who wants to join cannot be let in.
     #[error("{0}")]
     Join(String),
@@ -139,8 +185,19 @@ struct Wanted {
     path: PathBuf,
     comment: String,
     parent: Option<String>,
-    dry_run: bool,
+    how: How,
     reread: bool,
+}
+
+/// How far a change is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    /// It is looked at, and nothing is changed.
+    Look,
+    /// This node alone works with it, until it is confirmed or the time is over.
+    Try(Duration),
+    /// All nodes work with it.
+    InForce,
 }
 
 impl<A: Applier, N: Network> SharedConfig<A, N> {
@@ -164,8 +221,18 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             warn!("{text}");
             events.push(Note::new("configuration-unusable", true, text));
         }
-        let state = Mutex::new(State::new(local, applied.id));
-        Self { state, turn: Mutex::new(()), following: Mutex::new(()), applier, network, events }
+        let state = State::new(local, applied.id);
+        let told = watch::Sender::new(state.told());
+        Self {
+            state: Mutex::new(state),
+            turn: Mutex::new(()),
+            following: Mutex::new(()),
+            applier,
+            network,
+            events,
+            trials: Notify::new(),
+            told,
+        }
     }
 
     /// The answer to an operator.
@@ -175,10 +242,16 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
                 self.show(generation.as_deref()).await.map(|shown| Answer::Shown(Box::new(shown)))
             }
             Configure::Log => Ok(Answer::Generations { generations: self.log().await }),
-            Configure::Apply { path, comment, parent, dry_run, reread } => {
-                let wanted = Wanted { path, comment, parent, dry_run, reread };
+            Configure::Apply { path, comment, parent, dry_run, reread, confirm_within } => {
+                let tried = confirm_within.map(|seconds| {
+                    let (least, most) = TRIAL.into_inner();
+                    How::Try(Duration::from_secs(seconds).clamp(least, most))
+                });
+                let how = if dry_run { How::Look } else { tried.unwrap_or(How::InForce) };
+                let wanted = Wanted { path, comment, parent, how, reread };
                 self.apply(wanted).await.map(Answer::Applied)
             }
+            Configure::Confirm => self.confirm().await.map(Answer::Applied),
             Configure::RollBack { generation, comment } => {
                 self.roll_back(&generation, comment).await.map(Answer::Applied)
             }
@@ -208,7 +281,18 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
     /// All generations that are known, the newest first.
     async fn log(&self) -> Vec<GenerationEntry> {
         let state = self.state.lock().await;
-        state.local.history.log().into_iter().map(|(head, _)| state.entry(head)).collect()
+        let tried = state.trial.iter().map(Trial::entry);
+        let known = state.local.history.log().into_iter().map(|(head, _)| state.entry(head));
+        tried.chain(known).collect()
+    }
+
+    /// What this node works with, whenever that changes.
+    pub(super) fn told(&self) -> watch::Receiver<Told> {
+        self.told.subscribe()
+    }
+
+    fn tell(&self, state: &State) {
+        self.told.send_replace(state.told());
     }
 
     /// Checks a file and makes it the cluster's configuration.
@@ -230,7 +314,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             (before, draft)
         };
         let words = Words { comment: wanted.comment, restores: None };
-        self.bring_in(&before, draft, words, wanted.dry_run).await
+        self.bring_in(&before, draft, words, wanted.how).await
     }
 
     /// Makes an older generation's content the cluster's configuration again, as a new generation. The nodes stay those of now, and
@@ -251,7 +335,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
                 if comment.is_empty() { format!("back to generation {}", id.short()) } else { comment };
             (before, Draft { text, secrets, kept: Vec::new() }, Words { comment, restores: Some(id) })
         };
-        self.bring_in(&before, draft, words, false).await
+        self.bring_in(&before, draft, words, How::InForce).await
     }
 
     /// Makes a draft the configuration of all nodes. Whoever calls holds the turn.
@@ -260,10 +344,11 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         before: &InForce,
         draft: Draft,
         words: Words,
-        dry_run: bool,
+        how: How,
     ) -> Result<Applied, Refused> {
         let (generation, read) = {
             let state = self.state.lock().await;
+            state.is_at_rest(Time::now())?;
             if draft.text == state.generation(before.id)?.content.text && draft.secrets == before.secrets {
                 return Err(Refused::Same(before.id));
             }
@@ -275,30 +360,47 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         };
         let nodes = read.config.cluster.nodes.clone();
         let (examined, outlook) = self.applier.examine(read.config).await?;
-        let found = self.ask_all(&generation).await?;
-        let now = if dry_run { before.id } else { generation.id() };
-        let Outlook { changed, warnings, restart } = outlook;
-        let mut applied = Applied {
-            generation: now.to_string(),
-            changed,
-            warnings,
-            restart,
-            kept: draft.kept,
-            on: found.sound,
-            unreached: found.unreached,
-            dry_run,
-        };
-        if dry_run {
-            self.forget_all(generation.id(), &applied.on).await;
-            return Ok(applied);
+        if let How::Try(_) = how {
+            Self::may_be_tried(&outlook)?;
         }
-        let late = match self.put_in_force(before.id, &generation, examined, &nodes).await {
-            Ok(record) => self.tell_all(&generation, &record).await,
+        let found = self.ask_all(&generation).await?;
+        match how {
+            How::Look => {
+                self.forget_all(generation.id(), &found.sound).await;
+                Ok(Applied { dry_run: true, ..account(before.id, outlook, found, draft.kept) })
+            }
+            How::Try(within) => {
+                // Meanwhile others may change what they like: it is confirmed, or it is not.
+                self.forget_all(generation.id(), &found.sound).await;
+                self.try_out(before.id, &generation, examined, within).await?;
+                let within = Some(within.as_secs());
+                Ok(Applied { confirm_within: within, ..account(generation.id(), outlook, found, draft.kept) })
+            }
+            How::InForce => {
+                let examined = (examined, outlook);
+                self.bring_all(before.id, &generation, examined, &nodes, found, draft.kept).await
+            }
+        }
+    }
+
+    /// Puts in force what every node that was reached found sound. Whoever calls holds the turn.
+    async fn bring_all(
+        &self,
+        parent: GenerationId,
+        generation: &Generation,
+        (examined, outlook): (A::Examined, Outlook),
+        nodes: &[Node],
+        found: Found,
+        kept: Vec<String>,
+    ) -> Result<Applied, Refused> {
+        let late = match self.put_in_force(parent, generation, examined, nodes).await {
+            Ok(record) => self.tell_all(generation, &record).await,
             Err(refused) => {
-                self.forget_all(generation.id(), &applied.on).await;
+                self.forget_all(generation.id(), &found.sound).await;
                 return Err(refused);
             }
         };
+        let mut applied = account(generation.id(), outlook, found, kept);
         applied.on.retain(|node| !late.contains(node));
         applied.unreached = late;
         Ok(applied)
@@ -338,7 +440,29 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         self.network.follow(join::nodes_of(nodes));
         let mut state = self.state.lock().await;
         state.applied = generation.id();
+        // Confirmed, or another came before it was.
+        if state.trial.take().is_some() {
+            self.trials.notify_one();
+        }
+        state.objection = None;
+        self.tell(&state);
         tokio::task::block_in_place(|| state.prune());
+    }
+}
+
+/// What an operator is told of a change.
+fn account(generation: GenerationId, outlook: Outlook, found: Found, kept: Vec<String>) -> Applied {
+    let Outlook { changed, warnings, restart, together: _ } = outlook;
+    Applied {
+        generation: generation.to_string(),
+        changed,
+        warnings,
+        restart,
+        kept,
+        on: found.sound,
+        unreached: found.unreached,
+        dry_run: false,
+        confirm_within: None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! With `--json` one object on one line: [`Shown`], [`Applied`], and of `log` a list of [`GenerationEntry`].
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
@@ -10,7 +11,8 @@ use clap::Subcommand;
 use super::Place;
 use super::ask::{patiently, unexpected};
 use super::output::{self, Column, Table};
-use crate::control::api::{Answer, Applied, Configure, GenerationEntry, Request, Shown};
+use crate::config;
+use crate::control::api::{Answer, Applied, Configure, GenerationEntry, Request, Shown, TRIAL};
 use crate::shared::draft::MADE_FROM;
 
 mod diff;
@@ -60,11 +62,22 @@ pub(super) enum Config {
         /// Read again from this node's disk what the configuration holds already
         #[arg(long)]
         reread: bool,
+        /// Have this node alone work with it until `rollcall config confirm`; without that it goes back after so long: 60s, 5m, at most 1h
+        #[arg(long, value_name = "TIME", value_parser = trial_time, conflicts_with = "dry_run")]
+        confirm_within: Option<Duration>,
         /// The generation that it was made from [default: as its first line says, or the one at work]
         #[arg(long, value_name = "GENERATION")]
         parent: Option<String>,
         #[command(flatten)]
         change: Change,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Have all nodes work with what --confirm-within has put on trial on this one
+    Confirm {
+        /// One JSON object on one line
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         place: Place,
     },
@@ -99,16 +112,24 @@ pub(super) struct Change {
     json: bool,
 }
 
+fn trial_time(text: &str) -> Result<Duration, String> {
+    let time = config::length_of_time(text).filter(|time| TRIAL.contains(time));
+    time.ok_or_else(|| "a length of time from 5s to 1h, as 60s or 5min".to_owned())
+}
+
 pub(super) fn run(config: Config) -> anyhow::Result<()> {
     match config {
         Config::Show { generation, json, place } => show(&place.run_dir, generation, json),
         Config::Log { last, json, place } => log(&place.run_dir, last, json),
         Config::Edit { change, place } => edit::run(&place.run_dir, change),
-        Config::Apply { file, dry_run, reread, parent, change, place } => {
+        Config::Apply { file, dry_run, reread, confirm_within, parent, change, place } => {
             let path = std::path::absolute(&file).context("cannot tell the current folder")?;
-            let wanted = Configure::Apply { path, comment: change.comment, parent, dry_run, reread };
+            let confirm_within = confirm_within.map(|time| time.as_secs());
+            let comment = change.comment;
+            let wanted = Configure::Apply { path, comment, parent, dry_run, reread, confirm_within };
             print(applied(&place.run_dir, wanted)?, change.json)
         }
+        Config::Confirm { json, place } => print(applied(&place.run_dir, Configure::Confirm)?, json),
         Config::Diff { from, to, place } => diff::run(&place.run_dir, from, to),
         Config::Rollback { generation, change, place } => {
             let wanted = Configure::RollBack { generation, comment: change.comment };
@@ -200,16 +221,25 @@ fn print(applied: Applied, json: bool) -> anyhow::Result<()> {
         output::line(&serde_json::to_string(&applied)?);
         return Ok(());
     }
-    let Applied { generation, changed, warnings, kept, on, unreached, restart, dry_run } = applied;
+    let Applied { generation, changed, warnings, kept, on, unreached, restart, dry_run, confirm_within } =
+        applied;
     let changed = if changed.is_empty() { "nothing that is served".to_owned() } else { changed.join(", ") };
     let id: String = generation.chars().take(12).collect();
-    if dry_run {
-        output::line(&format!("it is sound; it would change: {changed}; generation {id} stays in force"));
-    } else {
-        output::line(&format!("generation {id} is in force; changed: {changed}"));
-    }
+    let (said, what) = match confirm_within {
+        _ if dry_run => {
+            (format!("it is sound; it would change: {changed}; generation {id} stays in force"), "sound on")
+        }
+        Some(seconds) => {
+            let hint = format!("in {seconds} s it goes back, unless: rollcall config confirm");
+            (
+                format!("generation {id} is on trial on this node alone; changed: {changed}\n  {hint}"),
+                "sound on",
+            )
+        }
+        None => (format!("generation {id} is in force; changed: {changed}"), "at work on"),
+    };
+    output::line(&said);
     if !on.is_empty() {
-        let what = if dry_run { "sound on" } else { "at work on" };
         output::line(&format!("  {what}: {}", on.join(", ")));
     }
     if !unreached.is_empty() {

@@ -86,6 +86,19 @@ fn show_configuration(configuration: &ConfigurationStatus) {
     if let Some(applied) = configuration.applied {
         output::line(&format!("  configuration {}, in force since {}", configuration.hash, applied.local()));
     }
+    if let Some(generation) = &configuration.generation {
+        let id: String = generation.chars().take(12).collect();
+        match configuration.confirm_by {
+            Some(until) => output::line(&format!(
+                "  generation {id} is on trial until {}: rollcall config confirm",
+                until.local()
+            )),
+            None => output::line(&format!("  generation {id} of the shared configuration")),
+        }
+    }
+    if let Some(objection) = &configuration.objection {
+        folded(objection);
+    }
     if let Some(nodes) = &configuration.waits_for {
         output::line(&format!("  another configuration is prepared; {}", waits(nodes)));
     }

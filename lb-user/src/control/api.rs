@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::proxy::balance::settings::State;
 
-pub use self::configuration::{Applied, CertificateFacts, Configure, FileFacts, GenerationEntry, Shown};
+pub use self::configuration::{
+    Applied, CertificateFacts, Configure, FileFacts, GenerationEntry, Shown, TRIAL,
+};
 pub use self::event::EventRecord;
 pub use self::operate::{Action, Nodes, Operated};
 pub use self::request::{Asked, FarmExplanation, RequestExplanation, ServerExplanation, Step};
@@ -161,7 +163,10 @@ impl Request {
             | Self::SetServer { .. }
             | Self::Upgrade { .. }
             | Self::Configuration(
-                Configure::Apply { .. } | Configure::RollBack { .. } | Configure::Token { .. },
+                Configure::Apply { .. }
+                | Configure::Confirm
+                | Configure::RollBack { .. }
+                | Configure::Token { .. },
             )
             | Self::Reload { .. }
             | Self::Capture { .. } => Permission::Change,
@@ -198,7 +203,7 @@ pub enum Answer {
         /// Where this node is asked with it.
         address: Ipv4Addr,
     },
-    /// To `Configure::Apply` and `Configure::RollBack`.
+    /// To `Configure::Apply`, `Configure::Confirm` and `Configure::RollBack`.
     Applied(Applied),
     /// To `Explain`.
     Explanation(Box<Explanation>),
@@ -319,6 +324,15 @@ pub struct ConfigurationStatus {
     /// Another one is prepared, and comes into force once these nodes have prepared it or, if it has no part for them, are gone.
     #[serde(default)]
     pub waits_for: Option<Vec<String>>,
+    /// The generation that this node works with, by its name; `None`: its nodes do not share their configuration.
+    #[serde(default)]
+    pub generation: Option<String>,
+    /// That generation is on trial on this node alone, and gone then unless it is confirmed.
+    #[serde(default)]
+    pub confirm_by: Option<WallTime>,
+    /// Why this node cannot work with the generation in force; then other nodes have its share.
+    #[serde(default)]
+    pub objection: Option<String>,
 }
 
 /// A configuration that was applied, or is prepared.

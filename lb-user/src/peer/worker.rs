@@ -8,7 +8,7 @@
 //! 5 short messages; and what the agent asks, which it bounds itself.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::{Ipv4Addr, TcpListener as StdTcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -32,6 +32,7 @@ use super::stream::{Frames, write};
 use super::talk::Room;
 use super::tls::Identity;
 use super::{Node, stream};
+use crate::child;
 use crate::config::model::PEER_PORT;
 use crate::proxy::fds;
 use crate::sandbox::{self, SandboxError};
@@ -39,26 +40,10 @@ use crate::shared::keys::VerifyingKey;
 
 /// The hidden subcommand `rollcall peer`: returns when the worker is done.
 pub fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // The agent's standard error: where its own log goes, too.
-            let error = anyhow::Error::from(error);
-            drop(writeln!(io::stderr(), "rollcall peer: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    child::run(c"rollcall-peer", run)
 }
 
 fn run() -> Result<(), WorkerError> {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        // Where the log cannot be written, as after the death of who read it, complaining of that there would panic.
-        .log_internal_errors(false)
-        .with_ansi(false)
-        .init();
-    // For `ps`: the program is started by a number.
-    rustix::thread::set_name(c"rollcall-peer").map_err(|error| WorkerError::System(error.into()))?;
     let work = prepare()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(WorkerError::System)?.block_on(serve(work))

@@ -9,7 +9,7 @@
 //! `Apply` changes what is served and ends no connection.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::{self, Write as _};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
@@ -34,30 +34,15 @@ use super::service::{Load, Proxy};
 use super::snapshot::{Site, Snapshot, Verify};
 use super::tls::{Facts, Fingerprint, leaf};
 use super::{fds, idle};
+use crate::child;
 use crate::sandbox::{self, Confined, SandboxError};
 
 /// The hidden subcommand `rollcall proxy`: returns when the worker is done.
 pub fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // The agent's standard error: where its own log goes, too.
-            let error = anyhow::Error::from(error);
-            drop(writeln!(io::stderr(), "rollcall proxy: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    child::run(c"rollcall-proxy", run)
 }
 
 fn run() -> Result<(), WorkerError> {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        // Where the log cannot be written, as after the death of who read it, complaining of that there would panic.
-        .log_internal_errors(false)
-        .with_ansi(false)
-        .init();
-    // For `ps`: the program is started by a number.
-    rustix::thread::set_name(c"rollcall-proxy").map_err(|error| WorkerError::System(error.into()))?;
     let work = prepare()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(work.threads)

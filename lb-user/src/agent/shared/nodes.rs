@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tracing::{debug, warn};
 
+use super::state::State;
 use super::{Applier, Refused, SharedConfig};
 use crate::agent::events::Note;
 use crate::clock::Time;
@@ -294,9 +295,11 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
     pub(in crate::agent) async fn follow(&self) {
         let _one_at_a_time = self.following.lock().await;
         let (id, read) = {
-            let state = self.state.lock().await;
-            let id = state.current();
+            let mut state = self.state.lock().await;
+            let id = state.to_work_with();
             if id == state.applied {
+                // What it could not work with is no longer in force.
+                self.object(&mut state, None);
                 return;
             }
             (
@@ -311,19 +314,20 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             Err(error) => Err(told(&error)),
         };
         let mut state = self.state.lock().await;
-        let objection = outcome.err().map(|why| (id, why));
+        self.object(&mut state, outcome.err().map(|why| (id, why)));
+    }
+
+    /// Which generation in force this node cannot work with, and why. Until it can its share goes to nodes that do.
+    fn object(&self, state: &mut State, objection: Option<(GenerationId, String)>) {
         if state.objection == objection {
             return;
         }
-        if let Some((id, why)) = &objection {
-            let text = format!(
-                "generation {} of the configuration is in force, and this node cannot work with it: {why}",
-                id.short()
-            );
+        state.objection = objection;
+        self.tell(state);
+        if let Some(text) = state.told().objection {
             warn!("{text}");
             self.events.push(Note::new("configuration-refused", true, text));
         }
-        state.objection = objection;
     }
 
     async fn put_to_work(

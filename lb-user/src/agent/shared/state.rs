@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::Refused;
+use super::trial::Trial;
+use super::{Refused, Told};
 use crate::clock::Time;
 use crate::config::told;
 use crate::control::api::GenerationEntry;
@@ -27,6 +28,8 @@ pub(super) struct State {
     /// What this node found sound for another, which may be about to put it in force: meanwhile nothing else may follow the same
     /// generation, or each of two changes at once would be told that it is the one.
     promise: Option<Promise>,
+    /// What this node works with in place of the generation in force.
+    pub(super) trial: Option<Trial>,
 }
 
 struct Promise {
@@ -47,7 +50,7 @@ pub(super) struct Words {
 
 impl State {
     pub(super) fn new(local: Local, applied: GenerationId) -> Self {
-        Self { local, applied, objection: None, promise: None }
+        Self { local, applied, objection: None, promise: None, trial: None }
     }
 
     /// The generation in force in the cluster, as far as is known here.
@@ -62,6 +65,32 @@ impl State {
             Some(promise) if promise.parent == current && now < promise.until => Err(promise.to.clone()),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// For whoever is to know.
+    pub(super) fn told(&self) -> Told {
+        let objection = self.objection.as_ref().map(|(id, why)| {
+            format!(
+                "generation {} of the configuration is in force, and this node cannot work with it: {why}",
+                id.short()
+            )
+        });
+        let confirm_by = self.trial.as_ref().map(|trial| trial.confirm_by);
+        Told { generation: self.applied.to_string(), confirm_by, objection }
+    }
+
+    /// Whether nothing is on trial here.
+    pub(super) fn is_at_rest(&self, now: Time) -> Result<(), Refused> {
+        let tried =
+            |trial: &Trial| Refused::OnTrial { id: trial.generation.id(), left: trial.until.since(now) };
+        self.trial.as_ref().map_or(Ok(()), |trial| Err(tried(trial)))
+    }
+
+    /// The generation that this node is to work with.
+    pub(super) fn to_work_with(&self) -> GenerationId {
+        let current = self.current();
+        let tried = self.trial.as_ref().filter(|trial| trial.parent == current);
+        tried.map_or(current, |trial| trial.generation.id())
     }
 
     /// Whether what was made from `parent` may be put in force now.

@@ -241,7 +241,24 @@ impl World {
             parent,
             dry_run: false,
             reread: false,
+            confirm_within: None,
         };
+        self.ask(node, wanted).await
+    }
+
+    /// Has a node alone try such a drain timeout, for a minute.
+    async fn try_out(&self, node: &str, seconds: u32) -> Result<Applied, String> {
+        let shared = self.node(node);
+        let text = shared.show(None).await.map_err(|refused| told(&refused))?.text;
+        let path = self.folder.join(format!("{node}-{seconds}-tried.toml"));
+        fs::write(&path, with_timeout(&text, seconds)).unwrap();
+        let (comment, confirm_within) = ("to be seen".to_owned(), Some(60));
+        let wanted =
+            Configure::Apply { path, comment, parent: None, dry_run: false, reread: false, confirm_within };
+        self.ask(node, wanted).await
+    }
+
+    async fn ask(&self, node: &str, wanted: Configure) -> Result<Applied, String> {
         let answer = self.node(node).answer(wanted).await;
         if let Answer::Error { text } = answer {
             return Err(text);
@@ -441,4 +458,96 @@ async fn two_nodes_that_change_at_once_do_not_both_have_their_way() {
     assert_eq!(world.currents().await.len(), 1);
     let served = world.served();
     assert_eq!(served[0], served[1]);
+}
+
+/// The time until which something is to be confirmed on a node, is over.
+async fn let_lapse(node: &Shared) {
+    let until = node.state.lock().await.trial.as_ref().map(|trial| trial.until);
+    node.end_trial(until.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_on_trial_is_at_work_on_one_node_and_on_all_once_it_is_confirmed() {
+    let world = World::of(3).await;
+    let tried = world.try_out("arr2", 44).await.unwrap();
+    assert_eq!((tried.confirm_within, tried.on.len()), (Some(60), 2), "{tried:?}");
+    assert_eq!(world.served(), [300, 44, 300]);
+    let log = world.node("arr2").log().await;
+    assert_eq!((log[0].standing.as_str(), log[0].at_work, log[1].at_work), ("candidate", true, false));
+    assert!(world.node("arr2").told().borrow().confirm_by.is_some());
+    // It follows what is in force, which is what it knows already.
+    world.sync().await;
+    assert_eq!(world.served(), [300, 44, 300]);
+    let second = world.change("arr2", 45).await.unwrap_err();
+    assert!(second.contains("is on trial") && second.contains("config confirm"), "{second}");
+    let confirmed = world.ask("arr2", Configure::Confirm).await.unwrap();
+    assert_eq!((confirmed.generation, confirmed.on.len()), (tried.generation, 2));
+    assert_eq!(world.served(), [44; 3]);
+    assert_eq!(world.currents().await.len(), 1);
+    assert_eq!(world.node("arr2").told().borrow().confirm_by, None);
+    let again = world.ask("arr2", Configure::Confirm).await.unwrap_err();
+    assert!(again.contains("nothing is on trial"), "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_confirms_is_gone_and_was_nowhere_else() {
+    let mut world = World::of(2).await;
+    world.try_out("arr1", 46).await.unwrap();
+    let_lapse(&world.node("arr1")).await;
+    assert_eq!(world.served(), [300; 2]);
+    assert!(world.ask("arr1", Configure::Confirm).await.is_err());
+    // And with the agent that tried it.
+    world.try_out("arr1", 47).await.unwrap();
+    assert_eq!(world.served(), [47, 300]);
+    world.stop("arr1");
+    world.start("arr1");
+    assert_eq!(world.served(), [300; 2]);
+    assert!(world.node("arr1").log().await.iter().all(|entry| entry.standing != "candidate"));
+    world.change("arr1", 48).await.unwrap();
+    assert_eq!(world.served(), [48; 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_ends_by_itself_in_time() {
+    let world = World::of(1).await;
+    let node = world.node("arr1");
+    let minding = Arc::clone(&node);
+    let minds = tokio::spawn(async move { minding.mind_trials().await });
+    let text = node.show(None).await.unwrap().text;
+    let path = world.folder.join("short.toml");
+    fs::write(&path, with_timeout(&text, 49)).unwrap();
+    let how = How::Try(Duration::from_millis(30));
+    let wanted = Wanted { path, comment: String::new(), parent: None, how, reread: false };
+    node.apply(wanted).await.unwrap();
+    let mut told = node.told();
+    told.wait_for(|told| told.confirm_by.is_none()).await.unwrap();
+    assert_eq!(world.served(), [300]);
+    minds.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_nodes_change_ends_a_trial() {
+    let world = World::of(2).await;
+    world.try_out("arr1", 51).await.unwrap();
+    world.change("arr2", 52).await.unwrap();
+    assert_eq!(world.served(), [52; 2]);
+    let late = world.ask("arr1", Configure::Confirm).await.unwrap_err();
+    assert!(late.contains("nothing is on trial"), "{late}");
+    assert_eq!(world.currents().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_cannot_work_with_what_is_in_force_says_so_until_it_can() {
+    let mut world = World::of(2).await;
+    world.stop("arr2");
+    world.change("arr1", 53).await.unwrap();
+    world.served["arr2"].0.lock().unwrap().objects_to = Some(Duration::from_secs(53));
+    let node = world.start("arr2");
+    node.sync("arr1").await.unwrap();
+    assert_eq!(world.served(), [53, 300]);
+    let objection = node.told().borrow().objection.clone();
+    assert!(objection.as_ref().is_some_and(|why| why.contains("cannot work with it")), "{objection:?}");
+    world.change("arr1", 54).await.unwrap();
+    assert_eq!(world.served(), [54; 2]);
+    assert_eq!(node.told().borrow().objection, None);
 }

@@ -41,6 +41,7 @@ pub(super) fn run(run_dir: &Path, change: Change) -> anyhow::Result<()> {
             parent: None,
             dry_run: false,
             reread: false,
+            confirm_within: None,
         };
         match applied(run_dir, wanted) {
             Ok(applied) => {

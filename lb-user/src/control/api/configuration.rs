@@ -1,10 +1,15 @@
 //! What is asked of the shared configuration, and what became of it.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::wall::WallTime;
+
+/// How long a change may be on trial.
+pub const TRIAL: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(3600);
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +35,12 @@ pub enum Configure {
         dry_run: bool,
         /// Read again from the disk what the generation in force holds already.
         reread: bool,
+        /// This node alone is to work with it until `Confirm`, or for so many seconds, within [`TRIAL`]. `None`: all nodes are, at once.
+        #[serde(default)]
+        confirm_within: Option<u64>,
     },
+    /// Have all nodes work with what is on trial on this one. Answered by `Applied`.
+    Confirm,
     /// Print a word that lets one host join within so many seconds. Answered by `Token`.
     Token {
         /// At most a day's.
@@ -62,7 +72,7 @@ pub struct GenerationEntry {
     pub comment: String,
     /// The generation whose content it has again.
     pub restores: Option<String>,
-    /// `stored`, `current`, `superseded`, `failed` or `void`.
+    /// `stored`, `candidate`, `current`, `superseded`, `failed` or `void`.
     pub standing: String,
     /// Whether this node works with it.
     pub at_work: bool,
@@ -126,4 +136,7 @@ pub struct Applied {
     pub restart: Vec<String>,
     /// Nothing was changed: it was only looked.
     pub dry_run: bool,
+    /// It is on trial on this node alone, and gone after so many seconds unless it is confirmed.
+    #[serde(default)]
+    pub confirm_within: Option<u64>,
 }

@@ -1,0 +1,135 @@
+//! A change on trial: this node alone works with it, until the operator confirms it or the time for that is over.
+//!
+//! ```text
+//! apply --confirm-within: checked by every node that is reached, then at work here, and nowhere on a disk
+//!     config confirm in time -> checked anew -> in force on all nodes, as any change
+//!     nobody confirms, another change comes into force, or this agent ends -> the generation in force is at work again
+//! ```
+//! So an operator who has locked himself out with a change has to do nothing at all.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::info;
+
+use super::{Applier, Network, Outlook, Refused, SharedConfig};
+use crate::agent::events::Note;
+use crate::clock::Time;
+use crate::control::api::{Applied, GenerationEntry};
+use crate::shared::generation::{Generation, GenerationId};
+use crate::wall::WallTime;
+
+/// What is on trial.
+pub(super) struct Trial {
+    pub(super) generation: Generation,
+    /// What it follows: the generation in force when it began.
+    pub(super) parent: GenerationId,
+    /// Until when it has to be confirmed.
+    pub(super) until: Time,
+    /// The same, for people.
+    pub(super) confirm_by: WallTime,
+}
+
+impl Trial {
+    /// For the log: nobody has put it in force.
+    pub(super) fn entry(&self) -> GenerationEntry {
+        let (id, header) = (self.generation.id(), self.generation.head.header());
+        GenerationEntry {
+            id: id.to_string(),
+            parent: header.parent.map(|parent| parent.to_string()),
+            height: header.height,
+            author: header.author.clone(),
+            time: WallTime::from_unix_ms(header.time),
+            comment: header.comment.clone(),
+            restores: header.restores.map(|id| id.to_string()),
+            standing: "candidate".to_owned(),
+            at_work: true,
+            whole: true,
+        }
+    }
+}
+
+impl<A: Applier, N: Network> SharedConfig<A, N> {
+    /// Whether this could be tried on one node alone.
+    pub(super) fn may_be_tried(outlook: &Outlook) -> Result<(), Refused> {
+        if outlook.together {
+            return Err(Refused::Together(outlook.changed.join(", ")));
+        }
+        if outlook.restart.is_empty() { Ok(()) } else { Err(Refused::Untried(outlook.restart.join(", "))) }
+    }
+
+    /// Has this node alone work with it.
+    pub(super) async fn try_out(
+        &self,
+        parent: GenerationId,
+        generation: &Generation,
+        examined: A::Examined,
+        within: Duration,
+    ) -> Result<(), Refused> {
+        let _one_at_a_time = self.following.lock().await;
+        self.state.lock().await.may_follow(parent)?;
+        self.applier.adopt(examined).await?;
+        let text = format!(
+            "generation {} of the configuration is on trial on this node alone, for {within:?} from now",
+            generation.id().short()
+        );
+        info!("{text}");
+        self.events.push(Note::new("configuration-on-trial", false, text));
+        let mut state = self.state.lock().await;
+        state.applied = generation.id();
+        let (until, confirm_by) = (Time::now() + within, WallTime::now().after(within));
+        state.trial = Some(Trial { generation: generation.clone(), parent, until, confirm_by });
+        self.tell(&state);
+        drop(state);
+        self.trials.notify_one();
+        Ok(())
+    }
+
+    /// The operator is content with what is on trial: all nodes are to work with it.
+    pub(super) async fn confirm(&self) -> Result<Applied, Refused> {
+        let _turn = self.turn.try_lock().map_err(|_| Refused::Busy)?;
+        let (parent, generation, read) = {
+            let state = self.state.lock().await;
+            let trial = state.trial.as_ref().ok_or(Refused::NoTrial)?;
+            state.may_follow(trial.parent)?;
+            (trial.parent, trial.generation.clone(), state.local.read(&trial.generation)?)
+        };
+        let nodes = read.config.cluster.nodes.clone();
+        // It is at work already: what could not be changed has been.
+        let (examined, outlook) = self.applier.examine(read.config).await?;
+        let found = self.ask_all(&generation).await?;
+        self.bring_all(parent, &generation, (examined, outlook), &nodes, found, Vec::new()).await
+    }
+
+    /// Ends what is on trial when its time is over. Never returns.
+    pub(in crate::agent) async fn mind_trials(&self) {
+        loop {
+            let until = self.state.lock().await.trial.as_ref().map(|trial| trial.until);
+            let Some(until) = until else {
+                self.trials.notified().await;
+                continue;
+            };
+            tokio::select! {
+                () = sleep(until.since(Time::now())) => self.end_trial(until).await,
+                () = self.trials.notified() => {}
+            }
+        }
+    }
+
+    /// Nobody has confirmed what was to be until then.
+    pub(super) async fn end_trial(&self, until: Time) {
+        // A change that is being made may be its confirmation.
+        let turn = self.turn.lock().await;
+        let ended = self.state.lock().await.trial.take_if(|trial| trial.until == until);
+        if let Some(trial) = ended {
+            let text = format!(
+                "nobody confirmed generation {} of the configuration: the one in force is at work again",
+                trial.generation.id().short()
+            );
+            info!("{text}");
+            self.events.push(Note::new("configuration-returned", true, text));
+            self.follow().await;
+        }
+        drop(turn);
+    }
+}
