@@ -6,9 +6,11 @@
 //! connections in flight end, then the lease, the address and the program go, in this order.
 
 mod capture;
+mod certificates;
 mod checks;
 mod connections;
 pub(crate) mod events;
+mod expiry;
 mod explain;
 mod facts;
 mod holders;
@@ -41,6 +43,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
+use self::certificates::Certificates;
 use self::checks::Services;
 use self::events::{Destinations, EventLog, Note};
 use self::open::{Open, open_connections};
@@ -139,6 +142,8 @@ struct Agent {
     peering: Option<Peering>,
     wanted_upgrades: (mpsc::Sender<Upgrade>, Option<mpsc::Receiver<Upgrade>>),
     reloader: Option<Arc<Reloader>>,
+    /// Whose end is told.
+    certificates: Option<Arc<Certificates>>,
     reloaded: (mpsc::Sender<Change>, mpsc::Receiver<Change>),
     /// Held to the end: one agent a run folder, and one an interface.
     run_dir: Option<RunDir>,
@@ -175,6 +180,7 @@ impl Agent {
             peering: None,
             wanted_upgrades: (upgrades, Some(wanted_upgrades)),
             reloader: None,
+            certificates: None,
             reloaded: mpsc::channel(1),
             run_dir: None,
             lock: None,
@@ -274,11 +280,15 @@ impl Agent {
             Arc::clone(&turn),
         ));
         self.reloader = Some(Arc::clone(&reloader));
+        let certificates = Certificates::new(Arc::clone(&events));
+        certificates.follow(Arc::clone(&self.config));
+        self.certificates = Some(Arc::clone(&certificates));
         let shared = self.start_peering(&reloader, &events)?;
         let dataplane = self.dataplane.as_ref().context("the control socket needs the data path")?;
         let serving = self.serving.as_ref().context("the control socket needs what serves")?;
         let shared = Arc::new(Shared {
             reloader,
+            certificates,
             plan: Arc::clone(&self.plan),
             cluster,
             counters: dataplane.counters(),
@@ -441,6 +451,9 @@ impl Agent {
                 _ = second.tick() => {
                     self.report_hearing();
                     self.tell_traffic();
+                    if let Some(certificates) = &self.certificates {
+                        certificates.look();
+                    }
                     if let Some(events) = &self.events {
                         events.settle();
                     }

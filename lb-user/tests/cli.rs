@@ -3,17 +3,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics, in its helpers too")]
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use lb_user::control::api::{
-    Action, Answer, Applied, Captured, CertificateFacts, Configure, Connection, Connections, Count,
-    EventRecord, Explanation, FarmExplanation, FileFacts, GenerationEntry, InterfaceStatus, NodeExplanation,
-    NodeStatus, Nodes, Operated, ProxyStatus, Recalled, Reloaded, Request, RequestExplanation, RuleStatus,
-    Sample, ServerExplanation, ServerStatus, ServiceStatus, Shown, Status, Step, TableStatus, TestStatus,
+    Action, Answer, Applied, Captured, CertificateEntry, CertificateFacts, CertificateSet, Configure,
+    Connection, Connections, Count, EventRecord, Explanation, FarmExplanation, FileFacts, GenerationEntry,
+    InterfaceStatus, NodeExplanation, NodeStatus, Nodes, Operated, ProxyStatus, Recalled, Reloaded, Request,
+    RequestExplanation, RuleStatus, Sample, ServerExplanation, ServerStatus, ServiceStatus, Shown, Status,
+    Step, TableStatus, TestStatus,
 };
 use lb_user::control::server::{Lines, Reply, Sockets, serve};
 use lb_user::dataplane::link::{Interface, Link, Lock};
+use lb_user::shared::origin::Local;
 use lb_user::wall::WallTime;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -196,6 +199,8 @@ fn status_opens_with_what_is_wrong_and_fits_80_columns() {
         "has stood by for 3 min 7 s",
         "has the weight 0 instead of 100",
         "proxy, command",
+        "certificates that end soon, or have",
+        "expires in 2 days, at 2026-11-24",
         "by far",
     ] {
         assert!(text.contains(shown), "{shown}\n{text}");
@@ -667,12 +672,197 @@ fn configured(asked: Configure) -> Answer {
             dry_run,
             confirm_within,
         }),
+        Configure::SetCertificate { site, .. } if site == "owa.example.test" => Answer::Error {
+            text: "no site has the name owa.example.test; hint: the sites are: mail.example.test".into(),
+        },
+        Configure::SetCertificate { certificate, dry_run, .. } => {
+            let applied = Applied {
+                generation: id,
+                changed: vec!["certificates, keys or other files".into()],
+                warnings: Vec::new(),
+                kept: Vec::new(),
+                on: vec!["arr2".into()],
+                unreached: Vec::new(),
+                restart: Vec::new(),
+                dry_run,
+            };
+            let applied = (!certificate.ends_with("same.pem")).then_some(applied);
+            let [old, new] = [served("aa", 2), served("bb", 90)];
+            Answer::CertificateSet(Box::new(CertificateSet {
+                old: Some(old),
+                new,
+                remarks: vec!["the servers of exchange need the same certificate".into()],
+                applied,
+            }))
+        }
         Configure::Token { seconds } => {
             Answer::Token { token: format!("word-{seconds}"), address: [192, 168, 50, 6].into() }
         }
         Configure::RollBack { generation, .. } => Answer::Error {
             text: format!("there is no generation {generation}; hint: rollcall config log lists them"),
         },
+    }
+}
+
+/// A certificate whose fingerprint repeats two digits.
+fn served(digits: &str, days: i64) -> CertificateEntry {
+    CertificateEntry {
+        sites: vec!["mail.example.test".into(), "a-long-name-of-a-site.that-has.parts.example.test".into()],
+        names: vec!["mail.example.test".into(), "autodiscover.example.test".into()],
+        issuer: "CN=Issuing CA".into(),
+        not_after: Some(time()),
+        days_left: Some(days),
+        fingerprint: format!("sha256:{}", digits.repeat(32)),
+        file: "/etc/rollcall/certificates/mail.pfx".into(),
+        same_on: vec!["exchange".into()],
+    }
+}
+
+#[test]
+fn certificates_are_a_table_that_fits_80_columns_and_one_is_replaced_in_words() {
+    let folder = Folder::new("certificate");
+    let _agent = agent(&folder.0);
+    let certificate =
+        |arguments: &[&str]| rollcall(&[&["certificate"], arguments, &["--run-dir", folder.path()]].concat());
+    let table = stdout(&certificate(&[]));
+    assert_eq!(table, stdout(&certificate(&["list"])));
+    assert_eq!(table.lines().count(), 3, "{table}");
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    assert!(table.contains("2026-11-24") && table.contains("aaaaaaaaaaaa"), "{table}");
+    let json: Vec<CertificateEntry> =
+        serde_json::from_str(&stdout(&certificate(&["list", "--json"]))).unwrap();
+    assert_eq!(json, [served("aa", 2)]);
+    let set = stdout(&certificate(&["set", "mail.example.test", "/etc/new.pem"]));
+    let end = time().local();
+    let about = |digits: &str, days: u8| {
+        format!(
+            "  names    mail.example.test, autodiscover.example.test\n  issuer   CN=Issuing CA\n  expires  {end}, in {days} days\n  sha256:{}\n",
+            digits.repeat(32)
+        )
+    };
+    let expected = format!(
+        "was served for mail.example.test, a-long-name-of-a-site.that-has.parts.example.test:\n{}is now:\n{}\
+         generation 0123456789ab is in force; changed: certificates, keys or other files\n  at work on: arr2\n\
+         note: the servers of exchange need the same certificate\n",
+        about("aa", 2),
+        about("bb", 90)
+    );
+    assert_eq!(set, expected);
+    let same = certificate(&["set", "mail.example.test", "/etc/same.pem"]);
+    assert_eq!(same.status.code(), Some(0));
+    assert!(stdout(&same).contains("has this certificate already: nothing changes"), "{}", stdout(&same));
+    let json = stdout(&certificate(&["set", "mail.example.test", "/etc/new.pem", "--dry-run", "--json"]));
+    let json: CertificateSet = serde_json::from_str(&json).unwrap();
+    assert!(json.applied.unwrap().dry_run);
+    let refused = certificate(&["set", "owa.example.test", "/etc/new.pem"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(
+        stderr(&refused),
+        "error: no site has the name owa.example.test\nhint: the sites are: mail.example.test\n"
+    );
+}
+
+/// On a host of its own, which has an address and nothing else.
+#[test]
+fn an_exported_cluster_is_restored_on_a_bare_host_with_new_keys() {
+    let folder = Folder::new("portable");
+    let at = |name: &str| folder.0.join(name).to_str().unwrap().to_owned();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let parameters = rcgen::CertificateParams::new(["mail.example.test".to_owned()]).unwrap();
+    std::fs::write(at("mail.pem"), parameters.self_signed(&key).unwrap().pem() + &key.serialize_pem())
+        .unwrap();
+    std::fs::write(at("passphrase"), "four words and more\n").unwrap();
+    std::fs::write(at("wrong"), "four other words\n").unwrap();
+    let paths =
+        ["one", "two", "mail.pem", "cluster.rollcall", "passphrase", "wrong", "cut", "newer", "none"].map(at);
+    let thread = std::thread::spawn(move || {
+        // SAFETY: only the network namespace is left, on which no other thread's memory or descriptors depend.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("these tests need root");
+        restored(paths.each_ref().map(String::as_str));
+    });
+    thread.join().unwrap();
+}
+
+fn restored([one, two, certificate, file, passphrase, wrong, cut, newer, none]: [&str; 9]) {
+    run("ip link add nic type veth peer name peer");
+    run("ip address add 192.168.50.6/24 dev nic");
+    run("ip address add 192.168.50.66/24 dev nic");
+    let on = |folder: &str, arguments: &[&str]| {
+        let state = format!("{folder}/state");
+        let host = ["--interface", "nic", "--proxy-user", "nobody", "--peer-user", "nobody"];
+        let places = ["--dir", folder, "--state-dir", &state, "--run-dir", folder];
+        rollcall(&[arguments, &host, &places].concat())
+    };
+    let init = ["init", "--name", "arr1", "--ip", "192.168.50.8/24", "--mode", "unicast"];
+    let publish = ["--mail", "mail.example.test", "--server", "10.0.0.36", "--certificate", certificate];
+    let done = on(one, &[&init[..], &publish].concat());
+    assert!(done.status.success(), "{}", stderr(&done));
+    let node_file = format!("{one}/node.toml");
+    let export = |more: &[&str]| {
+        let command = ["config", "export", file, "--node-file", &node_file];
+        rollcall(&[&command[..], more].concat())
+    };
+    let nobody = export(&[]);
+    assert!(stderr(&nobody).ends_with("hint: --passphrase-file FILE\n"), "{}", stderr(&nobody));
+    let short = format!("{none}.short");
+    std::fs::write(&short, "short\n").unwrap();
+    assert!(
+        stderr(&export(&["--passphrase-file", &short])).contains("has 5 characters, and 8 are the least")
+    );
+    let exported = export(&["--passphrase-file", passphrase]);
+    assert!(exported.status.success(), "{}", stderr(&exported));
+    assert!(stdout(&exported).contains("; files that it holds: 1\n"), "{}", stdout(&exported));
+    let again = export(&["--passphrase-file", passphrase]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(stderr(&again).ends_with("hint: --force writes over it\n"), "{}", stderr(&again));
+    let mode = std::fs::metadata(file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // The certificate's own file is not needed any more.
+    std::fs::remove_file(certificate).unwrap();
+    refusals(file, [cut, newer, wrong, passphrase, none], |file, passphrase| {
+        on(two, &["config", "import", file, "--passphrase-file", passphrase, "--node", "arr1"])
+    });
+    let import = ["config", "import", file, "--passphrase-file", passphrase];
+    let unknown = on(two, &[&import[..], &["--node", "arr9"]].concat());
+    assert!(stderr(&unknown).ends_with("has no node arr9\nhint: it has arr1\n"), "{}", stderr(&unknown));
+    let imported = on(two, &[&import[..], &["--node", "arr1", "--address", "192.168.50.66"]].concat());
+    assert!(imported.status.success(), "{}", stderr(&imported));
+    assert!(stdout(&imported).starts_with("arr1 is the first node of the restored cluster\n"));
+    let open = |folder: &str| Local::open(&PathBuf::from(format!("{folder}/node.toml"))).unwrap();
+    let (before, after) = (open(one), open(two));
+    let (old, new) = (before.in_force().unwrap(), after.in_force().unwrap());
+    assert_eq!(new.secrets, old.secrets);
+    assert_ne!(after.keys.public(), before.keys.public());
+    assert_eq!(new.config.me().address.to_string(), "192.168.50.66");
+    let text = |local: &Local, id| local.history.generation(id).unwrap().content.text;
+    let same = text(&before, old.id)
+        .replace(&before.keys.public().word(), &after.keys.public().word())
+        .replace("\"192.168.50.6\"", "\"192.168.50.66\"");
+    assert_eq!(text(&after, new.id), same);
+    let occupied = on(two, &import);
+    assert!(stderr(&occupied).contains("this host belongs to a cluster already"), "{}", stderr(&occupied));
+}
+
+/// Files that are not what was exported: each is told apart, and nothing is left of any.
+fn refusals(good: &str, [cut, newer, wrong, right, none]: [&str; 5], import: impl Fn(&str, &str) -> Output) {
+    let bytes = std::fs::read(good).unwrap();
+    std::fs::write(cut, &bytes[..bytes.len() - 100]).unwrap();
+    std::fs::write(newer, [b"rollcall portable 2\n", &bytes[20..]].concat()).unwrap();
+    let flipped = format!("{cut}.flipped");
+    let mut changed = bytes.clone();
+    changed[bytes.len() / 2] ^= 1;
+    std::fs::write(&flipped, changed).unwrap();
+    for (file, passphrase, expected) in [
+        (cut, right, "it is not whole: its end is missing\nhint: copy it again\n"),
+        (flipped.as_str(), right, "it is damaged: it is not what was written\n"),
+        (newer, right, "it has format 2, and this version of rollcall reads format 1\n"),
+        (good, wrong, "the passphrase is wrong\n"),
+        (wrong, right, "it is no file that `rollcall config export` wrote\n"),
+        (none, right, "No such file or directory\n"),
+    ] {
+        let refused = import(file, passphrase);
+        assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
+        assert!(stderr(&refused).contains(expected), "{expected}: {}", stderr(&refused));
     }
 }
 
@@ -811,6 +1001,7 @@ async fn answer(request: Request) -> Reply {
             Reply::Many(Lines { answers, enough: tokio::sync::watch::Sender::new(false) })
         }
         Request::Configuration(asked) => configured(asked).into(),
+        Request::Certificates => Answer::Certificates { certificates: vec![served("aa", 2)] }.into(),
         Request::Metrics => Answer::Metrics { text: METRICS.to_owned() }.into(),
         Request::Recall { id } if id == "1" => {
             Answer::Recalled { request: Some(Box::new(recalled())) }.into()
@@ -994,6 +1185,7 @@ fn status() -> Status {
             servers: vec![server],
             ..ProxyStatus::default()
         }),
+        certificates: vec![served("aa", 2)],
         heartbeat_port: 7644,
         peer_port: 7645,
         events: vec!["arr2 joined".into(), "a sentence that does not fit, ".repeat(9)],

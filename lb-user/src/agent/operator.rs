@@ -10,6 +10,7 @@ use lb_common::table::{Bucket, BucketState};
 use lb_common::verdict::LocalSocket;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 
+use super::certificates::{self, Certificates};
 use super::events::EventLog;
 use super::reload::{BUSY, Reloader};
 use super::servers::Servers;
@@ -40,6 +41,7 @@ use crate::shared::origin::Origin;
 pub(super) struct Shared {
     /// Which has the configuration in force.
     pub(super) reloader: Arc<Reloader>,
+    pub(super) certificates: Arc<Certificates>,
     pub(super) plan: Arc<Plan>,
     pub(super) cluster: Handle,
     pub(super) counters: Counters,
@@ -101,6 +103,13 @@ impl Shared {
             }
             Request::Upgrade { binary } => Reply::Many(self.upgrade(binary)),
             Request::Configuration(asked) => Reply::Many(self.configure(asked)),
+            Request::Certificates => {
+                let config = self.config();
+                let listed = tokio::task::spawn_blocking(move || certificates::list(&config));
+                let failed = |error| Answer::Error { text: format!("the list was not finished: {error}") };
+                let told = |certificates| Answer::Certificates { certificates };
+                listed.await.map_or_else(failed, told).into()
+            }
             Request::Reload { replace_worker } => Reply::Many(self.reload(replace_worker)),
             Request::Explain(packet) => self.explain(&packet).into(),
             Request::ExplainRequest(asked) => {
@@ -149,6 +158,7 @@ impl Shared {
             proxy: self.proxy.as_ref().map(|proxy| proxy.borrow().clone()),
             services: &self.services.borrow(),
             connections: *self.connections.borrow(),
+            certificates: self.certificates.ending(),
             events: self.events.sentences(),
             now: Time::now(),
             pid: std::process::id(),

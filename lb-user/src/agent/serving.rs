@@ -173,6 +173,9 @@ impl Agent {
     /// Another configuration is in force.
     pub(super) fn reconfigured(&mut self, config: Arc<Config>) {
         self.config = config;
+        if let Some(certificates) = &self.certificates {
+            certificates.follow(Arc::clone(&self.config));
+        }
         if let Some(voice) = &mut self.voice {
             voice.follow(&self.config);
         }

@@ -9,6 +9,7 @@
 //! follows. One change at a time is made on a node; of two nodes that make one at the same moment, the one whose name is smaller
 //! goes first, and the other is told to look at it.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::clock::Time;
 use crate::config::model::{Config, Node};
 use crate::config::{ConfigErrors, told};
 use crate::control::api::{Answer, Applied, Configure, GenerationEntry, Shown, TRIAL};
+use crate::shared::certificate::Unfit;
 use crate::shared::draft::{self, Draft, DraftError};
 use crate::shared::generation::{Generation, GenerationId};
 use crate::shared::history::Ambiguous;
@@ -33,6 +35,7 @@ use crate::shared::store::StoreError;
 use crate::shared::token::TokenError;
 use crate::wall::WallTime;
 
+mod certificate;
 mod join;
 mod nodes;
 mod state;
@@ -174,6 +177,17 @@ pub(super) enum Refused {
         "the agent takes up {0} only when it is started anew, so it cannot be tried; hint: apply it without --confirm-within"
     )]
     Untried(String),
+    /// A certificate is not fit for the site.
+    #[error(transparent)]
+    Certificate(#[from] Unfit),
+    /// A file that was named cannot be read.
+    #[error("cannot read {path}; hint: the agent reads it as root, on the node where the command runs, and it has at most 1 MiB", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Who wants to join cannot be let in.
     #[error("{0}")]
     Join(String),
@@ -209,6 +223,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         network: N,
         events: Arc<EventLog>,
     ) -> Self {
+        local.store.sweep();
         for damage in &local.damage {
             let path = damage.path.display();
             let text = format!("a file of the configuration's store is damaged: {path}: {}", damage.why);
@@ -254,6 +269,12 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             Configure::Confirm => self.confirm().await.map(Answer::Applied),
             Configure::RollBack { generation, comment } => {
                 self.roll_back(&generation, comment).await.map(Answer::Applied)
+            }
+            Configure::SetCertificate { site, certificate, key, password_file, ocsp, comment, dry_run } => {
+                let wanted =
+                    certificate::Wanted { site, certificate, key, password_file, ocsp, comment, dry_run };
+                let set = self.set_certificate(wanted).await;
+                set.map(|set| Answer::CertificateSet(Box::new(set)))
             }
             Configure::Token { seconds } => {
                 self.token(seconds).await.map(|(token, address)| Answer::Token { token, address })

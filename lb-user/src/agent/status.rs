@@ -15,8 +15,8 @@ use crate::cluster::peer::Standing;
 use crate::cluster::wire::{Phase, Traffic, Want};
 use crate::config::model::{Config, Filtering, HEARTBEAT_PORT, Node, PEER_PORT, Priority};
 use crate::control::api::{
-    ConfigurationStatus, Count, InterfaceStatus, NodeStatus, ProxyStatus, RuleStatus, ServiceStatus, Status,
-    TableStatus,
+    CertificateEntry, ConfigurationStatus, Count, InterfaceStatus, NodeStatus, ProxyStatus, RuleStatus,
+    ServiceStatus, Status, TableStatus,
 };
 use crate::dataplane::reasons::{Class, class};
 use crate::dataplane::{Plan, TablePlan, Tally};
@@ -33,6 +33,8 @@ pub(crate) struct Facts<'a> {
     /// By owner table.
     pub(crate) services: &'a [Option<ServiceStatus>],
     pub(crate) connections: u32,
+    /// Those that have expired or do so within 30 days.
+    pub(crate) certificates: Vec<CertificateEntry>,
     pub(crate) events: Vec<String>,
     pub(crate) now: Time,
     pub(crate) pid: u32,
@@ -73,6 +75,7 @@ pub(crate) fn status(facts: Facts<'_>) -> Status {
         proxy: facts.proxy,
         heartbeat_port: HEARTBEAT_PORT,
         peer_port: PEER_PORT,
+        certificates: facts.certificates,
         events: facts.events,
         pid: facts.pid,
         // The operator's end knows.
@@ -269,6 +272,7 @@ mod tests {
             proxy: None,
             services: &[],
             connections: 0,
+            certificates: Vec::new(),
             events: Vec::new(),
             now: snapshot.at,
             pid: 1,

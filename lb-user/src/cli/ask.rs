@@ -24,6 +24,8 @@ pub(super) fn unexpected(answer: Answer) -> anyhow::Error {
         | Answer::Shown(_)
         | Answer::Generations { .. }
         | Answer::Applied(_)
+        | Answer::Certificates { .. }
+        | Answer::CertificateSet(_)
         | Answer::Token { .. }
         | Answer::Explanation(_)
         | Answer::RequestExplanation(_)

@@ -85,6 +85,8 @@ fn show(answer: Answer) -> anyhow::Result<()> {
         | Answer::Shown(_)
         | Answer::Generations { .. }
         | Answer::Applied(_)
+        | Answer::Certificates { .. }
+        | Answer::CertificateSet(_)
         | Answer::Token { .. }
         | Answer::Explanation(_)
         | Answer::Connections(_)

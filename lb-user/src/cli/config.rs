@@ -1,6 +1,7 @@
 //! `rollcall config`: the configuration that the nodes share, its generations, and changes of it.
 //!
-//! With `--json` one object on one line: [`Shown`], [`Applied`], and of `log` a list of [`GenerationEntry`].
+//! With `--json` one object on one line: [`Shown`], [`Applied`], and of `log` a list of [`GenerationEntry`]. Export and import work
+//! without an agent, on this host's own store.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::shared::draft::MADE_FROM;
 
 mod diff;
 mod edit;
+mod portable;
 
 /// What was typed.
 #[derive(Debug, Subcommand)]
@@ -99,6 +101,15 @@ pub(super) enum Config {
         #[command(flatten)]
         place: Place,
     },
+    /// Write the configuration that is in force, with all keys and passwords, to one file under a passphrase
+    ///
+    /// Also while no agent runs. No node's private keys are in it: whoever imports it makes new ones.
+    Export(portable::Export),
+    /// Restore a cluster from an exported file on this host, which has nothing yet, as its first node
+    ///
+    /// The cluster is the one that it was, with its cluster secret; this host takes the place of one of its nodes, with new keys, and the
+    /// others join anew.
+    Import(Box<portable::Import>),
 }
 
 /// What goes with every change.
@@ -135,6 +146,8 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
             let wanted = Configure::RollBack { generation, comment: change.comment };
             print(applied(&place.run_dir, wanted)?, change.json)
         }
+        Config::Export(args) => portable::export(&args),
+        Config::Import(args) => portable::import(&args),
     }
 }
 
@@ -221,45 +234,45 @@ fn print(applied: Applied, json: bool) -> anyhow::Result<()> {
         output::line(&serde_json::to_string(&applied)?);
         return Ok(());
     }
+    told(&applied).iter().for_each(|line| output::line(line));
+    Ok(())
+}
+
+/// What became of a change, in words.
+pub(super) fn told(applied: &Applied) -> Vec<String> {
     let Applied { generation, changed, warnings, kept, on, unreached, restart, dry_run, confirm_within } =
         applied;
     let changed = if changed.is_empty() { "nothing that is served".to_owned() } else { changed.join(", ") };
     let id: String = generation.chars().take(12).collect();
-    let (said, what) = match confirm_within {
-        _ if dry_run => {
-            (format!("it is sound; it would change: {changed}; generation {id} stays in force"), "sound on")
+    let (mut lines, what) = match confirm_within {
+        _ if *dry_run => {
+            let sound = format!("it is sound; it would change: {changed}; generation {id} stays in force");
+            (vec![sound], "sound on")
         }
         Some(seconds) => {
-            let hint = format!("in {seconds} s it goes back, unless: rollcall config confirm");
-            (
-                format!("generation {id} is on trial on this node alone; changed: {changed}\n  {hint}"),
-                "sound on",
-            )
+            let tried = format!("generation {id} is on trial on this node alone; changed: {changed}");
+            let hint = format!("  in {seconds} s it goes back, unless: rollcall config confirm");
+            (vec![tried, hint], "sound on")
         }
-        None => (format!("generation {id} is in force; changed: {changed}"), "at work on"),
+        None => (vec![format!("generation {id} is in force; changed: {changed}")], "at work on"),
     };
-    output::line(&said);
     if !on.is_empty() {
-        output::line(&format!("  {what}: {}", on.join(", ")));
+        lines.push(format!("  {what}: {}", on.join(", ")));
     }
     if !unreached.is_empty() {
-        output::line(&format!("  not reached, and follow once they are: {}", unreached.join(", ")));
+        lines.push(format!("  not reached, and follow once they are: {}", unreached.join(", ")));
     }
     if !restart.is_empty() {
         let what = restart.join(", ");
-        output::line(&format!(
+        lines.push(format!(
             "  each node takes up {what} when its agent is started anew: rollcall rolling-restart"
         ));
     }
-    for path in kept {
-        output::line(&format!(
-            "not read again: {path}, whose content on this disk is another; --reread takes it"
-        ));
-    }
-    for warning in warnings {
-        output::line(&format!("warning: {warning}"));
-    }
-    Ok(())
+    let kept = kept.iter().map(|path| {
+        format!("not read again: {path}, whose content on this disk is another; --reread takes it")
+    });
+    let warnings = warnings.iter().map(|warning| format!("warning: {warning}"));
+    lines.into_iter().chain(kept).chain(warnings).collect()
 }
 
 /// The editor that the user wants.

@@ -81,12 +81,16 @@ impl Host {
 
     /// Where it is, by what was typed or what the interface has.
     pub(super) fn whoami(&self) -> anyhow::Result<Me> {
-        let host = || {
-            let uname = rustix::system::uname();
-            let whole = uname.nodename().to_string_lossy().into_owned();
-            whole.split('.').next().unwrap_or_default().to_owned()
-        };
-        let name = self.name.clone().unwrap_or_else(host);
+        self.whoami_as(self.name.clone().unwrap_or_else(host_name), None)
+    }
+
+    /// The name that was typed.
+    pub(super) fn typed_name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The same for a node of this name, which has that address if the interface has it and no other was typed.
+    pub(super) fn whoami_as(&self, name: String, usual: Option<Ipv4Addr>) -> anyhow::Result<Me> {
         let interface = asked(
             self.interface.as_deref(),
             "--interface",
@@ -96,7 +100,10 @@ impl Host {
         let found = Interface::inspect(&interface)?;
         let own = match self.address {
             Some(address) => found.addresses.iter().find(|(own, _)| *own == address),
-            None => found.addresses.first(),
+            None => {
+                let is_usual = |(own, _): &&(Ipv4Addr, u8)| Some(*own) == usual;
+                found.addresses.iter().find(is_usual).or_else(|| found.addresses.first())
+            }
         };
         let (address, prefix) = *own.with_context(|| match self.address {
             Some(address) => format!("{interface} does not have the address {address}"),
@@ -173,6 +180,13 @@ impl Host {
         }
         text
     }
+}
+
+/// This host's name, without its domain.
+pub(super) fn host_name() -> String {
+    let uname = rustix::system::uname();
+    let whole = uname.nodename().to_string_lossy().into_owned();
+    whole.split('.').next().unwrap_or_default().to_owned()
 }
 
 /// Fresh keys.

@@ -22,6 +22,7 @@ use crate::{agent, peer, proxy, telemetry};
 
 mod ask;
 mod capture;
+mod certificate;
 mod check;
 mod cleanup;
 mod config;
@@ -39,6 +40,7 @@ mod manual;
 mod metrics;
 mod operate;
 mod output;
+mod passphrase;
 mod plan;
 mod reload;
 mod schema;
@@ -210,6 +212,8 @@ enum Command {
     /// Show or change the configuration that the nodes share
     #[command(subcommand)]
     Config(config::Config),
+    /// Show the certificates that the sites serve, or replace one on all nodes
+    Certificate(certificate::Args),
     /// Read the configuration again and apply what it says of the service; no connection ends by it
     ///
     /// Sites, farms, routes, certificates, limits and TCP services are applied. Nodes, weights, handling priorities and periods are prepared
@@ -391,6 +395,7 @@ fn run(command: Command, arrival: Option<anyhow::Result<Arrival>>) -> anyhow::Re
             operate::rolling::run(&place.run_dir, &args)
         }
         Command::Config(config) => config::run(config),
+        Command::Certificate(args) => certificate::run(args),
         Command::Reload { replace_worker, json, place } => reload::run(&place.run_dir, replace_worker, json),
         Command::Upgrade { binary, json, place } => upgrade::run(&place.run_dir, binary, json),
         Command::UpgradeCheck { config, node_file } => {

@@ -10,8 +10,8 @@ use super::farm::works;
 use super::output::{self, Column, Table, count, size};
 use super::reload::waits;
 use crate::control::api::{
-    Answer, ConfigurationStatus, Count, ProxyStatus, Request, RetiringStatus, ServerStatus, Status,
-    TableStatus,
+    Answer, CertificateEntry, ConfigurationStatus, Count, ProxyStatus, Request, RetiringStatus, ServerStatus,
+    Status, TableStatus,
 };
 use crate::control::client;
 use crate::wall::WallTime;
@@ -66,6 +66,10 @@ fn show(status: &Status) {
         output::heading("heartbeats");
         status.heartbeats.remarks.iter().for_each(|sentence| folded(sentence));
     }
+    if !status.certificates.is_empty() {
+        output::heading("certificates that end soon, or have");
+        status.certificates.iter().for_each(|certificate| folded(&ending(certificate)));
+    }
     if !status.adjusted.is_empty() {
         output::heading("what operators changed");
         status.adjusted.iter().for_each(|sentence| folded(sentence));
@@ -105,6 +109,24 @@ fn show_configuration(configuration: &ConfigurationStatus) {
     if let Some(refused) = &configuration.refused {
         folded(&format!("a later one was not applied: {refused}"));
     }
+}
+
+/// A certificate that ends soon, or has.
+fn ending(certificate: &CertificateEntry) -> String {
+    let CertificateEntry { sites, not_after, days_left, same_on, .. } = certificate;
+    let end = not_after.map_or_else(|| "?".to_owned(), WallTime::local);
+    let when = match days_left {
+        Some(days) if *days < 0 => format!("expired at {end}: clients warn or refuse"),
+        Some(1) => format!("expires in 1 day, at {end}"),
+        Some(days) => format!("expires in {days} days, at {end}"),
+        None => format!("expires at {end}"),
+    };
+    let same = if same_on.is_empty() {
+        String::new()
+    } else {
+        format!("; the servers of {} need the new one, too", same_on.join(", "))
+    };
+    format!("{}: {when}{same}", sites.join(", "))
 }
 
 fn nodes(status: &Status) -> Table {

@@ -37,6 +37,7 @@ mod service;
 mod sites;
 mod tcp;
 
+pub(super) use exchange::EXCHANGE;
 use returning::Returning;
 
 /// Checks the cluster file.

@@ -3,11 +3,11 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use rustls::client::verify_server_name;
 use rustls::server::ParsedCertificate;
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
 
+use super::certificates::not_covered;
 use super::model::{CheckKind, Clients, Config, Files, PortRule, Site, Verify};
 use super::problem::{ConfigError, Problem, Source, split_hint};
 use crate::proxy::tls::Staple;
@@ -102,7 +102,8 @@ pub(crate) fn material<E>(
     })
 }
 
-fn first_line(bytes: &[u8]) -> String {
+/// The first line of a file that holds a password, without its end.
+pub(crate) fn first_line(bytes: &[u8]) -> String {
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned()
 }
@@ -182,15 +183,7 @@ fn of(path: &Path, text: String, hint: &str) -> ConfigError {
 fn doubts(site: &Site, material: &Material) -> Vec<String> {
     let path = site.certificate.display();
     let strange = material.warnings().iter().map(|warning| format!("{path}: {warning}"));
-    let Ok(certificate) = ParsedCertificate::try_from(&material.chain()[0]) else {
-        return strange.collect();
-    };
-    let covered = |name: &str| {
-        // A wildcard covers a wildcard: any name that it stands for.
-        let name = name.replacen('*', "any", 1);
-        ServerName::try_from(name.as_str()).is_ok_and(|name| verify_server_name(&certificate, &name).is_ok())
-    };
-    let missing = site.names.iter().filter(|name| !covered(name));
+    let missing = not_covered(&site.names, &material.chain()[0]).into_iter();
     let missing =
         missing.map(|name| format!("the certificate {path} is not for {name}: clients will warn or refuse"));
     let end = material.facts().not_after.and_then(ending).map(|end| format!("the certificate {path} {end}"));
@@ -212,6 +205,6 @@ fn now() -> u64 {
 }
 
 /// How many seconds before a certificate's end the operator is told.
-const SOON: u64 = 21 * DAY;
+const SOON: u64 = 30 * DAY;
 
 const DAY: u64 = 86_400;

@@ -59,19 +59,24 @@ impl fmt::Debug for Held {
 /// passwords, CAs, OCSP responses. Programs are each node's own.
 pub fn named(cluster: &Cluster) -> Vec<&Path> {
     let of_sites = cluster.sites.iter().flat_map(|site| {
-        let clients = match &site.tls.clients {
-            Clients::Optional(ca) | Clients::Required(ca) => Some(ca),
-            Clients::Unasked => None,
-        };
         let optional = [&site.tls.password, &site.tls.ocsp].into_iter().filter_map(Option::as_ref);
-        [&site.certificate, &site.key].into_iter().chain(optional).chain(clients)
+        [&site.certificate, &site.key].into_iter().chain(optional)
+    });
+    let mut all: Vec<&Path> = of_sites.map(PathBuf::as_path).chain(authorities(cluster)).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// Those of them that hold the CAs of clients and servers.
+pub(crate) fn authorities(cluster: &Cluster) -> Vec<&Path> {
+    let of_sites = cluster.sites.iter().filter_map(|site| match &site.tls.clients {
+        Clients::Optional(ca) | Clients::Required(ca) => Some(ca),
+        Clients::Unasked => None,
     });
     let of_farms = cluster.farms.iter().filter_map(|farm| match &farm.verify {
         Verify::Ca(path) => Some(path),
         Verify::SameCertificate | Verify::Pins(_) | Verify::Nothing | Verify::Clear => None,
     });
-    let mut all: Vec<&Path> = of_sites.chain(of_farms).map(PathBuf::as_path).collect();
-    all.sort_unstable();
-    all.dedup();
-    all
+    of_sites.chain(of_farms).map(PathBuf::as_path).collect()
 }

@@ -3,13 +3,14 @@
 //! Two files: the cluster's, the same on all nodes, and this node's own beside it. `encoding.rs` makes text of their bytes,
 //! `raw.rs` mirrors them and holds the defaults, `parse.rs` finds all that is wrong with their form, `check.rs` decides,
 //! `model.rs` is what the rest of the agent works with. `print.rs` writes a checked one out whole, `edit.rs` changes a file for a
-//! command. This file and `files.rs` are the only ones here that read the disk.
+//! command, `certificates.rs` says what the sites' certificates are. This file and `files.rs` are the only ones here that read the disk.
 
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub(crate) mod certificates;
 mod check;
 pub mod edit;
 mod encoding;
@@ -26,7 +27,7 @@ mod spanned;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub(crate) use files::material;
+pub(crate) use files::{first_line, material};
 use model::{Cluster, Config, Files, Local};
 pub use problem::{ConfigError, ConfigErrors, Place};
 use problem::{Problem, Source};

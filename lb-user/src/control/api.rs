@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::proxy::balance::settings::State;
 
+pub use self::certificate::{CertificateEntry, CertificateSet};
 pub use self::configuration::{
     Applied, CertificateFacts, Configure, FileFacts, GenerationEntry, Shown, TRIAL,
 };
@@ -17,6 +18,7 @@ pub use self::request::{Asked, FarmExplanation, RequestExplanation, ServerExplan
 pub use crate::proxy::recent::Recalled;
 use crate::wall::WallTime;
 
+mod certificate;
 mod configuration;
 mod event;
 mod operate;
@@ -93,6 +95,8 @@ pub enum Request {
     },
     /// About the configuration that the nodes share.
     Configuration(Configure),
+    /// The certificates of the sites. Answered by `Certificates`. Also for the group `rollcall-view`.
+    Certificates,
     /// The latest events of this node, oldest first. Also for the group `rollcall-view`.
     Events {
         /// Go on with those that come, until the client ends its side or the agent stops: many `Events`.
@@ -156,6 +160,7 @@ impl Request {
             | Self::Connections { .. }
             | Self::Metrics
             | Self::Recall { .. }
+            | Self::Certificates
             | Self::Configuration(Configure::Show { .. } | Configure::Log)
             | Self::Events { .. } => Permission::View,
             // A capture loads another program.
@@ -166,6 +171,7 @@ impl Request {
                 Configure::Apply { .. }
                 | Configure::Confirm
                 | Configure::RollBack { .. }
+                | Configure::SetCertificate { .. }
                 | Configure::Token { .. },
             )
             | Self::Reload { .. }
@@ -205,6 +211,13 @@ pub enum Answer {
     },
     /// To `Configure::Apply`, `Configure::Confirm` and `Configure::RollBack`.
     Applied(Applied),
+    /// To `Certificates`, in the order of their files.
+    Certificates {
+        /// What the sites of the configuration in force serve.
+        certificates: Vec<CertificateEntry>,
+    },
+    /// To `Configure::SetCertificate`.
+    CertificateSet(Box<CertificateSet>),
     /// To `Explain`.
     Explanation(Box<Explanation>),
     /// To `ExplainRequest`.
@@ -300,6 +313,9 @@ pub struct Status {
     pub heartbeat_port: u16,
     /// See `heartbeat_port`.
     pub peer_port: u16,
+    /// The certificates of sites that have expired or do so within 30 days, the first to end first.
+    #[serde(default)]
+    pub certificates: Vec<CertificateEntry>,
     /// The latest events, oldest first; each a sentence.
     pub events: Vec<String>,
     /// Process id of the agent.

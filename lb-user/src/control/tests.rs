@@ -194,6 +194,7 @@ async fn handle(request: Request) -> Reply {
         | Request::Metrics
         | Request::Recall { .. }
         | Request::Configuration(_)
+        | Request::Certificates
         | Request::Events { .. }
         | Request::Connections { .. }
         | Request::SetServer { .. } => repeated(&request).into(),

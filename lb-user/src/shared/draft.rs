@@ -6,6 +6,8 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use thiserror::Error;
 use toml_edit::{DocumentMut, TomlError};
 
@@ -17,6 +19,7 @@ use crate::config::held::named;
 use crate::config::model::{Cluster, Files};
 use crate::config::{self, ConfigErrors};
 use crate::control::api::{CertificateFacts, FileFacts};
+use crate::proxy::tls::Facts;
 use crate::wall::WallTime;
 
 /// See the module.
@@ -119,23 +122,24 @@ pub fn facts(text: &str, secrets: &Secrets) -> Vec<FileFacts> {
     secrets.files.iter().map(fact).collect()
 }
 
-/// By the path of its file, each site's certificate.
+/// By the path of its file, each site's certificate, and each CA's.
 fn certificates(cluster: &Cluster, secrets: &Secrets) -> BTreeMap<PathBuf, CertificateFacts> {
     let files = held(secrets);
-    let mut all: BTreeMap<PathBuf, CertificateFacts> = BTreeMap::new();
-    for site in &cluster.sites {
-        let read = |path: &Path| files.read(path).map_err(drop);
-        let Ok(material) = config::material(site, read, |_, _| ()) else { continue };
-        let facts = material.facts();
-        let of = all.entry(site.certificate.clone()).or_insert_with(|| CertificateFacts {
-            sites: Vec::new(),
-            names: facts.names.clone(),
-            not_after: facts.not_after.map(|end| WallTime::from_unix_ms(end.saturating_mul(1000))),
-            fingerprint: facts.sha256.to_string(),
-        });
-        of.sites.extend(site.names.first().cloned());
-    }
-    all
+    let facts = |sites: Vec<String>, facts: Facts| CertificateFacts {
+        sites,
+        names: facts.names,
+        not_after: facts.not_after.map(|end| WallTime::from_unix_ms(end.saturating_mul(1000))),
+        fingerprint: facts.sha256.to_string(),
+    };
+    let of_cas = config::held::authorities(cluster).into_iter().filter_map(|path| {
+        let first = CertificateDer::pem_slice_iter(&files.read(path).ok()?).next()?.ok()?;
+        let of = Facts::of(&first);
+        // A CA is for no host.
+        let names = vec![of.subject.clone()];
+        Some((path.to_owned(), facts(Vec::new(), Facts { names, ..of })))
+    });
+    let of_sites = config::certificates::served(cluster, &files).into_iter();
+    of_cas.chain(of_sites.map(|of| (of.file, facts(of.sites, of.facts)))).collect()
 }
 
 /// Why nothing can become a generation.

@@ -1,5 +1,6 @@
 //! What a cluster begins with: the text of its first configuration, and the first generation.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
@@ -9,8 +10,12 @@ use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, TomlError, value};
 use super::draft::{Draft, DraftError, roster};
 use super::generation::{Generation, Saying};
 use super::keys::{NodeKeys, PublicKeys};
+use super::portable::Portable;
 use super::record::{Record, SignedRecord, Word};
 use super::sealed::{SealError, Secrets};
+use crate::config;
+use crate::config::held::named;
+use crate::config::secret::{ClusterSecret, MalformedSecret};
 
 /// What the first node is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +136,78 @@ pub fn with_node(text: &str, node: &NewNode, keys: &PublicKeys) -> Result<String
     Ok(document.to_string())
 }
 
+/// `text` with `node` as its only node, which has these keys: one of this name stays what it was, at this address. What rules say of
+/// other nodes goes with them.
+fn with_only(text: &str, node: &NewNode, keys: &PublicKeys) -> Result<String, TomlError> {
+    let mut document: DocumentMut = text.parse()?;
+    if let Some(nodes) = document.get_mut("node").and_then(Item::as_array_of_tables_mut) {
+        nodes.retain(|table| table.get("name").and_then(Item::as_str) == Some(node.name.as_str()));
+        let address = node.address.to_string();
+        for table in nodes.iter_mut() {
+            if table.get("address").and_then(Item::as_str) != Some(address.as_str()) {
+                table.insert("address", value(&address));
+            }
+        }
+    }
+    let rules = document.get_mut("rule").and_then(Item::as_array_of_tables_mut);
+    for rule in rules.into_iter().flat_map(ArrayOfTables::iter_mut) {
+        BY_NODE.iter().for_each(|key| forget_others(rule, key, &node.name));
+    }
+    with_node(&document.to_string(), node, keys)
+}
+
+/// Leaves of a rule's numbers by node this node's.
+fn forget_others(rule: &mut Table, key: &str, node: &str) {
+    let Some(numbers) = rule.get_mut(key).and_then(Item::as_table_like_mut) else { return };
+    let others: Vec<String> =
+        numbers.iter().map(|(name, _)| name.to_owned()).filter(|name| name != node).collect();
+    others.iter().for_each(|name| drop(numbers.remove(name)));
+    if numbers.is_empty() {
+        rule.remove(key);
+    }
+}
+
+/// What a rule has of each node.
+const BY_NODE: [&str; 2] = ["weights", "handling_priorities"];
+
+/// The first generation of a cluster that is restored from `portable` on a host that has nothing, and the word that puts it in
+/// force. The cluster secret is that of before, and with it the cluster's identity, its hash seed and all that derives from them;
+/// `node` is the only node, with keys of its own, and the others come in as into any cluster. Nothing is read from the disk.
+pub fn restore(
+    portable: Portable,
+    node: &NewNode,
+    keys: &NodeKeys,
+    time: u64,
+) -> Result<(Generation, SignedRecord), RestoreError> {
+    let Portable { generation: from, by, text, mut secrets, .. } = portable;
+    ClusterSecret::parse(&secrets.cluster)?;
+    let text = with_only(&text, node, &keys.public())?;
+    let cluster = config::cluster_of(text.as_bytes(), Path::new("the configuration"))
+        .map_err(|errors| RestoreError::Draft(DraftError::Config(errors)))?;
+    let named: BTreeSet<String> =
+        named(&cluster).into_iter().map(|path| path.to_string_lossy().into_owned()).collect();
+    if let Some(path) = named.iter().find(|path| !secrets.files.contains_key(*path)) {
+        return Err(RestoreError::Missing { path: path.clone() });
+    }
+    secrets.files.retain(|path, _| named.contains(path));
+    let roster = roster(&text)?;
+    if roster != [(node.name.clone(), keys.public())].into() {
+        return Err(RestoreError::Nodes);
+    }
+    let content = Draft { text, secrets, kept: Vec::new() }.seal(&roster)?;
+    let comment = format!("restored from generation {}, which {by} exported", from.short());
+    let saying = Saying { author: node.name.clone(), time, comment, restores: Some(from), roster };
+    let generation = Generation::new(None, saying, content, keys);
+    let record = in_force(&generation, &node.name, keys, time);
+    Ok((generation, record))
+}
+
+/// The word that a generation is in force.
+fn in_force(generation: &Generation, by: &str, keys: &NodeKeys, time: u64) -> SignedRecord {
+    let (generation, by) = (generation.id(), by.to_owned());
+    SignedRecord::new(Record { generation, word: Word::InForce, by, time, why: String::new() }, keys)
+}
+
 /// A cluster's first generation, and the word that puts it in force.
 pub fn found(
     text: String,
@@ -152,14 +229,8 @@ pub fn found(
         roster,
     };
     let generation = Generation::new(None, saying, content, keys);
-    let record = Record {
-        generation: generation.id(),
-        word: Word::InForce,
-        by: name.to_owned(),
-        time,
-        why: String::new(),
-    };
-    Ok((generation, SignedRecord::new(record, keys)))
+    let record = in_force(&generation, name, keys, time);
+    Ok((generation, record))
 }
 
 /// Why there is no first generation.
@@ -173,11 +244,41 @@ pub enum FoundError {
     Seal(#[from] SealError),
 }
 
+/// Why a cluster is not restored. Nothing was changed.
+#[derive(Debug, Error)]
+pub enum RestoreError {
+    /// The configuration.
+    #[error(transparent)]
+    Draft(#[from] DraftError),
+    /// It is no TOML.
+    #[error("the exported configuration is no TOML")]
+    Toml(#[from] TomlError),
+    /// It cannot be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The cluster secret is none.
+    #[error("the cluster secret in it cannot be used: {0}")]
+    Secret(#[from] MalformedSecret),
+    /// A file is not in it.
+    #[error("it does not hold {path}, which its configuration names; hint: export it anew")]
+    Missing {
+        /// The file.
+        path: String,
+    },
+    /// The nodes are written in another way.
+    #[error(
+        "the nodes of its configuration cannot be replaced by this one; hint: write each as `[[node]]` where it was exported, and export it anew"
+    )]
+    Nodes,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::cluster_of;
+    use crate::shared::generation::GenerationId;
     use crate::shared::keys::tests::keys;
+    use crate::shared::sealed::Bytes;
 
     fn founding() -> Founding {
         Founding {
@@ -221,5 +322,88 @@ mod tests {
         let again = with_node(&with, &node, &keys(3).public()).unwrap();
         assert_eq!(checked(&again).nodes[1].keys, Some(keys(3).public()));
         assert_eq!(again.matches("arr2").count(), 1);
+    }
+
+    /// What arr`by` exports, where three nodes share rules with numbers of their own.
+    fn exported(by: u8) -> Portable {
+        let mut text = founding().text(&keys(1).public());
+        for number in 2..=3_u8 {
+            let address = Ipv4Addr::new(192, 168, 50, 5 + number);
+            let node = NewNode { name: format!("arr{number}"), address, priority: number };
+            text = with_node(&text, &node, &keys(number).public()).unwrap();
+        }
+        text.push_str(
+            "\n# the console's\n[[rule]]\nports = 8443\nfiltering = \"single\"\nhandling_priorities = { arr1 = 3, arr2 = 1, arr3 = 2 }\n\
+             [[rule]]\nports = 25\nweights = { arr2 = 30, arr3 = 70 } # all to the others\n",
+        );
+        let file = |name: &str, bytes: &[u8]| (name.to_owned(), Bytes(bytes.to_vec()));
+        let files = [file("/root/my \"mail\".pfx", b"pfx"), file("/root/mail.password", b"word")];
+        Portable {
+            generation: GenerationId::from_bytes([7; 32]),
+            height: 12,
+            by: format!("arr{by}"),
+            time: 1,
+            text,
+            secrets: Secrets { cluster: "0f".repeat(32), epoch: 4, files: files.into() },
+        }
+    }
+
+    /// The same cluster, but with one node, which has keys of its own.
+    #[test]
+    fn a_restored_cluster_is_the_one_that_it_was_with_one_node_of_new_keys() {
+        let portable = exported(1);
+        let node = NewNode { name: "arr2".to_owned(), address: Ipv4Addr::new(192, 168, 50, 77), priority: 9 };
+        let (generation, record) = restore(portable.clone(), &node, &keys(5), 2).unwrap();
+        let header = generation.head.header();
+        assert_eq!(generation.head.check(None), Ok(()));
+        assert_eq!(record.check(&[&header.roster]), Ok(()));
+        assert_eq!((header.height, header.restores), (1, Some(portable.generation)));
+        assert_eq!(header.roster, [("arr2".to_owned(), keys(5).public())].into());
+        let secrets = Secrets::open(&generation.content.sealed, &keys(5)).unwrap();
+        assert_eq!(secrets, portable.secrets);
+        let text = &generation.content.text;
+        let cluster = checked(text);
+        assert_eq!((cluster.nodes[0].address, cluster.nodes[0].priority.number()), (node.address, 2));
+        let numbers = |key: &str| {
+            let line = text.lines().find(|line| line.starts_with(key));
+            line.map(|line| line.replace(' ', "")).unwrap_or_default()
+        };
+        assert_eq!(numbers("handling_priorities"), "handling_priorities={arr2=1}");
+        assert_eq!(numbers("weights"), "weights={arr2=30}#alltotheothers");
+        assert!(
+            !text.contains("arr1") && !text.contains("arr3") && text.contains("# the console's"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_host_that_takes_no_other_s_place_comes_in_as_it_is() {
+        let node = NewNode { name: "new1".to_owned(), address: Ipv4Addr::new(192, 168, 50, 9), priority: 5 };
+        let (generation, _) = restore(exported(3), &node, &keys(5), 2).unwrap();
+        let cluster = checked(&generation.content.text);
+        assert_eq!(cluster.nodes.len(), 1);
+        assert_eq!((cluster.nodes[0].name.as_str(), cluster.nodes[0].priority.number()), ("new1", 5));
+        assert!(
+            !generation.content.text.contains("weights") && !generation.content.text.contains("handling")
+        );
+    }
+
+    #[test]
+    fn what_an_export_lacks_is_named_and_never_read_from_the_disk() {
+        let node = NewNode { name: "arr1".to_owned(), address: Ipv4Addr::new(192, 168, 50, 6), priority: 1 };
+        let mut lacking = exported(1);
+        lacking.text = lacking.text.replace("/root/mail.password", "/etc/hostname");
+        let refused = restore(lacking, &node, &keys(5), 2).unwrap_err();
+        assert!(matches!(&refused, RestoreError::Missing { path } if path == "/etc/hostname"), "{refused}");
+        let mut unsound = exported(1);
+        unsound.secrets.cluster = "00ff".to_owned();
+        let refused = restore(unsound, &node, &keys(5), 2).unwrap_err();
+        assert!(
+            matches!(refused, RestoreError::Secret(_)) && !refused.to_string().contains("00ff"),
+            "{refused}"
+        );
+        let mut nothing = exported(1);
+        nothing.text = "[cluster]\n".to_owned();
+        assert!(restore(nothing, &node, &keys(5), 2).is_err());
     }
 }

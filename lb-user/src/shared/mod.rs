@@ -10,10 +10,12 @@
 //! - [`generation`], [`record`]: what is signed, as bytes and checked;
 //! - [`sealed`]: what only the listed nodes can read;
 //! - [`history`]: the set, and what it comes to; the pure core;
-//! - [`store`]: the same on disk.
+//! - [`store`]: the same on disk;
+//! - [`portable`]: one of them in a file under a passphrase, for hosts that have nothing.
 //!
 //! Bytes that come from other nodes or the disk are hostile until a signature of a listed node was verified over them.
 
+pub mod certificate;
 pub mod draft;
 pub mod founding;
 pub mod generation;
@@ -21,6 +23,7 @@ pub mod history;
 pub mod keys;
 pub mod message;
 pub mod origin;
+pub mod portable;
 pub mod record;
 pub mod sealed;
 pub mod store;

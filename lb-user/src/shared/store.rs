@@ -100,6 +100,17 @@ impl Store {
         Ok(Opened { store, history, damage })
     }
 
+    /// Removes what a crash left of files that were being written. For the agent, which alone writes: others who read the store may
+    /// do so while it does.
+    pub fn sweep(&self) {
+        for file in fs::read_dir(&self.folder).into_iter().flatten().take(MOST_FILES).flatten() {
+            if file.path().extension().is_some_and(|kind| kind == NEW) {
+                // What stays does no harm but for its room.
+                let _ = fs::remove_file(file.path());
+            }
+        }
+    }
+
     /// Keeps a generation, or its header alone. Once it returns the disk has it.
     pub fn keep(&self, head: &SignedHeader, content: Option<&Content>) -> Result<(), StoreError> {
         let bytes = match content {
@@ -208,8 +219,8 @@ impl Found {
                 }
                 self.records.push(record);
             }
-            // Left by a crash.
-            Some(NEW) => fs::remove_file(path).map_err(|error| error.to_string())?,
+            // Left by a crash, or being written by the agent at this moment.
+            Some(NEW) => {}
             Some(_) | None => return Err("it does not belong here".to_owned()),
         }
         Ok(())

@@ -20,6 +20,8 @@ use crate::shared::origin::Local;
 use crate::shared::store::Store;
 use crate::shared::token::{Newcomer, Token};
 
+mod certificate;
+
 type Shared = Arc<SharedConfig<Played, Wire>>;
 
 /// What serves: it remembers what it works with, and refuses what it is told to.

@@ -1,18 +1,24 @@
 //! The one sentence on what is wrong with which `rollcall status` opens. Pure.
 
 use super::{Facts, name, told};
+use crate::agent::expiry::sentence;
 use crate::cluster::node::PeerSnapshot;
 use crate::cluster::operate::Intent;
 use crate::cluster::peer::Standing;
 use crate::cluster::wire::Phase;
 use crate::config::model::{Config, HEARTBEAT_PORT};
+use crate::control::api::CertificateEntry;
 
 /// The worst, if anything is wrong.
 pub(super) fn worst(facts: &Facts<'_>, lease: bool) -> Option<String> {
     if facts.config.cluster.observe {
         return None;
     }
-    outside(facts).or_else(|| own(facts, lease)).or_else(|| service(facts)).or_else(|| others(facts))
+    outside(facts)
+        .or_else(|| own(facts, lease))
+        .or_else(|| service(facts))
+        .or_else(|| others(facts))
+        .or_else(|| expired(facts))
 }
 
 /// Why this node is not, or not yet, one of those that serve.
@@ -87,6 +93,12 @@ fn others(facts: &Facts<'_>) -> Option<String> {
         })
     };
     snapshot.peers.iter().find(troubled).map(|peer| trouble(config, peer)).or_else(weak)
+}
+
+/// Which certificate has expired.
+fn expired(facts: &Facts<'_>) -> Option<String> {
+    let is_over = |of: &&CertificateEntry| of.days_left.is_some_and(|days| days < 0);
+    facts.certificates.iter().find(is_over).map(sentence)
 }
 
 fn trouble(config: &Config, peer: &PeerSnapshot) -> String {

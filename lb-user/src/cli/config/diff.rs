@@ -7,7 +7,7 @@ use similar::TextDiff;
 
 use super::shown;
 use crate::cli::output;
-use crate::control::api::{FileFacts, Shown};
+use crate::control::api::{CertificateFacts, FileFacts, Shown};
 
 pub(super) fn run(run_dir: &Path, from: String, to: Option<String>) -> anyhow::Result<()> {
     let (from, to) = (shown(run_dir, Some(from))?, shown(run_dir, to)?);
@@ -36,14 +36,32 @@ fn files(from: &[FileFacts], to: &[FileFacts]) -> Vec<String> {
     for (path, file) in &after {
         match before.get(path) {
             None => lines.push(format!("+ file {path}{}", certificate(file))),
-            Some(old) if old.digest != file.digest => {
-                lines.push(format!("~ file {path}{}", certificate(file)))
-            }
+            Some(old) if old.digest != file.digest => lines.extend(changed(path, old, file)),
             Some(_) => {}
         }
     }
     lines
         .extend(before.keys().filter(|path| !after.contains_key(*path)).map(|path| format!("- file {path}")));
+    lines
+}
+
+/// A file with another content: of a certificate both fingerprints, of anything else that it is another. What it is is not said, and
+/// no digest that anybody could try passwords on.
+fn changed(path: &str, old: &FileFacts, new: &FileFacts) -> Vec<String> {
+    let described = |file: &FileFacts| match &file.certificate {
+        Some(CertificateFacts { fingerprint, not_after: Some(end), .. }) => {
+            format!("{fingerprint}, until {}", end.local())
+        }
+        Some(CertificateFacts { fingerprint, not_after: None, .. }) => fingerprint.clone(),
+        None => "no certificate".to_owned(),
+    };
+    let mut lines = vec![format!("~ file {path}{}", certificate(new))];
+    if old.certificate.is_some() || new.certificate.is_some() {
+        lines.push(format!("  - {}", described(old)));
+        lines.push(format!("  + {}", described(new)));
+    } else {
+        lines.push("  its content is another".to_owned());
+    }
     lines
 }
 
@@ -94,6 +112,7 @@ mod tests {
             " c",
             "+ file /new",
             "~ file /new-content",
+            "  its content is another",
             "- file /gone",
         ];
         assert_eq!(lines(&before, &after), wanted);

@@ -20,7 +20,7 @@ use crate::config::spanned::Spanned;
 use crate::proxy::protect::networks::Network;
 
 /// The name of the farm that `[exchange]` stands for.
-pub(super) const EXCHANGE: &str = "exchange";
+pub(in crate::config) const EXCHANGE: &str = "exchange";
 
 /// The farm that `[exchange]` stands for.
 pub(super) fn farm(raw: &ExchangeTable) -> FarmTable {

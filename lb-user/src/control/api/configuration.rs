@@ -41,6 +41,23 @@ pub enum Configure {
     },
     /// Have all nodes work with what is on trial on this one. Answered by `Applied`.
     Confirm,
+    /// Replace a site's certificate on all nodes. Answered by `CertificateSet`.
+    SetCertificate {
+        /// One of the site's names.
+        site: String,
+        /// The new certificate, PEM or PKCS#12, as the agent can read it.
+        certificate: PathBuf,
+        /// Its key, where that is another file.
+        key: Option<PathBuf>,
+        /// The file whose first line is the password of a PKCS#12 file.
+        password_file: Option<PathBuf>,
+        /// An OCSP response about it (DER), where the site staples one.
+        ocsp: Option<PathBuf>,
+        /// Why, for the log; empty: that the certificate was replaced.
+        comment: String,
+        /// Look, but change nothing.
+        dry_run: bool,
+    },
     /// Print a word that lets one host join within so many seconds. Answered by `Token`.
     Token {
         /// At most a day's.

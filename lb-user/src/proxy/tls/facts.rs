@@ -53,6 +53,12 @@ impl Facts {
     }
 }
 
+/// The second since 1970 from which `certificate` (DER) is valid; `None` where that cannot be read, and before 1970.
+pub fn not_before(certificate: &[u8]) -> Option<u64> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    u64::try_from(parsed.validity().not_before.timestamp()).ok()
+}
+
 impl fmt::Display for Facts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.subject.is_empty() && self.issuer.is_empty() {

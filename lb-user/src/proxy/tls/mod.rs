@@ -29,7 +29,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 pub use self::error::TlsError;
-pub use self::facts::{Facts, Fingerprint, MalformedFingerprint};
+pub use self::facts::{Facts, Fingerprint, MalformedFingerprint, not_before};
 pub use self::failure::{LastPresented, Reason, ServerTlsFailure};
 pub use self::resolver::{ServedSite, SiteConfigs, server_configs};
 pub use self::site::{Alpn, ClientAuth, Policy, SiteTls};
