@@ -71,6 +71,7 @@ use crate::control::server::Sockets;
 use crate::dataplane::idle::Idle;
 use crate::dataplane::link::{self, Interface, Link, Lock, RunDir};
 use crate::dataplane::{self, Dataplane, Lease, OwnerTables, Plan};
+use crate::doctor::responder;
 use crate::proxy::spawn::Account;
 use crate::proxy::supervisor::{self, Supervisor};
 use crate::shared::origin::{Local as SharedLocal, Origin};
@@ -137,6 +138,8 @@ struct Agent {
     proxy: Option<Supervisor>,
     serving: Option<Serving>,
     control: Option<JoinHandle<()>>,
+    /// Answers other nodes' doctors.
+    responder: Option<JoinHandle<()>>,
     sockets: Option<Arc<Sockets>>,
     /// None where each node has its configuration in a file.
     peering: Option<Peering>,
@@ -176,6 +179,7 @@ impl Agent {
             proxy: None,
             serving: None,
             control: None,
+            responder: None,
             sockets: None,
             peering: None,
             wanted_upgrades: (upgrades, Some(wanted_upgrades)),
@@ -316,6 +320,18 @@ impl Agent {
         self.control = Some(tokio::spawn(async move {
             let answer = move |request| Arc::clone(&shared).answer(request);
             control::server::serve(&sockets, answer).await;
+        }));
+        self.answer_doctors()
+    }
+
+    /// Has other nodes' doctors be told which of their frames arrive here.
+    fn answer_doctors(&mut self) -> Result<()> {
+        let nic = Interface::inspect(&self.config.local.interface)?;
+        let place = responder::Place::of(&self.config, &nic, &self.secret);
+        self.responder = Some(tokio::spawn(async move {
+            if let Err(error) = responder::serve(place).await {
+                warn!(%error, "other nodes' doctors are no longer answered");
+            }
         }));
         Ok(())
     }
@@ -684,6 +700,10 @@ impl Agent {
         if let Some(control) = self.control.take() {
             control.abort();
             let _ = control.await;
+        }
+        if let Some(responder) = self.responder.take() {
+            responder.abort();
+            let _ = responder.await;
         }
         self.sockets = None;
         if let Some(peering) = self.peering.take() {

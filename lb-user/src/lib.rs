@@ -12,7 +12,7 @@
 //! [`peer`] carries what they say to each other, in a child process of its own, too.
 //!
 //! [`agent`] brings them up and down, [`dataplane`] loads the XDP program and readies the host, [`control`] and [`cli`] face the
-//! operator, [`preflight`] looks before anything is changed. [`iis`] makes a configuration of what Windows had.
+//! operator, [`preflight`] looks before anything is changed, [`doctor`] says why a network does not carry the cluster. [`iis`] makes a configuration of what Windows had.
 //!
 //! # Architecture invariants
 //!
@@ -36,6 +36,7 @@ pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod dataplane;
+pub mod doctor;
 pub(crate) mod hearing;
 pub mod iis;
 pub(crate) mod ndp;

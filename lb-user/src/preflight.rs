@@ -323,7 +323,7 @@ pub(crate) fn probe_from(interface: &str, address: IpAddr) -> anyhow::Result<Vec
 }
 
 /// Asks in a way that nobody learns anything from. The MAC addresses in the answers, each once, at most a handful.
-fn probe(interface: &Interface, address: IpAddr) -> io::Result<Vec<[u8; 6]>> {
+pub(crate) fn probe(interface: &Interface, address: IpAddr) -> io::Result<Vec<[u8; 6]>> {
     let (received, question) = match address {
         // With sender 0.0.0.0 (RFC 5227, section 2.1.1).
         IpAddr::V4(address) => {
@@ -351,7 +351,7 @@ fn probe(interface: &Interface, address: IpAddr) -> io::Result<Vec<[u8; 6]>> {
 }
 
 /// The length of the next frame, as far as it fits; `None` once it is `until`.
-fn next_frame(socket: &FrameSocket, frame: &mut [u8], until: Time) -> io::Result<Option<usize>> {
+pub(crate) fn next_frame(socket: &FrameSocket, frame: &mut [u8], until: Time) -> io::Result<Option<usize>> {
     loop {
         let left = until.since(Time::now());
         if left.is_zero() {

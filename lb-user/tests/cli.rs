@@ -200,7 +200,7 @@ fn status_opens_with_what_is_wrong_and_fits_80_columns() {
         "has the weight 0 instead of 100",
         "proxy, command",
         "certificates that end soon, or have",
-        "expires in 2 days, at 2026-11-24",
+        "in 2 days, at 2026-11-24",
         "by far",
     ] {
         assert!(text.contains(shown), "{shown}\n{text}");
@@ -633,6 +633,28 @@ fn the_shared_configuration_is_shown_listed_and_changed_in_words() {
     assert!(stderr(&token).contains("within 5 minutes"), "{}", stderr(&token));
 }
 
+/// The answer to a certificate that was set.
+fn replaced(generation: String, same: bool, dry_run: bool) -> Answer {
+    let applied = Applied {
+        generation,
+        changed: vec!["certificates, keys or other files".into()],
+        warnings: Vec::new(),
+        kept: Vec::new(),
+        on: vec!["arr2".into()],
+        unreached: Vec::new(),
+        restart: Vec::new(),
+        dry_run,
+        confirm_within: None,
+    };
+    let [old, new] = [served("aa", 2), served("bb", 90)];
+    Answer::CertificateSet(Box::new(CertificateSet {
+        old: Some(old),
+        new,
+        remarks: vec!["the servers of exchange need the same certificate".into()],
+        applied: (!same).then_some(applied),
+    }))
+}
+
 fn configured(asked: Configure) -> Answer {
     let id = "0123456789abcdef".repeat(4);
     let entry = GenerationEntry {
@@ -676,24 +698,7 @@ fn configured(asked: Configure) -> Answer {
             text: "no site has the name owa.example.test; hint: the sites are: mail.example.test".into(),
         },
         Configure::SetCertificate { certificate, dry_run, .. } => {
-            let applied = Applied {
-                generation: id,
-                changed: vec!["certificates, keys or other files".into()],
-                warnings: Vec::new(),
-                kept: Vec::new(),
-                on: vec!["arr2".into()],
-                unreached: Vec::new(),
-                restart: Vec::new(),
-                dry_run,
-            };
-            let applied = (!certificate.ends_with("same.pem")).then_some(applied);
-            let [old, new] = [served("aa", 2), served("bb", 90)];
-            Answer::CertificateSet(Box::new(CertificateSet {
-                old: Some(old),
-                new,
-                remarks: vec!["the servers of exchange need the same certificate".into()],
-                applied,
-            }))
+            replaced(id, certificate.ends_with("same.pem"), dry_run)
         }
         Configure::Token { seconds } => {
             Answer::Token { token: format!("word-{seconds}"), address: [192, 168, 50, 6].into() }

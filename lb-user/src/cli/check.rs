@@ -7,27 +7,38 @@ use serde_json::{Value, json};
 
 mod protection;
 
+use super::doctor;
 use super::output::{self, Column, Table};
 use crate::config;
 use crate::config::model::{
     Action, ClientAddress, Config, Failback, Farm, Filtering, HEARTBEAT_PORT, InitialState, PEER_PORT,
     PortRule, Server, Site, TcpService, Unmatched, Verify,
 };
+use crate::doctor::Scope;
 use crate::shared::origin::Origin;
 
-pub(super) fn run(origin: &Origin, expand: bool, json: bool) -> anyhow::Result<()> {
+pub(super) fn run(origin: &Origin, expand: bool, network: bool, json: bool) -> anyhow::Result<()> {
     let config = origin.load()?;
     if expand {
         output::line(config::expanded(&config.cluster).trim_end());
         return Ok(());
     }
     let warnings = config::warnings(&config);
+    let findings = if network { doctor::find(&config, Scope::Whole) } else { Vec::new() };
     if json {
-        output::line(&as_json(&config, &warnings).to_string());
+        let mut object = as_json(&config, &warnings);
+        if network {
+            object["network"] = doctor::as_json(&config, &findings);
+        }
+        output::line(&object.to_string());
     } else {
         show(&config, &warnings);
+        if network {
+            output::heading("network");
+            doctor::show(&findings);
+        }
     }
-    Ok(())
+    doctor::verdict(&findings)
 }
 
 fn show(config: &Config, warnings: &[String]) {

@@ -51,7 +51,7 @@ pub(super) struct Me {
     pub(super) address: Ipv4Addr,
     /// The prefix length of its network.
     pub(super) prefix: u8,
-    interface: String,
+    pub(super) interface: String,
 }
 
 impl Host {
@@ -131,6 +131,11 @@ impl Host {
         format!(" --node-file {}", node_file.display())
     }
 
+    /// Where this node's configuration is, once it is settled.
+    pub(super) fn origin(&self) -> Origin {
+        Origin::Store { node: self.node_file() }
+    }
+
     /// Writes this node's own files, has `keep` fill the store, and looks whether all of it makes a configuration. After an error
     /// nothing is left.
     pub(super) fn settle(
@@ -140,7 +145,7 @@ impl Host {
         keep: impl FnOnce() -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let settled = self.write(me, keys).and_then(|()| keep()).and_then(|()| {
-            Origin::Store { node: self.node_file() }.load()?;
+            self.origin().load()?;
             Ok(())
         });
         if settled.is_err() {
@@ -206,7 +211,7 @@ pub(super) fn asked(typed: Option<&str>, flag: &str, what: &str, example: &str) 
     if let Some(typed) = typed {
         return Ok(typed.to_owned());
     }
-    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+    if !answers() {
         bail!("{flag} is missing: {what}; hint: {flag} {example}");
     }
     output::remark(&format!("{what} [{example}]:"));
@@ -214,6 +219,11 @@ pub(super) fn asked(typed: Option<&str>, flag: &str, what: &str, example: &str) 
     io::stdin().read_line(&mut answer).context("cannot read the answer")?;
     let answer = answer.trim();
     Ok(if answer.is_empty() { example.to_owned() } else { answer.to_owned() })
+}
+
+/// Whether somebody can answer.
+pub(super) fn answers() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
 fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 
-use super::host::{Host, Me, asked, new_keys, random};
-use super::output;
+use super::host::{Host, Me, answers, asked, new_keys, random};
+use super::{doctor, output};
 use crate::config;
 use crate::config::model::PEER_PORT;
 use crate::shared::founding::{Exchange, Founding, NewNode, found, with_node};
@@ -63,6 +63,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         Ok(())
     })?;
     tell(&args.host, &me);
+    doctor::afterwards(&args.host.origin());
     Ok(())
 }
 
@@ -71,13 +72,14 @@ fn founding(args: &Args, me: &Me, node: NewNode) -> anyhow::Result<Founding> {
     let what =
         format!("the cluster IP with its prefix length, an unused address of the network of {example}");
     let ip = asked(args.ip.as_deref(), "--ip", &what, "192.168.50.8/24")?;
-    let why =
-        "how frames reach all nodes: multicast, igmp or unicast; unicast asks least of switches and routers";
-    let mode = asked(args.mode.as_deref(), "--mode", why, "unicast")?;
     let sound = ip
         .split_once('/')
         .is_some_and(|(address, length)| address.parse::<IpAddr>().is_ok() && length.parse::<u8>().is_ok());
     ensure!(sound, "{ip} is not an address with a prefix length; hint: --ip 192.168.50.8/24");
+    let proposed = if args.mode.is_none() && answers() { doctor::proposed_mode(me, &ip) } else { "unicast" };
+    let why =
+        "how frames reach all nodes: multicast, igmp or unicast; unicast asks least of switches and routers";
+    let mode = asked(args.mode.as_deref(), "--mode", why, proposed)?;
     Ok(Founding { ip, mode, node, exchange: exchange(args)? })
 }
 

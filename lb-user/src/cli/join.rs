@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::ask::{patiently, unexpected};
 use super::host::{Host, Me, new_keys};
-use super::{Place, output};
+use super::{Place, doctor, output};
 use crate::agent::upgrade::own_program;
 use crate::config::model::PEER_PORT;
 use crate::control::api::{Answer, Configure, Request};
@@ -61,6 +61,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     output::line("next:");
     output::line(&format!("  rollcall run{arguments}"));
     output::line("      serves");
+    output::line(&format!("  rollcall doctor{arguments}"));
+    output::line("      says what of the network, or of the other nodes, stands in the way");
+    doctor::afterwards(&args.host.origin());
     Ok(())
 }
 

@@ -13,7 +13,10 @@ use super::output;
 /// What the process's end means, as `--help` and the man pages tell it.
 pub(super) const EXIT_STATUS: &[(u8, &str)] = &[
     (0, "Done."),
-    (1, "Failed, or not done by every node that was asked; standard error says why and what to do."),
+    (
+        1,
+        "Failed, not done by every node that was asked, or the doctor found a problem; what is printed says why and what to do.",
+    ),
     (2, "The command line or the configuration is wrong; nothing was changed."),
 ];
 

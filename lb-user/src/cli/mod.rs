@@ -28,6 +28,7 @@ mod cleanup;
 mod config;
 mod confirm;
 mod connections;
+mod doctor;
 mod events;
 mod explain;
 mod farm;
@@ -76,10 +77,18 @@ enum Command {
         /// Print the cluster file that means the same, with nothing left to a default
         #[arg(long, conflicts_with = "json")]
         expand: bool,
+        /// Then look whether the network does what the configuration needs, as `rollcall doctor` does
+        #[arg(long, conflicts_with = "expand")]
+        network: bool,
         /// One JSON object on one line
         #[arg(long)]
         json: bool,
     },
+    /// Say why the cluster does not work on this network, and what to type so that it does
+    ///
+    /// Sends a few frames to the gateway and to the other nodes, whose agents answer, connects to nodes and servers, and reads what this
+    /// host says of itself. Changes nothing here. Ends with 1 where there is a problem.
+    Doctor(doctor::Args),
     /// Show how things are on this node
     Status {
         /// One JSON object on one line
@@ -369,9 +378,10 @@ fn run(command: Command, arrival: Option<anyhow::Result<Arrival>>) -> anyhow::Re
         Command::Token(args) => join::token(&args),
         Command::Join(args) => join::run(&args),
         Command::Run(files) => run_agent(files, arrival),
-        Command::Check { config, node_file, expand, json } => {
-            check::run(&Files { config, node_file }.origin(), expand, json)
+        Command::Check { config, node_file, expand, network, json } => {
+            check::run(&Files { config, node_file }.origin(), expand, network, json)
         }
+        Command::Doctor(args) => doctor::run(args),
         Command::Status { json, place } => status::run(&place.run_dir, json),
         Command::Explain { args, place } => explain::run(&place.run_dir, args),
         Command::Farm(args) => farm::run(args),

@@ -104,6 +104,12 @@ impl ClusterSecret {
         keys.map(|key| derive(key, &[b"affinity cookies"])).collect()
     }
 
+    /// Under which the doctor signs the frames that it sends to other nodes: the first signs, all are accepted. At most three.
+    pub(crate) fn doctor_keys(&self) -> Vec<[u8; 32]> {
+        let keys = std::iter::once(&self.first).chain(&self.others);
+        keys.map(|key| derive(key, &[b"doctor"])).collect()
+    }
+
     /// What the keys of the proxy's session tickets derive from: the first seals, all are accepted. At most three.
     pub fn ticket_secrets(&self) -> Vec<TicketSecret> {
         let keys = std::iter::once(&self.first).chain(&self.others);

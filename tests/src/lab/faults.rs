@@ -66,6 +66,26 @@ impl Lab {
         ))
     }
 
+    /// The router takes no multicast MAC address from ARP, as pfSense, FreeBSD and Cisco's do out of the box (RFC 1812, section 3.3.2).
+    pub fn refuse_multicast_arp(&self) -> Result<()> {
+        self.router.nft(&format!(
+            "table arp {FAULT} {{\nchain learning {{\ntype filter hook input priority 0;\narp saddr ether and 01:00:00:00:00:00 == 01:00:00:00:00:00 drop\n}}\n}}\n"
+        ))
+    }
+
+    /// The snooping switch no longer takes a node's port for one to a router, which it is by no means: what carries a unicast address
+    /// to a multicast MAC address does not reach it any more.
+    pub fn snoop_on(&self, place: &Place) -> Result<()> {
+        self.dmz.ip(&format!("link set {} type bridge_slave mcast_router 0", place.name)).map(drop)
+    }
+
+    /// A firewall on the node's own host lets nobody connect to that port.
+    pub fn block_port(&self, place: &Place, port: u16) -> Result<()> {
+        place.namespace.nft(&format!(
+            "table inet {FAULT} {{\nchain ports {{\ntype filter hook input priority 0;\ntcp dport {port} drop\n}}\n}}\n"
+        ))
+    }
+
     /// Undoes [`Lab::hide_gateway6`].
     pub fn show_gateway6(&self) -> Result<()> {
         self.router.nft(&format!("delete table ip6 {FAULT}\n"))

@@ -43,11 +43,12 @@ async fn set(world: &World, node: &str, certificate: &Path, dry_run: bool) -> Re
         comment: String::new(),
         dry_run,
     };
-    match world.node(node).answer(wanted).await {
-        Answer::CertificateSet(set) => Ok(*set),
-        Answer::Error { text } => Err(text),
-        other => panic!("{other:?}"),
+    let answer = world.node(node).answer(wanted).await;
+    if let Answer::Error { text } = answer {
+        return Err(text);
     }
+    let Answer::CertificateSet(set) = answer else { panic!("{answer:?}") };
+    Ok(*set)
 }
 
 async fn shown(world: &World, node: &str) -> Shown {
