@@ -24,6 +24,7 @@ use lb_common::table::{
     self, BucketTable, CAPTURE_BYTES, COUNTERS_A_RULE, Counter, GENERATIONS, NODES, PortRules, RULES,
     SeenTable, TABLES,
 };
+use rustix::io::Errno;
 
 use super::capture::Captures;
 use super::link::{InspectError, Interface};
@@ -311,15 +312,18 @@ const STATE_MAPS: [(&str, usize, usize); 7] = [
     ("CAPTURE", 0, CAPTURE_BYTES),
 ];
 
+/// The kernel's number for the file system that `path` is in, or will be once it is made. Folders may come and go meanwhile.
+fn file_system_of(path: &Path) -> io::Result<u32> {
+    let mut found = path.ancestors().map(rustix::fs::statfs);
+    let found = found.find(|found| !matches!(found, Err(Errno::NOENT))).unwrap_or(Err(Errno::NOENT));
+    // The field's type differs between architectures; the number has 32 bits.
+    Ok(found?.f_type as u32)
+}
+
 /// Makes the folder for the pins, if it can be one.
 fn make_folder(pins: &Path) -> Result<(), Error> {
     const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
-    let existing = pins.ancestors().find(|folder| folder.is_dir());
-    let existing = existing.unwrap_or(Path::new("/"));
-    let file_system =
-        rustix::fs::statfs(existing).map_err(|error| file_error("look at", existing, error.into()))?;
-    // The field's type differs between architectures; the number has 32 bits.
-    if file_system.f_type as u32 != BPF_FS_MAGIC {
+    if file_system_of(pins).map_err(|source| file_error("look at", pins, source))? != BPF_FS_MAGIC {
         return Err(Error::NoBpffs(pins.to_owned()));
     }
     // Another interface's agent may just be removing the common parent, as the last one there.
@@ -732,4 +736,32 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn another_agent_that_removes_the_common_parent_meanwhile_is_no_error() {
+        let parent = std::env::temp_dir().join(format!("rollcall-pins-{}", std::process::id()));
+        let (stop, pins) = (AtomicBool::new(false), parent.join("1-2"));
+        let outcomes: Vec<io::Result<u32>> = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    fs::create_dir(&parent).unwrap();
+                    fs::remove_dir(&parent).unwrap();
+                }
+            });
+            let outcomes = (0..50_000).map(|_| file_system_of(&pins)).collect();
+            stop.store(true, Ordering::Relaxed);
+            outcomes
+        });
+        let expected = file_system_of(&std::env::temp_dir()).unwrap();
+        for outcome in outcomes {
+            assert_eq!(outcome.unwrap(), expected);
+        }
+    }
 }
