@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context as _, Result};
 use xtask::{exec, find_program, lines, workspace_root};
 
-use crate::run::{as_root, cargo};
+use crate::run::{as_root, build_for_tests, cargo};
 use crate::simulate;
 
 /// How many simulations belong to a run of all tests; `cargo xtask simulate` runs as many as wanted.
@@ -30,11 +30,9 @@ const STOOD_STILL: &str = "the machine stood still: ";
 
 /// Runs every test of the workspace.
 ///
-/// The release build of the agent comes first: the scenarios run it, as an operator would, but for the optimisation at link time,
-/// which takes as long as all the rest of the build.
+/// The release build of the agent comes first: the scenarios run it, as an operator would.
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
-    let release = ["build", "--release", "--package", "lb-user", "--package", "rollcall-tests"];
-    exec(cargo().args(release).env("CARGO_PROFILE_RELEASE_LTO", "off"))?;
+    build_for_tests()?;
     exec(cargo().args(["test", "--workspace", "--no-run"]))?;
     if args.is_empty() && simulate::run(&simulate::Options::first(SIMULATIONS))? != ExitCode::SUCCESS {
         return Ok(ExitCode::FAILURE);
