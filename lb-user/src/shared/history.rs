@@ -24,7 +24,8 @@ use super::record::{RecordId, SignedRecord, Unbelieved, Word};
 pub struct History {
     root: GenerationId,
     entries: BTreeMap<GenerationId, Entry>,
-    records: BTreeMap<RecordId, SignedRecord>,
+    /// By what they are about.
+    records: BTreeMap<(GenerationId, RecordId), SignedRecord>,
     current: Option<GenerationId>,
 }
 
@@ -91,21 +92,17 @@ impl History {
 
     /// Takes a record in if its generation is here and a node of it signed it. Whether it was new.
     pub fn admit_record(&mut self, record: SignedRecord) -> Result<bool, Refused> {
-        let id = record.id();
+        let about = record.record().generation;
+        let id = (about, record.id());
         if self.records.contains_key(&id) {
             return Ok(false);
         }
-        let of = self.entries.get(&record.record().generation).ok_or(Refused::Orphan)?;
+        let of = self.entries.get(&about).ok_or(Refused::Orphan)?;
         let before = of.head.header().parent.and_then(|parent| self.entries.get(&parent));
         let rosters: Vec<&Roster> =
             [Some(of), before].into_iter().flatten().map(|entry| &entry.head.header().roster).collect();
         record.check(&rosters)?;
-        let said = self
-            .records
-            .values()
-            .filter(|other| other.record().generation == record.record().generation)
-            .count();
-        if said >= MOST_RECORDS_OF_ONE {
+        if self.records_on(about).count() >= MOST_RECORDS_OF_ONE {
             return Err(Refused::TooMany);
         }
         self.records.insert(id, record);
@@ -167,7 +164,8 @@ impl History {
 
     /// The records on a generation.
     pub fn records_on(&self, id: GenerationId) -> impl Iterator<Item = &SignedRecord> {
-        self.records.values().filter(move |record| record.record().generation == id)
+        let all = (id, RecordId::from_bytes([0; 32]))..=(id, RecordId::from_bytes([0xff; 32]));
+        self.records.range(all).map(|(_, record)| record)
     }
 
     /// The names of all generations, with whether their content is here, and of all records.
@@ -178,13 +176,14 @@ impl History {
                 .values()
                 .map(|entry| (entry.head.id(), entry.content.is_some()))
                 .collect(),
-            records: self.records.keys().copied().collect(),
+            records: self.records.keys().map(|(_, record)| *record).collect(),
         }
     }
 
-    /// A record.
-    pub fn record(&self, id: RecordId) -> Option<&SignedRecord> {
-        self.records.get(&id)
+    /// Those of these records that are here.
+    pub fn records_among(&self, ids: &[RecordId]) -> impl Iterator<Item = &SignedRecord> {
+        let ids: BTreeSet<RecordId> = ids.iter().copied().collect();
+        self.records.iter().filter(move |((_, record), _)| ids.contains(record)).map(|(_, record)| record)
     }
 
     /// The oldest header that is kept.
@@ -228,17 +227,9 @@ impl History {
         for id in &gone {
             self.entries.remove(id);
         }
-        let stray: Vec<RecordId> = self
-            .records
-            .iter()
-            .filter(|(_, record)| gone.contains(&record.record().generation))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in &stray {
-            self.records.remove(id);
-        }
+        let stray = self.records.extract_if(.., |(about, _), _| gone.contains(about));
+        pruned.records.extend(stray.map(|((_, record), _)| record));
         pruned.generations.extend(gone);
-        pruned.records.extend(stray);
     }
 
     /// These and all that follow them, but for what follows `root`.

@@ -150,7 +150,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             (_, Question::Generations(ids)) => self.pieces(&ids).await,
             (_, Question::Records(ids)) => {
                 let state = self.state.lock().await;
-                let records = ids.iter().filter_map(|id| state.local.history.record(*id));
+                let records = state.local.history.records_among(&ids);
                 Reply::Pieces(records.map(SignedRecord::encode).collect())
             }
             (node, Question::Check(bytes)) => match self.check(&node, &bytes).await {
