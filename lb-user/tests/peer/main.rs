@@ -6,6 +6,8 @@
 //! - `posture`: what the child is and has, and how it ends.
 #![expect(clippy::unwrap_used, reason = "all of this is a test, and tests panic")]
 
+#[path = "../common/confined.rs"]
+mod confined;
 mod hostile;
 mod keys;
 mod node;

@@ -12,6 +12,8 @@ use lb_user::shared::keys::Seed;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::mpsc;
 
+use crate::confined::proc_status;
+
 /// A user that no /etc/passwd knows.
 pub(crate) const USER: &str = "64751";
 
@@ -148,11 +150,4 @@ impl Running {
         let value = proc_status(self.pid(), field);
         value.split(' ').next().unwrap().parse::<u64>().unwrap() * 1024
     }
-}
-
-/// The values of a field of /proc/PID/status.
-pub(crate) fn proc_status(pid: u32, field: &str) -> String {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-    line.trim_start_matches(':').split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -4,39 +4,15 @@ use std::path::Path;
 
 use lb_user::peer::supervisor::{CallError, Peer, listen};
 
-use crate::node::{LONG, cluster, known, proc_status, spec, start};
+use crate::confined::{assert_confined, proc_status};
+use crate::node::{LONG, USER, cluster, known, spec, start};
 
 #[tokio::test]
 async fn the_child_runs_as_another_user_with_nothing_it_does_not_need() {
     let [one, _two] = cluster().await;
     let pid = one.pid();
-    for (field, wanted) in [
-        ("Uid", "64751 64751 64751 64751"),
-        ("Gid", "64751 64751 64751 64751"),
-        ("Groups", ""),
-        ("CapPrm", "0000000000000000"),
-        ("CapEff", "0000000000000000"),
-        ("CapInh", "0000000000000000"),
-        ("CapAmb", "0000000000000000"),
-        ("NoNewPrivs", "1"),
-        ("Seccomp", "2"),
-        ("Threads", "1"),
-    ] {
-        assert_eq!(proc_status(pid, field), wanted, "{field}");
-    }
-    assert_eq!(std::fs::read(format!("/proc/{pid}/environ")).unwrap(), b"");
-    assert_eq!(std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), Path::new("/"));
-    let mut foreign = Vec::new();
-    for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
-        let entry = entry.unwrap();
-        let Ok(target) = std::fs::read_link(entry.path()) else { continue };
-        let number: u32 = entry.file_name().to_str().unwrap().parse().unwrap();
-        let target = target.to_str().unwrap().to_owned();
-        if number > 2 && !["socket:", "anon_inode:"].iter().any(|kind| target.starts_with(kind)) {
-            foreign.push(target);
-        }
-    }
-    assert_eq!(foreign, Vec::<String>::new());
+    assert_confined(pid, USER);
+    assert_eq!(proc_status(pid, "Threads"), "1");
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::backend::Backend;
 use crate::client::{Client, header, text};
+use crate::confined::{assert_confined, proc_status};
 use crate::setup::{Identity, NAME, eventually, listener, nobody, snapshot};
 
 /// A user that no /etc/passwd knows.
@@ -97,47 +98,14 @@ fn kill(status: &ProxyStatus) {
     kill_process(pid, Signal::KILL).unwrap();
 }
 
-/// The values of a field of /proc/PID/status.
-fn proc_status(pid: u32, field: &str) -> String {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-    line.trim_start_matches(':').split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_child_serves_as_another_user_with_nothing_it_does_not_need() {
     let place = Place::new().await;
     let supervisor = place.start().await;
     assert_eq!(place.get().await, 200);
     let pid = supervisor.status().borrow().pid.unwrap();
-    for (field, wanted) in [
-        ("Uid", "64750 64750 64750 64750"),
-        ("Gid", "64750 64750 64750 64750"),
-        ("Groups", ""),
-        ("CapPrm", "0000000000000000"),
-        ("CapEff", "0000000000000000"),
-        ("CapInh", "0000000000000000"),
-        ("CapAmb", "0000000000000000"),
-        ("NoNewPrivs", "1"),
-        ("Seccomp", "2"),
-        ("SigBlk", "0000000000000000"),
-    ] {
-        assert_eq!(proc_status(pid, field), wanted, "{field}");
-    }
-    assert_eq!(std::fs::read(format!("/proc/{pid}/environ")).unwrap(), b"");
-    assert_eq!(std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), Path::new("/"));
-    let mut foreign = Vec::new();
-    for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
-        let entry = entry.unwrap();
-        // A connection to a server may have been closed since the folder was listed.
-        let Ok(target) = std::fs::read_link(entry.path()) else { continue };
-        let number: u32 = entry.file_name().to_str().unwrap().parse().unwrap();
-        let target = target.to_str().unwrap().to_owned();
-        if number > 2 && !["socket:", "anon_inode:"].iter().any(|kind| target.starts_with(kind)) {
-            foreign.push(target);
-        }
-    }
-    assert_eq!(foreign, Vec::<String>::new());
+    assert_confined(pid, USER);
+    assert_eq!(proc_status(pid, "SigBlk"), "0000000000000000");
     supervisor.stop().await;
     let log = std::fs::read_to_string(place.run_dir.join("access.log")).unwrap();
     assert!(

@@ -9,6 +9,8 @@ mod applying;
 mod backend;
 mod child;
 mod client;
+#[path = "../common/confined.rs"]
+mod confined;
 mod draining;
 mod forwarding;
 mod health;
