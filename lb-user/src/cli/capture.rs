@@ -68,35 +68,16 @@ fn print_json(answer: Answer) -> anyhow::Result<()> {
 }
 
 fn show(answer: Answer) -> anyhow::Result<()> {
-    match answer {
-        Answer::Sample(sample) => output::line(&line_of(&sample)),
-        Answer::Skipped { packets } => {
-            output::remark(&format!(
-                "{} more in this second: at most {CAPTURE_RATE} are shown",
-                grouped(packets)
-            ));
-        }
-        Answer::Captured(captured) => {
-            let [shown, matched] = [captured.shown, captured.matched].map(grouped);
-            output::remark(&format!("{shown} of {matched} packets shown"));
-        }
-        Answer::Error { .. }
-        | Answer::Status(_)
-        | Answer::Shown(_)
-        | Answer::Generations { .. }
-        | Answer::Applied(_)
-        | Answer::Certificates { .. }
-        | Answer::CertificateSet(_)
-        | Answer::Token { .. }
-        | Answer::Explanation(_)
-        | Answer::Connections(_)
-        | Answer::Events { .. }
-        | Answer::Metrics { .. }
-        | Answer::Recalled { .. }
-        | Answer::Reloaded(_)
-        | Answer::Operated { .. }
-        | Answer::RequestExplanation(_)
-        | Answer::ServerSet { .. } => return Err(unexpected(answer)),
+    if let Answer::Sample(sample) = &answer {
+        output::line(&line_of(sample));
+    } else if let Answer::Skipped { packets } = answer {
+        let packets = grouped(packets);
+        output::remark(&format!("{packets} more in this second: at most {CAPTURE_RATE} are shown"));
+    } else if let Answer::Captured(captured) = &answer {
+        let [shown, matched] = [captured.shown, captured.matched].map(grouped);
+        output::remark(&format!("{shown} of {matched} packets shown"));
+    } else {
+        return Err(unexpected(answer));
     }
     Ok(())
 }
