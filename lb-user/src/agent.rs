@@ -153,6 +153,10 @@ struct Agent {
     lock: Option<Lock>,
     /// It ends to start anew.
     restart: bool,
+    /// It ends because this node is none of the cluster any more.
+    dismissed: bool,
+    /// The others have all that they need of this node.
+    handed_over: bool,
 }
 
 impl Agent {
@@ -189,6 +193,8 @@ impl Agent {
             run_dir: None,
             lock: None,
             restart: false,
+            dismissed: false,
+            handed_over: false,
         })
     }
 
@@ -262,7 +268,7 @@ impl Agent {
         let (sender, outputs) = unbounded_channel();
         self.outputs = Some(outputs);
         let (settings, network) =
-            (self.settings(&self.config, nic, mandate)?, self.network(&self.config, nic));
+            (self.settings(&self.config, &self.secret, nic, mandate)?, self.network(&self.config, nic));
         let maps = Maps { tables, lease };
         let cluster = Cluster::start(settings, network, self.secret.clone(), maps, nic.carrier, sender)?;
         if let Some(why) = &cluster.ordinary_priority {
@@ -311,7 +317,6 @@ impl Agent {
             upgrading: operator::Upgrading {
                 files: self.files.clone(),
                 program: self.program.clone(),
-                secret: self.secret.clone(),
                 latest: self.upgrade.clone(),
                 agent: self.wanted_upgrades.0.clone(),
                 turn,
@@ -388,7 +393,13 @@ impl Agent {
         }))
     }
 
-    fn settings(&self, config: &Config, nic: &Interface, mandate: Mandate) -> Result<Settings> {
+    fn settings(
+        &self,
+        config: &Config,
+        secret: &ClusterSecret,
+        nic: &Interface,
+        mandate: Mandate,
+    ) -> Result<Settings> {
         let (me, plan) = (config.me(), Plan::new(config, self.plan.config.seed));
         let others = config.cluster.nodes.iter().filter(|node| node.priority != me.priority);
         let timing = config.cluster.timing;
@@ -402,7 +413,7 @@ impl Agent {
             timing,
             tables: plan.tables.iter().map(|table| table.spread.clone()).collect(),
             lease_margin: lease_margin(&timing),
-            facts: facts::digest_of(&config.cluster, plan.config.seed),
+            facts: facts::facts_of(config, secret),
             gateway: gateway(config, nic).is_some(),
             second_path: me.second_address.is_some(),
             ready: Services::known_at_start(config, &plan),
@@ -441,6 +452,9 @@ impl Agent {
         let mut second = tokio::time::interval(hearing::EVERY);
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let served = loop {
+            if self.dismissed {
+                break Ok(());
+            }
             tokio::select! {
                 signal = self.signals.next() => match signal {
                     Ok(Signal::Reload) => self.reload(),
@@ -560,8 +574,9 @@ impl Agent {
                     serving.answers.wished(id, denied);
                 }
             }
-            // Only a stop asks for the first, and it waits for it; the others end `serve`.
-            Output::HandedOver | Output::Failed(_) | Output::Restart => {}
+            Output::HandedOver => self.handed_over = true,
+            // They end `serve`.
+            Output::Failed(_) | Output::Restart => {}
             Output::Prepared => {}
             Output::Switched(facts) => self.switched(facts),
         }
@@ -633,10 +648,9 @@ impl Agent {
         self.log(Note::new("agent-stopping", false, "the agent stops: it hands this node's share over"));
         self.tell(Input::Order(Order::Stop));
         let handed_over = async {
-            while let Some(output) = outputs.recv().await {
-                if matches!(output, Output::HandedOver) {
-                    return;
-                }
+            while !self.handed_over
+                && let Some(output) = outputs.recv().await
+            {
                 self.handle_output(output);
             }
         };

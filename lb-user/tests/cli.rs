@@ -706,6 +706,9 @@ fn configured(asked: Configure) -> Answer {
         Configure::RollBack { generation, .. } => Answer::Error {
             text: format!("there is no generation {generation}; hint: rollcall config log lists them"),
         },
+        Configure::Remove { .. } | Configure::Leave { .. } | Configure::RotateSecret { .. } => {
+            Answer::Error { text: "nobody asks that here".into() }
+        }
     }
 }
 

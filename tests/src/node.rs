@@ -584,6 +584,13 @@ impl Node {
         agent.terminate(PATIENCE)
     }
 
+    /// Waits for the agent's end, which it comes to by itself.
+    pub fn end(&mut self) -> Result<ExitStatus> {
+        let agent = self.agent.take();
+        let mut agent = agent.with_context(|| format!("{} has no running agent", self.name()))?;
+        agent.wait(PATIENCE).with_context(|| self.log_tail())
+    }
+
     /// Hands this node's share to the others.
     pub fn drain(&self) -> Result<()> {
         self.control(&["drain"]).map(drop)

@@ -6,16 +6,30 @@ use std::net::Ipv4Addr;
 
 use aws_lc_rs::digest::{self, SHA256};
 
-use crate::config::model::{Cluster, Config, PortRule, Priority, Spread, Timing};
+use crate::config::model::{Cluster, Config, Files, PortRule, Priority, Spread, Timing};
+use crate::config::secret::ClusterSecret;
 use crate::dataplane::plan::tables_of;
 
 /// A digest of the cluster facts: what decides which node answers, not what the proxy publishes, nor how each node comes back,
-/// is reached on a second path or tests its services. `seed` is the flow hash's.
-pub(super) fn digest_of(cluster: &Cluster, seed: [u64; 2]) -> u64 {
+/// is reached on a second path or tests its services. Where the nodes share their configuration, what heartbeats are sealed with is one of
+/// them, so that all change it at once; where each has it in a file, keys are changed by one node after the other.
+pub(super) fn facts_of(config: &Config, secret: &ClusterSecret) -> u64 {
+    let key = match config.files {
+        Files::Held(_) => Some(secret.key_id()),
+        Files::Disk => None,
+    };
+    digest_of(&config.cluster, secret.hash_seed(), key)
+}
+
+/// `seed` is the flow hash's, `key` the name of what heartbeats are sealed with.
+fn digest_of(cluster: &Cluster, seed: [u64; 2], key: Option<[u8; 8]>) -> u64 {
     let mut text = String::new();
     let Cluster { cluster_ips, mode, nodes, rules, unmatched, timing, observe, .. } = cluster;
     // Writing to a string cannot fail.
     let _ = write!(text, "{mode:?} {unmatched:?} {timing:?} {observe} {seed:?}");
+    if let Some(key) = key {
+        let _ = write!(text, " {key:?}");
+    }
     for ip in cluster_ips {
         let _ = write!(text, " {}/{}", ip.address, ip.prefix);
     }
@@ -144,6 +158,19 @@ mod tests {
     }
 
     #[test]
+    fn the_secret_is_a_fact_where_nodes_share_their_configuration() {
+        let secret = |key: &str| {
+            ClusterSecret::parse(&format!("{}\nseed {}", key.repeat(64), "a".repeat(64))).unwrap()
+        };
+        let mut config = crate::agent::explain::tests::config();
+        config.files = Files::Disk;
+        assert_eq!(facts_of(&config, &secret("b")), facts_of(&config, &secret("c")));
+        config.files = Files::Held(std::sync::Arc::default());
+        assert_ne!(facts_of(&config, &secret("b")), facts_of(&config, &secret("c")));
+        assert_eq!(facts_of(&config, &secret("b")), facts_of(&config, &secret("b")));
+    }
+
+    #[test]
     fn a_check_that_gives_rules_other_tables_makes_a_difference() {
         let many: String = (0..40).map(|port| format!("[[rule]]\nports = {}\n", 1000 + port)).collect();
         let file = format!("{FILE}{many}");
@@ -168,6 +195,6 @@ ports = 25
         std::fs::write(&path, file).unwrap();
         let config = load_for(&path, None);
         std::fs::remove_file(&path).unwrap();
-        digest_of(&config.unwrap().cluster, seed)
+        digest_of(&config.unwrap().cluster, seed, None)
     }
 }

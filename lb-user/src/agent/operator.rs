@@ -22,7 +22,6 @@ use crate::clock::Time;
 use crate::cluster::driver::Handle;
 use crate::cluster::scan;
 use crate::config::model::Config;
-use crate::config::secret::ClusterSecret;
 use crate::config::told;
 use crate::control::api::{
     Action, Answer, Asked, ConfigurationStatus, Configure, InterfaceStatus, Nodes, Packet, Protocol,
@@ -75,7 +74,6 @@ pub(super) struct Upgrading {
     pub(super) files: Origin,
     /// The file that this program came from.
     pub(super) program: PathBuf,
-    pub(super) secret: ClusterSecret,
     /// The upgrade that this program came by.
     pub(super) latest: Option<UpgradeStatus>,
     /// Where upgrades that are possible go.
@@ -248,7 +246,7 @@ impl Shared {
 
     /// Returns why not.
     async fn try_upgrade(&self, binary: Option<PathBuf>) -> String {
-        let Upgrading { files, program, secret, agent, turn, .. } = &self.upgrading;
+        let Upgrading { files, program, agent, turn, .. } = &self.upgrading;
         let Ok(_turn) = turn.try_lock() else {
             return BUSY.to_owned();
         };
@@ -256,7 +254,7 @@ impl Shared {
             return "a capture is running on this node; hint: end it first".to_owned();
         }
         let path = binary.as_deref().unwrap_or(program);
-        let candidate = match Candidate::examine(path, files, &self.config(), secret).await {
+        let candidate = match Candidate::examine(path, files, &self.config(), &self.reloader.secret()).await {
             Ok(candidate) => candidate,
             Err(refusal) => return refusal.to_string(),
         };

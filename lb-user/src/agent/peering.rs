@@ -12,17 +12,17 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, warn};
 
 use super::events::EventLog;
 use super::reload::Reloader;
-use super::shared::{Asker, Network, SharedConfig, nodes_of};
+use super::shared::{Asker, Network, SEEN_OFF, SharedConfig, nodes_of};
 use super::upgrade::own_program;
 use crate::clock::Time;
 use crate::config::model::Config;
 use crate::peer::Node;
-use crate::peer::supervisor::{self, Asked, Calls, Peer, PeerError, Reach, Spec};
+use crate::peer::supervisor::{self, Asked, CallError, Calls, Peer, PeerError, Reach, Spec};
 use crate::shared::origin::Local;
 
 /// The shared configuration of an agent that runs.
@@ -37,6 +37,7 @@ const FREED: Duration = Duration::from_secs(2);
 /// The child and what goes on around it.
 pub(super) struct Peering {
     peer: Peer,
+    shared: Arc<Shared>,
     tasks: [JoinHandle<()>; 3],
 }
 
@@ -83,7 +84,12 @@ impl Peering {
         let follows = tokio::spawn(follow(Arc::clone(&shared), peer.status()));
         let minding = Arc::clone(&shared);
         let minds = tokio::spawn(async move { minding.mind_trials().await });
-        Ok((Self { peer, tasks: [answers, follows, minds] }, shared))
+        Ok((Self { peer, shared: Arc::clone(&shared), tasks: [answers, follows, minds] }, shared))
+    }
+
+    /// What the nodes share.
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     /// Ends the child.
@@ -114,27 +120,38 @@ async fn answer(shared: Arc<Shared>, asked: Option<mpsc::Receiver<Asked>>) {
             supervisor::Asker::Stranger { key, .. } => Asker::Stranger(key),
         };
         let shared = Arc::clone(&shared);
-        tokio::spawn(async move { answer.give(shared.asked(from, &bytes).await) });
+        tokio::spawn(async move {
+            answer.give(shared.asked(from, &bytes).await);
+            if shared.sees_off().await {
+                sleep(SEEN_OFF).await;
+                shared.see_off().await;
+            }
+        });
     }
 }
 
 async fn follow(shared: Arc<Shared>, mut status: tokio::sync::watch::Receiver<supervisor::PeerStatus>) {
     let mut every = interval(EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut reached = BTreeSet::new();
+    let (mut reached, mut unlisted) = (BTreeSet::new(), BTreeSet::new());
     loop {
         let asked = tokio::select! {
             _ = every.tick() => {
                 shared.mind_the_door().await;
+                shared.see_off().await;
                 status.borrow().nodes.keys().cloned().collect()
             }
             changed = status.changed() => {
                 if changed.is_err() {
                     return;
                 }
-                let now: BTreeSet<String> = reached_of(&status.borrow_and_update());
+                let (now, refuse) = reached_of(&status.borrow_and_update());
                 let news: Vec<String> = now.difference(&reached).cloned().collect();
                 reached = now;
+                if reached.is_empty() && refuse.difference(&unlisted).next().is_some() {
+                    shared.unlisted_by(&refuse.iter().cloned().collect::<Vec<_>>().join(", "));
+                }
+                unlisted.extend(refuse);
                 news
             }
         };
@@ -148,7 +165,14 @@ async fn follow(shared: Arc<Shared>, mut status: tokio::sync::watch::Receiver<su
     }
 }
 
-fn reached_of(status: &supervisor::PeerStatus) -> BTreeSet<String> {
-    let reached = status.nodes.iter().filter(|(_, reach)| **reach == Reach::Yes);
-    reached.map(|(node, _)| node.clone()).collect()
+/// The nodes that are reached, and those that do not list this one.
+fn reached_of(status: &supervisor::PeerStatus) -> (BTreeSet<String>, BTreeSet<String>) {
+    let those = |is: fn(&Reach) -> bool| {
+        let nodes = status.nodes.iter().filter(move |(_, reach)| is(reach));
+        nodes.map(|(node, _)| node.clone()).collect()
+    };
+    (
+        those(|reach| *reach == Reach::Yes),
+        those(|reach| matches!(reach, Reach::No(CallError::Unlisted { .. }))),
+    )
 }

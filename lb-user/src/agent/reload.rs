@@ -14,12 +14,12 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::events::{EventLog, Note};
-use super::facts::{differences, digest_of, switched};
+use super::facts::{differences, facts_of, switched};
 use super::shared::{Applier, Outlook};
 use super::status::name;
 use crate::clock::Time;
 use crate::cluster::driver::Handle;
-use crate::config::model::Config;
+use crate::config::model::{Config, Files};
 use crate::config::secret::{ClusterSecret, SecretError};
 use crate::config::{self, told};
 use crate::control::api::{ConfigurationStatus, Reloaded};
@@ -46,10 +46,14 @@ const PENDING: usize = crate::cluster::wire::MAX_KNOWN;
 pub(super) enum Change {
     /// It is in force.
     Applied(Arc<Config>),
-    /// The cluster is to switch to it, once all nodes have prepared it.
-    Prepare(Arc<Config>),
+    /// The cluster is to switch to it, and to this secret, once all nodes have prepared it.
+    Prepare(Arc<Config>, ClusterSecret),
     /// Nothing is to be switched to any more.
     Withdraw,
+    /// Other nodes may come to seal with this secret, which this agent takes up when it is started anew.
+    Expect(ClusterSecret),
+    /// This node is none of the cluster any more: the agent is to end in good order.
+    Dismiss,
 }
 
 /// The others that a reload works with.
@@ -64,6 +68,7 @@ pub(super) struct Ends {
 struct Pending {
     facts: u64,
     config: Arc<Config>,
+    secret: ClusterSecret,
     snapshot: Snapshot,
     replace_worker: bool,
 }
@@ -71,7 +76,8 @@ struct Pending {
 /// What reloading needs.
 pub(super) struct Reloader {
     files: Origin,
-    secret: ClusterSecret,
+    /// That of what is in force.
+    secret: ArcSwap<ClusterSecret>,
     in_force: Arc<ArcSwap<Config>>,
     /// `None`: nothing is published.
     proxy: Option<Changer>,
@@ -159,6 +165,7 @@ impl Reloader {
         let status = watch::Sender::new(status);
         let pending = Mutex::default();
         let waits = AtomicBool::new(false);
+        let secret = ArcSwap::from_pointee(secret);
         Self { files, secret, in_force, proxy, status, ends, pending, events, turn, waits }
     }
 
@@ -167,9 +174,14 @@ impl Reloader {
         self.in_force.load_full()
     }
 
+    /// The cluster secret in force.
+    pub(super) fn secret(&self) -> Arc<ClusterSecret> {
+        self.secret.load_full()
+    }
+
     /// What is served; of a node that only observes, what would be.
     pub(super) fn served(&self) -> Result<Arc<Snapshot>, SupervisorError> {
-        served(self.proxy.as_ref(), &self.in_force(), &self.secret)
+        served(self.proxy.as_ref(), &self.in_force(), &self.secret())
     }
 
     /// Since when it is, and what became of the last reload.
@@ -247,35 +259,41 @@ impl Reloader {
         &self,
         load: impl FnOnce() -> Result<Config, Refusal> + Send + 'static,
     ) -> Result<Examined, Refusal> {
-        let (before, secret) = (self.in_force(), self.secret.clone());
-        let read = tokio::task::spawn_blocking(move || read(load()?, &before, &secret));
+        let (before, old) = (self.in_force(), self.secret());
+        let read = tokio::task::spawn_blocking(move || read(load()?, &before, &old));
         let read = timeout(PATIENCE, read).await.map_err(|_| Refusal::Unread)?;
-        let Read { config, snapshot, warnings, restart } = read.map_err(|_| Refusal::Stopping)??;
-        let hash = hash_of(&config, &self.secret, &snapshot);
-        let changed = changed(&self.in_force(), &config, hash != self.status().hash);
-        Ok(Examined { config, snapshot, hash, changed, warnings, restart })
+        let Read { config, secret, snapshot, warnings, restart } = read.map_err(|_| Refusal::Stopping)??;
+        let hash = hash_of(&config, &secret, &snapshot);
+        let mut changed = changed(&self.in_force(), &config);
+        if !secret.is(&self.secret()) {
+            changed.push("the cluster secret".to_owned());
+        }
+        if changed.is_empty() && hash != self.status().hash {
+            changed.push("certificates, keys or other files".to_owned());
+        }
+        Ok(Examined { config, secret, snapshot, hash, changed, warnings, restart })
     }
 
     async fn put_in_force(&self, examined: Examined, replace_worker: bool) -> Result<Reloaded, Refusal> {
-        let Examined { config, snapshot, hash, changed, warnings, restart: _ } = examined;
+        let Examined { config, secret, snapshot, hash, changed, warnings, restart: _ } = examined;
         let before = self.in_force();
-        let (facts, config) = (self.facts_of(&config), Arc::new(config));
-        let pending = Pending { facts, config: Arc::clone(&config), snapshot, replace_worker };
-        if facts != self.facts_of(&before) {
+        let (facts, config) = (facts_of(&config, &secret), Arc::new(config));
+        let pending =
+            Pending { facts, config: Arc::clone(&config), secret: secret.clone(), snapshot, replace_worker };
+        if facts != facts_of(&before, &self.secret()) {
             let waits_for = self.prepare(pending).await?;
             return Ok(Reloaded { hash, changed, warnings, waits_for });
         }
         // What nodes need not have in common the cluster thread takes at once.
         self.pending.lock().await.clear();
-        let change =
-            if switched(&before, &config).is_empty() { Change::Withdraw } else { Change::Prepare(config) };
+        let change = if switched(&before, &config).is_empty() {
+            Change::Withdraw
+        } else {
+            Change::Prepare(config, secret)
+        };
         self.tell(change).await?;
         self.apply(pending).await?;
         Ok(Reloaded { hash, changed, warnings, waits_for: None })
-    }
-
-    fn facts_of(&self, config: &Config) -> u64 {
-        digest_of(&config.cluster, self.secret.hash_seed())
     }
 
     async fn tell(&self, change: Change) -> Result<(), Refusal> {
@@ -284,8 +302,8 @@ impl Reloader {
 
     /// Has the proxy apply a configuration, which then is in force.
     async fn apply(&self, pending: Pending) -> Result<(), Refusal> {
-        let Pending { config, snapshot, replace_worker, .. } = pending;
-        let hash = hash_of(&config, &self.secret, &snapshot);
+        let Pending { config, secret, snapshot, replace_worker, .. } = pending;
+        let hash = hash_of(&config, &secret, &snapshot);
         if let Some(proxy) = &self.proxy {
             let applied = async {
                 if replace_worker {
@@ -296,10 +314,16 @@ impl Reloader {
             };
             timeout(PATIENCE, applied).await.map_err(|_| Refusal::Silent)??;
         }
-        self.is_in_force(config, hash).await
+        self.is_in_force(config, secret, hash).await
     }
 
-    async fn is_in_force(&self, config: Arc<Config>, hash: String) -> Result<(), Refusal> {
+    async fn is_in_force(
+        &self,
+        config: Arc<Config>,
+        secret: ClusterSecret,
+        hash: String,
+    ) -> Result<(), Refusal> {
+        self.secret.store(Arc::new(secret));
         self.in_force.store(Arc::clone(&config));
         let applied = Some(WallTime::now());
         self.status.send_replace(ConfigurationStatus { hash, applied, ..ConfigurationStatus::default() });
@@ -308,14 +332,14 @@ impl Reloader {
 
     /// Prepares what nodes must agree on, and waits for a switch that is under way. For whom it waits; `None`: it is in force.
     async fn prepare(&self, next: Pending) -> Result<Option<Vec<String>>, Refusal> {
-        let (facts, config) = (next.facts, Arc::clone(&next.config));
+        let (facts, config, secret) = (next.facts, Arc::clone(&next.config), next.secret.clone());
         {
             let mut pending = self.pending.lock().await;
             pending.retain(|known| known.facts != facts);
             pending.insert(0, next);
             pending.truncate(PENDING);
         }
-        self.tell(Change::Prepare(Arc::clone(&config))).await?;
+        self.tell(Change::Prepare(Arc::clone(&config), secret)).await?;
         let began = Time::now();
         loop {
             sleep(Duration::from_millis(20)).await;
@@ -365,11 +389,12 @@ impl Reloader {
             place.map(|place| pending.remove(place))
         };
         let Some(next) = next else { return Ok(()) };
-        let (config, old) = (Arc::clone(&next.config), self.status.borrow().hash.clone());
+        let (config, secret) = (Arc::clone(&next.config), next.secret.clone());
+        let old = self.status.borrow().hash.clone();
         let applied = self.apply(next).await;
         if applied.is_err() {
             // The cluster goes by it, whatever the proxy says.
-            self.is_in_force(config, old).await?;
+            self.is_in_force(config, secret, old).await?;
         }
         applied
     }
@@ -378,6 +403,7 @@ impl Reloader {
 /// A configuration that could be applied.
 pub(super) struct Examined {
     config: Config,
+    secret: ClusterSecret,
     snapshot: Snapshot,
     hash: String,
     changed: Vec<String>,
@@ -393,7 +419,8 @@ impl Applier for Arc<Reloader> {
         let examined = self.examine_what(move || Ok(config)).await?;
         let (changed, warnings) = (examined.changed.clone(), examined.warnings.clone());
         let restart = examined.restart.iter().map(|what| (*what).to_owned()).collect();
-        let together = self.facts_of(&examined.config) != self.facts_of(&self.in_force());
+        let at_work = facts_of(&self.in_force(), &self.secret());
+        let together = facts_of(&examined.config, &examined.secret) != at_work;
         Ok((examined, Outlook { changed, warnings, restart, together }))
     }
 
@@ -405,37 +432,48 @@ impl Applier for Arc<Reloader> {
             );
             warn!("{text}");
             self.events.push(Note::new("restart-needed", true, text));
-            return Ok(());
+            // Who is started anew before this one seals with it.
+            return self.tell(Change::Expect(examined.secret)).await;
         }
         let _turn = Arc::clone(&self.turn).lock_owned().await;
         let outcome = self.put_in_force(examined, false).await;
         self.report(&outcome);
         outcome.map(drop)
     }
+
+    async fn dismiss(&self) {
+        // An agent that ends already does what is wanted.
+        drop(self.tell(Change::Dismiss).await);
+    }
 }
 
 /// A configuration with all that was found out about it.
 struct Read {
     config: Config,
+    secret: ClusterSecret,
     snapshot: Snapshot,
     warnings: Vec<String>,
     restart: Vec<&'static str>,
 }
 
 /// Checks all, and reads the files that it names; blocks for as long as the disk takes.
-fn read(config: Config, before: &Config, secret: &ClusterSecret) -> Result<Read, Refusal> {
+fn read(config: Config, before: &Config, old: &ClusterSecret) -> Result<Read, Refusal> {
     let mut restart = differences(before, &config);
-    if !config.secret()?.is(secret) {
-        restart.push("the cluster secret");
+    let secret = config.secret()?;
+    match config.files {
+        // All nodes switch to it at once.
+        Files::Held(_) => {}
+        Files::Disk if secret.is(old) => {}
+        Files::Disk => restart.push("the cluster secret"),
     }
     let publishes = |config: &Config| config.cluster.listens().next().is_some();
     if publishes(before) != publishes(&config) {
         restart.push("whether anything is published at all");
     }
-    let snapshot = supervisor::snapshot(&config, secret)?;
+    let snapshot = supervisor::snapshot(&config, &secret)?;
     check(&snapshot)?;
     let warnings = config::warnings(&config);
-    Ok(Read { config, snapshot, warnings, restart })
+    Ok(Read { config, secret, snapshot, warnings, restart })
 }
 
 fn served(
@@ -449,7 +487,7 @@ fn served(
 /// What is served and the cluster facts, as one short text: the same on all nodes where they are the same.
 fn hash_of(config: &Config, secret: &ClusterSecret, snapshot: &Snapshot) -> String {
     let mut context = Context::new(&SHA256);
-    context.update(&digest_of(&config.cluster, secret.hash_seed()).to_le_bytes());
+    context.update(&facts_of(config, secret).to_le_bytes());
     // Certificates of before depend on when a node was told of the new ones.
     let mut snapshot = snapshot.clone();
     snapshot.forget();
@@ -458,8 +496,8 @@ fn hash_of(config: &Config, secret: &ClusterSecret, snapshot: &Snapshot) -> Stri
     context.finish().as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What is not as before, in words; `material`: whether anything is.
-fn changed(before: &Config, now: &Config, material: bool) -> Vec<String> {
+/// What the text says otherwise than before, in words.
+fn changed(before: &Config, now: &Config) -> Vec<String> {
     let (old, new) = (&before.cluster, &now.cluster);
     let parts = [
         ("sites", old.sites != new.sites),
@@ -472,8 +510,7 @@ fn changed(before: &Config, now: &Config, material: bool) -> Vec<String> {
         ("drain timeout", old.drain_timeout != new.drain_timeout),
     ];
     let parts = parts.into_iter().filter(|(_, is)| *is).map(|(name, _)| name);
-    let named: Vec<String> = parts.chain(switched(before, now)).map(str::to_owned).collect();
-    if named.is_empty() && material { vec!["certificates, keys or other files".to_owned()] } else { named }
+    parts.chain(switched(before, now)).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -482,14 +519,13 @@ mod tests {
     use crate::agent::explain::tests::config;
 
     #[test]
-    fn what_changed_is_named_and_files_are_where_nothing_else_is() {
+    fn what_changed_is_named() {
         let before = config();
         let mut now = before.clone();
         now.cluster.drain_timeout = Duration::from_secs(1);
         now.cluster.limits.head_fields = 33;
-        assert_eq!(changed(&before, &now, true), ["limits", "drain timeout"]);
-        assert_eq!(changed(&before, &before, true), ["certificates, keys or other files"]);
-        assert_eq!(changed(&before, &before, false), Vec::<String>::new());
+        assert_eq!(changed(&before, &now), ["limits", "drain timeout"]);
+        assert_eq!(changed(&before, &before), Vec::<String>::new());
     }
 
     #[test]
@@ -502,7 +538,7 @@ mod tests {
         now.cluster.timing.multiplier += 1;
         now.cluster.ramp += Duration::from_secs(1);
         assert_eq!(differences(&before, &now), Vec::<&str>::new());
-        assert_eq!(changed(&before, &now, true), ["nodes", "heartbeats", "ramp"]);
+        assert_eq!(changed(&before, &now), ["nodes", "heartbeats", "ramp"]);
     }
 
     #[test]

@@ -38,6 +38,7 @@ use crate::wall::WallTime;
 mod certificate;
 mod join;
 mod nodes;
+mod removal;
 mod state;
 mod trial;
 
@@ -87,6 +88,9 @@ pub(super) trait Applier: Send + Sync + 'static {
 
     /// Applies it, but for what takes a restart.
     fn adopt(&self, examined: Self::Examined) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// This node is none of the cluster any more: hands its share over, and ends.
+    fn dismiss(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// What a configuration would change on this node.
@@ -149,6 +153,36 @@ pub(super) enum Refused {
     /// Nodes could not work with it.
     #[error("nothing was changed, because a node objects: {0}")]
     Objections(String),
+    /// No node is called so.
+    #[error("no node is called {node}; hint: the nodes are {nodes}")]
+    NoNode {
+        /// As asked for.
+        node: String,
+        /// Those that there are.
+        nodes: String,
+    },
+    /// A node does not remove itself.
+    #[error("that is this node; hint: `rollcall leave` takes it out of the cluster and clears this host")]
+    Oneself,
+    /// Nobody would be left.
+    #[error(
+        "this is the cluster's last node, and its configuration would be gone with it; hint: to end the cluster stop the agent and remove {folder}"
+    )]
+    LastNode {
+        /// Where the configuration is kept.
+        folder: String,
+    },
+    /// Nobody who stays has taken the change.
+    #[error(
+        "nothing was changed, because no node that stays has confirmed it (not reached: {unreached}); hint: `rollcall leave` again when one is reached, or stop this agent and `rollcall remove` this node there"
+    )]
+    Alone {
+        /// Those that were not reached.
+        unreached: String,
+    },
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes for a cluster secret")]
+    NoRandom,
     /// A change is being made already.
     #[error(
         "another change is being made on this node; hint: wait for it, and look at it: rollcall config log"
@@ -192,6 +226,25 @@ pub(super) enum Refused {
     #[error("{0}")]
     Join(String),
 }
+
+/// What became of a draft.
+struct Brought {
+    applied: Applied,
+    /// The nodes that it leaves out and that know of it.
+    dismissed: Vec<String>,
+}
+
+/// A generation that comes to be.
+struct Change<'a> {
+    generation: &'a Generation,
+    /// Its nodes.
+    nodes: &'a [Node],
+    /// Those that it leaves out.
+    removed: &'a [String],
+}
+
+/// How long a node that has left is talked to, so that it hears that this one knows.
+pub(super) const SEEN_OFF: Duration = Duration::from_secs(2);
 
 /// What an operator wants applied.
 #[derive(Clone, Debug)]
@@ -267,6 +320,13 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
                 self.apply(wanted).await.map(Answer::Applied)
             }
             Configure::Confirm => self.confirm().await.map(Answer::Applied),
+            Configure::Remove { node, comment } => {
+                self.remove(&node, comment).await.map(|removed| Answer::Removed(Box::new(removed)))
+            }
+            Configure::Leave { comment } => {
+                self.leave(comment).await.map(|removed| Answer::Removed(Box::new(removed)))
+            }
+            Configure::RotateSecret { comment } => self.rotate_secret(comment).await.map(Answer::Applied),
             Configure::RollBack { generation, comment } => {
                 self.roll_back(&generation, comment).await.map(Answer::Applied)
             }
@@ -335,7 +395,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             (before, draft)
         };
         let words = Words { comment: wanted.comment, restores: None };
-        self.bring_in(&before, draft, words, wanted.how).await
+        Ok(self.bring_in(&before, draft, words, wanted.how).await?.applied)
     }
 
     /// Makes an older generation's content the cluster's configuration again, as a new generation. The nodes stay those of now, and
@@ -356,18 +416,18 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
                 if comment.is_empty() { format!("back to generation {}", id.short()) } else { comment };
             (before, Draft { text, secrets, kept: Vec::new() }, Words { comment, restores: Some(id) })
         };
-        self.bring_in(&before, draft, words, How::InForce).await
+        Ok(self.bring_in(&before, draft, words, How::InForce).await?.applied)
     }
 
-    /// Makes a draft the configuration of all nodes. Whoever calls holds the turn.
+    /// Makes a draft the configuration of all nodes. One that leaves nodes out gets another cluster secret. Whoever calls holds the turn.
     async fn bring_in(
         &self,
         before: &InForce,
-        draft: Draft,
+        mut draft: Draft,
         words: Words,
         how: How,
-    ) -> Result<Applied, Refused> {
-        let (generation, read) = {
+    ) -> Result<Brought, Refused> {
+        let (generation, read, removed) = {
             let state = self.state.lock().await;
             state.is_at_rest(Time::now())?;
             if draft.text == state.generation(before.id)?.content.text && draft.secrets == before.secrets {
@@ -375,9 +435,13 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             }
             // Before another node is asked to keep a place for this.
             state.may_follow(before.id)?;
+            let removed = state.left_out_by(&draft)?;
+            if !removed.is_empty() {
+                draft = draft.with_next_secret(&removal::random()?)?;
+            }
             let generation = state.make(&draft, words)?;
             let read = state.local.read(&generation)?;
-            (generation, read)
+            (generation, read, removed)
         };
         let nodes = read.config.cluster.nodes.clone();
         let (examined, outlook) = self.applier.examine(read.config).await?;
@@ -388,18 +452,20 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         match how {
             How::Look => {
                 self.forget_all(generation.id(), &found.sound).await;
-                Ok(Applied { dry_run: true, ..account(before.id, outlook, found, draft.kept) })
+                let applied = Applied { dry_run: true, ..account(before.id, outlook, found, draft.kept) };
+                Ok(Brought { applied, dismissed: Vec::new() })
             }
             How::Try(within) => {
                 // Meanwhile others may change what they like: it is confirmed, or it is not.
                 self.forget_all(generation.id(), &found.sound).await;
                 self.try_out(before.id, &generation, examined, within).await?;
-                let within = Some(within.as_secs());
-                Ok(Applied { confirm_within: within, ..account(generation.id(), outlook, found, draft.kept) })
+                let account = account(generation.id(), outlook, found, draft.kept);
+                let applied = Applied { confirm_within: Some(within.as_secs()), ..account };
+                Ok(Brought { applied, dismissed: Vec::new() })
             }
             How::InForce => {
-                let examined = (examined, outlook);
-                self.bring_all(before.id, &generation, examined, &nodes, found, draft.kept).await
+                let change = Change { generation: &generation, nodes: &nodes, removed: &removed };
+                self.bring_all(before.id, change, (examined, outlook), found, draft.kept).await
             }
         }
     }
@@ -408,14 +474,14 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
     async fn bring_all(
         &self,
         parent: GenerationId,
-        generation: &Generation,
+        change: Change<'_>,
         (examined, outlook): (A::Examined, Outlook),
-        nodes: &[Node],
         found: Found,
         kept: Vec<String>,
-    ) -> Result<Applied, Refused> {
-        let late = match self.put_in_force(parent, generation, examined, nodes).await {
-            Ok(record) => self.tell_all(generation, &record).await,
+    ) -> Result<Brought, Refused> {
+        let generation = change.generation;
+        let (late, dismissed) = match self.put_in_force(parent, change, examined).await {
+            Ok((record, dismissed)) => (self.tell_all(generation, &record).await, dismissed),
             Err(refused) => {
                 self.forget_all(generation.id(), &found.sound).await;
                 return Err(refused);
@@ -424,30 +490,34 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         let mut applied = account(generation.id(), outlook, found, kept);
         applied.on.retain(|node| !late.contains(node));
         applied.unreached = late;
-        Ok(applied)
+        Ok(Brought { applied, dismissed })
     }
 
-    /// Keeps a generation that all nodes found sound, and has this one work with it; unless another has come between.
+    /// Keeps a generation that all nodes found sound, and has this one work with it; unless another has come between. Also gives which of
+    /// the nodes that it leaves out know of it.
     async fn put_in_force(
         &self,
         parent: GenerationId,
-        generation: &Generation,
+        change: Change<'_>,
         examined: A::Examined,
-        nodes: &[Node],
-    ) -> Result<SignedRecord, Refused> {
+    ) -> Result<(SignedRecord, Vec<String>), Refused> {
+        let Change { generation, nodes, removed } = change;
         let _one_at_a_time = self.following.lock().await;
         let record = {
             let mut state = self.state.lock().await;
             state.may_follow(parent)?;
             tokio::task::block_in_place(|| state.commit(generation))?
         };
-        if let Err(refusal) = self.applier.adopt(examined).await {
+        // At the same time, because who is left out is not talked to afterwards.
+        let (dismissed, adopted) =
+            tokio::join!(self.dismiss_all(generation, &record, removed), self.applier.adopt(examined));
+        if let Err(refusal) = adopted {
             let mut state = self.state.lock().await;
             tokio::task::block_in_place(|| state.fail(generation.id(), &told(&refusal)))?;
             return Err(refusal.into());
         }
         self.at_work(generation, nodes).await;
-        Ok(record)
+        Ok((record, dismissed))
     }
 
     /// This node works with it.
@@ -458,8 +528,11 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             format!("generation {id} of the configuration, by {author}, is in force: {}", header.comment);
         info!("{text}");
         self.events.push(Note::new("configuration-changed", false, text));
-        self.network.follow(join::nodes_of(nodes));
         let mut state = self.state.lock().await;
+        let leaver = state.leaver(generation);
+        state.guest = leaver.is_some().then(|| Time::now() + SEEN_OFF);
+        let nodes: Vec<Node> = nodes.iter().cloned().chain(leaver).collect();
+        self.network.follow(join::nodes_of(&nodes));
         state.applied = generation.id();
         // Confirmed, or another came before it was.
         if state.trial.take().is_some() {

@@ -26,6 +26,7 @@ pub(super) fn unexpected(answer: Answer) -> anyhow::Error {
         | Answer::Applied(_)
         | Answer::Certificates { .. }
         | Answer::CertificateSet(_)
+        | Answer::Removed(_)
         | Answer::Token { .. }
         | Answer::Explanation(_)
         | Answer::RequestExplanation(_)

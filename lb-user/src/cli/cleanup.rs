@@ -15,13 +15,13 @@ use crate::control::{client, server};
 use crate::dataplane::link::{self, Interface, Lock};
 use crate::dataplane::{self, PINS};
 use crate::proxy::supervisor;
-use crate::shared::origin::Origin;
+use crate::shared::origin::{Local, Origin};
 
 pub(super) fn run(origin: &Origin, consent: Consent, json: bool) -> anyhow::Result<()> {
     // Certificates may be gone with what else was removed; they do not matter here.
     let local = match origin {
         Origin::Files { cluster, node } => config::load_unexamined(cluster, node.as_deref())?.local,
-        Origin::Store { .. } => origin.load()?.local,
+        Origin::Store { node } => Local::open(node)?.usable()?.config.local,
     };
     anyhow::ensure!(
         !client::answers(&local.run_dir),

@@ -110,6 +110,16 @@ pub(super) enum Config {
     /// The cluster is the one that it was, with its cluster secret; this host takes the place of one of its nodes, with new keys, and the
     /// others join anew.
     Import(Box<portable::Import>),
+    /// Change the cluster secret on all nodes at once; no connection ends by it
+    ///
+    /// Heartbeats are sealed with another key from then on. Which node a client goes to does not change, and cookies of server affinity stay
+    /// good. TLS connections go on; a session that a client wants to take up again makes one full handshake.
+    RotateSecret {
+        #[command(flatten)]
+        change: Change,
+        #[command(flatten)]
+        place: Place,
+    },
 }
 
 /// What goes with every change.
@@ -117,10 +127,10 @@ pub(super) enum Config {
 pub(super) struct Change {
     /// Why, for the log
     #[arg(long, short = 'm', value_name = "TEXT", default_value = "")]
-    comment: String,
+    pub(super) comment: String,
     /// One JSON object on one line
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 fn trial_time(text: &str) -> Result<Duration, String> {
@@ -148,6 +158,10 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
         }
         Config::Export(args) => portable::export(&args),
         Config::Import(args) => portable::import(&args),
+        Config::RotateSecret { change, place } => {
+            let wanted = Configure::RotateSecret { comment: change.comment };
+            print(applied(&place.run_dir, wanted)?, change.json)
+        }
     }
 }
 
@@ -240,22 +254,28 @@ fn print(applied: Applied, json: bool) -> anyhow::Result<()> {
 
 /// What became of a change, in words.
 pub(super) fn told(applied: &Applied) -> Vec<String> {
-    let Applied { generation, changed, warnings, kept, on, unreached, restart, dry_run, confirm_within } =
-        applied;
+    let Applied { generation, changed, dry_run, confirm_within, .. } = applied;
     let changed = if changed.is_empty() { "nothing that is served".to_owned() } else { changed.join(", ") };
     let id: String = generation.chars().take(12).collect();
-    let (mut lines, what) = match confirm_within {
+    let mut lines = match confirm_within {
         _ if *dry_run => {
-            let sound = format!("it is sound; it would change: {changed}; generation {id} stays in force");
-            (vec![sound], "sound on")
+            vec![format!("it is sound; it would change: {changed}; generation {id} stays in force")]
         }
-        Some(seconds) => {
-            let tried = format!("generation {id} is on trial on this node alone; changed: {changed}");
-            let hint = format!("  in {seconds} s it goes back, unless: rollcall config confirm");
-            (vec![tried, hint], "sound on")
-        }
-        None => (vec![format!("generation {id} is in force; changed: {changed}")], "at work on"),
+        Some(seconds) => vec![
+            format!("generation {id} is on trial on this node alone; changed: {changed}"),
+            format!("  in {seconds} s it goes back, unless: rollcall config confirm"),
+        ],
+        None => vec![format!("generation {id} is in force; changed: {changed}")],
     };
+    lines.extend(course(applied));
+    lines
+}
+
+/// Who works with a change, who does not yet, and what to know of it.
+pub(super) fn course(applied: &Applied) -> Vec<String> {
+    let Applied { warnings, kept, on, unreached, restart, dry_run, confirm_within, .. } = applied;
+    let mut lines = Vec::new();
+    let what = if *dry_run || confirm_within.is_some() { "sound on" } else { "at work on" };
     if !on.is_empty() {
         lines.push(format!("  {what}: {}", on.join(", ")));
     }

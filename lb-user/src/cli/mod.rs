@@ -36,6 +36,7 @@ mod host;
 mod import_iis;
 mod init;
 mod join;
+mod leave;
 mod load;
 mod manual;
 mod metrics;
@@ -44,6 +45,7 @@ mod output;
 mod passphrase;
 mod plan;
 mod reload;
+mod remove;
 mod schema;
 mod status;
 mod upgrade;
@@ -64,6 +66,12 @@ enum Command {
     Token(join::TokenArgs),
     /// Make this host a node of a cluster, with a token that one of its nodes printed
     Join(Box<join::Args>),
+    /// Take another node out of the cluster for good, with a cluster secret that it does not know
+    ///
+    /// It hands its share over and its connections end by themselves. What it has known of TLS keys and passwords is named.
+    Remove(remove::Args),
+    /// Take this node out of its cluster, and remove the configuration from this host once another node has confirmed it
+    Leave(leave::Args),
     /// Run this node's agent until it is told to stop
     Run(Files),
     /// Check a configuration and show what it means
@@ -377,6 +385,8 @@ fn run(command: Command, arrival: Option<anyhow::Result<Arrival>>) -> anyhow::Re
         Command::Init(args) => init::run(&args),
         Command::Token(args) => join::token(&args),
         Command::Join(args) => join::run(&args),
+        Command::Remove(args) => remove::run(args),
+        Command::Leave(args) => leave::run(args),
         Command::Run(files) => run_agent(files, arrival),
         Command::Check { config, node_file, expand, network, json } => {
             check::run(&Files { config, node_file }.origin(), expand, network, json)

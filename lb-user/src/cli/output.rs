@@ -180,6 +180,7 @@ fn config_errors(error: &anyhow::Error) -> Option<&ConfigErrors> {
         | LoadError::Sealed { .. }
         | LoadError::OtherKeys { .. }
         | LoadError::Absent(_)
+        | LoadError::Removed { .. }
         | LoadError::Nothing => None,
     })
 }

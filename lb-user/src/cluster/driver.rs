@@ -71,8 +71,10 @@ pub enum Input {
     Heard(BTreeMap<Priority, Time>),
     /// What this node's data path has passed; as often as the others should know.
     Traffic(Traffic),
-    /// Cluster facts that were checked: the node is to be able to switch to them, and then to speak with these peers.
-    Prepare(Box<Settings>, Box<Network>),
+    /// Cluster facts that were checked: the node is to be able to switch to them, and then to speak with these peers under this secret.
+    Prepare(Box<Settings>, Box<Network>, ClusterSecret),
+    /// Other nodes may come to seal with this secret, which this one takes up only at its next start.
+    Expect(ClusterSecret),
     /// What was prepared is not to come into force.
     Withdraw,
     /// The cluster is to switch to the prepared facts with this digest.
@@ -164,8 +166,8 @@ struct Driver<D> {
     refusals: Rate,
     /// The first heartbeat of this round that was not sent.
     unsent: Option<Unsent>,
-    /// The network of each of the facts that the node knows, by their digest, the latest first.
-    prepared: Vec<(u64, Network)>,
+    /// Network and cluster secret of each of the facts that the node knows, by their digest, the latest first.
+    prepared: Vec<(u64, Network, ClusterSecret)>,
     /// When to end, once the node has left.
     end: Option<Time>,
     /// The thread is to stop without leaving.
@@ -299,6 +301,7 @@ impl<D: DataPath> Driver<D> {
         let woken = self.transport.wait(timeout, Wanted { nodes: next_look.is_none(), strangers })?;
         let clocks = Clocks::read();
         let now = clocks.now;
+        self.link.handle_timeout(now);
         let all = self.receive(inbox, clocks)?;
         if woken {
             self.take_inputs(now)?;
@@ -351,7 +354,10 @@ impl<D: DataPath> Driver<D> {
                 Input::Idle(idle) => self.node.handle_idle(&idle, now),
                 Input::Heard(heard) => self.node.handle_heard(heard, now),
                 Input::Traffic(traffic) => self.node.handle_traffic(traffic, now),
-                Input::Prepare(settings, network) => self.prepare(*settings, *network, now)?,
+                Input::Prepare(settings, network, secret) => {
+                    self.prepare(*settings, *network, secret, now)?
+                }
+                Input::Expect(secret) => self.link.expect(secret),
                 Input::Withdraw => self.node.handle_withdraw(now),
                 Input::Switch(facts) => drop(self.node.handle_switch(facts, now)),
                 Input::Suspend(saved) => self.begin_to_suspend(saved, now),
@@ -388,7 +394,7 @@ impl<D: DataPath> Driver<D> {
                 Command::Keep(mandate) => drop(self.outputs.send(Output::Keep(mandate))),
                 Command::Wished { id, denied } => drop(self.outputs.send(Output::Wished { id, denied })),
                 Command::Restart => drop(self.outputs.send(Output::Restart)),
-                Command::Switched(facts) => self.follow(facts)?,
+                Command::Switched(facts) => self.follow(facts, Time::now())?,
                 Command::Prepared => drop(self.outputs.send(Output::Prepared)),
                 Command::HandedOver => drop(self.outputs.send(Output::HandedOver)),
             }
@@ -397,7 +403,13 @@ impl<D: DataPath> Driver<D> {
         Ok(())
     }
 
-    fn prepare(&mut self, settings: Settings, network: Network, now: Time) -> io::Result<()> {
+    fn prepare(
+        &mut self,
+        settings: Settings,
+        network: Network,
+        secret: ClusterSecret,
+        now: Time,
+    ) -> io::Result<()> {
         let facts = settings.facts;
         if facts == self.node.in_force() {
             self.transport.follow(network)?;
@@ -405,20 +417,23 @@ impl<D: DataPath> Driver<D> {
             let _ = self.node.handle_prepare(settings, now);
             return Ok(());
         }
-        // Before the node knows: it may switch at once, where others have.
-        self.prepared.retain(|(known, _)| *known != facts);
-        self.prepared.insert(0, (facts, network));
+        // Before the node knows: it may switch at once, where others have. And what others seal once this one has said that it is
+        // prepared is to be opened.
+        self.link.expect(secret.clone());
+        self.prepared.retain(|(known, _, _)| *known != facts);
+        self.prepared.insert(0, (facts, network, secret));
         self.prepared.truncate(MAX_KNOWN);
         if self.node.handle_prepare(settings, now).is_err() {
-            self.prepared.retain(|(known, _)| *known != facts);
+            self.prepared.retain(|(known, _, _)| *known != facts);
         }
         Ok(())
     }
 
-    /// Speaks with the peers of the facts in force.
-    fn follow(&mut self, facts: u64) -> io::Result<()> {
-        if let Some(place) = self.prepared.iter().position(|(known, _)| *known == facts) {
-            let (_, network) = self.prepared.remove(place);
+    /// Speaks with the peers of the facts in force, under their secret.
+    fn follow(&mut self, facts: u64, now: Time) -> io::Result<()> {
+        if let Some(place) = self.prepared.iter().position(|(known, _, _)| *known == facts) {
+            let (_, network, secret) = self.prepared.remove(place);
+            self.link.switch(secret, now);
             let peers: Vec<Priority> = network.peers.keys().copied().collect();
             self.link.set_peers(&peers);
             self.transport.follow(network)?;

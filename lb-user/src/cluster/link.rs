@@ -8,7 +8,11 @@
 //!   all; heartbeats moreover only grow newer, while parts of a state may overtake each other;
 //! - a new session is believed only once a datagram of it echoes *our* session with a newer number than any datagram of that
 //!   peer echoed before. A recording cannot, because the number did not exist when it was made.
+//!
+//! The cluster secret may change meanwhile (`epochs`): sessions and numbers go on under it. A peer that has switched to a secret that
+//! this node could switch to is answered under that one, because it takes nothing else for much longer.
 
+mod epochs;
 mod passage;
 mod stranger;
 
@@ -17,8 +21,11 @@ use std::collections::{BTreeMap, VecDeque};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use thiserror::Error;
 
+use self::epochs::Epochs;
 pub(crate) use self::passage::SavedLink;
+pub(crate) use self::stranger::Stranger;
 use super::wire::{HEADER, Header, Malformed, Message, Reader};
+use crate::clock::Time;
 use crate::config::model::Priority;
 use crate::config::secret::ClusterSecret;
 
@@ -26,7 +33,7 @@ use crate::config::secret::ClusterSecret;
 #[derive(Debug)]
 pub(crate) struct Link {
     me: Priority,
-    secret: ClusterSecret,
+    epochs: Epochs,
     session: [u8; 16],
     /// The last number used; counts datagrams to all peers.
     seq: u64,
@@ -49,6 +56,15 @@ struct Peer {
     turn: usize,
     /// The greatest number of ours that a proven datagram echoed.
     echoed: u64,
+    /// It seals with a secret that this node could switch to: with that it is answered.
+    ahead: Option<Ahead>,
+}
+
+/// What a peer that has switched is answered with.
+#[derive(Debug)]
+struct Ahead {
+    epoch: [u8; 8],
+    aead: LessSafeKey,
 }
 
 #[derive(Debug)]
@@ -66,6 +82,8 @@ struct Session {
 /// What opens a session's datagrams.
 #[derive(Debug)]
 struct SessionKey {
+    /// Of which secret.
+    epoch: [u8; 8],
     /// From which of the secret's keys, in their order, it is derived.
     which: usize,
     aead: LessSafeKey,
@@ -116,7 +134,41 @@ impl Link {
     ) -> Self {
         let key = aead(&secret.heartbeat_key(me.number(), &session));
         let peers = peers.into_iter().map(|peer| (peer, Peer::default())).collect();
-        Self { me, secret, session, seq: 0, key, peers }
+        Self { me, epochs: Epochs::new(secret), session, seq: 0, key, peers }
+    }
+
+    /// What is sealed with `secret` is opened, too, from now on: this node could switch to it.
+    pub(crate) fn expect(&mut self, secret: ClusterSecret) {
+        self.epochs.expect(secret);
+        self.drop_refused();
+    }
+
+    /// Seals with `secret` from now on. What is sealed with the one before is opened for a few seconds yet.
+    pub(crate) fn switch(&mut self, secret: ClusterSecret, now: Time) {
+        if self.epochs.switch(secret, now) {
+            self.key = aead(&self.epochs.current().secret.heartbeat_key(self.me.number(), &self.session));
+            self.drop_refused();
+        }
+    }
+
+    /// Does what is due at `now`: a secret of before is refused once its time is over.
+    pub(crate) fn handle_timeout(&mut self, now: Time) {
+        if self.epochs.retire(now) {
+            self.drop_refused();
+        }
+    }
+
+    /// No session goes on under a secret that is not accepted any more: its peer is heard again when it seals with the one in force.
+    fn drop_refused(&mut self) {
+        let epochs = &self.epochs;
+        let accepted = |id: [u8; 8]| epochs.all().any(|epoch| epoch.id == id);
+        for (node, peer) in &mut self.peers {
+            peer.ahead.take_if(|ahead| !epochs.is_next(ahead.epoch));
+            let sessions = peer.proven.iter_mut().chain(&mut peer.candidates);
+            for session in sessions.filter(|session| !accepted(session.key.epoch)) {
+                session.key = SessionKey::current(epochs, *node, &session.id);
+            }
+        }
     }
 
     /// Speaks with these peers from now on, and with no others. What was heard of those that stay still counts; who is new proves itself
@@ -140,14 +192,16 @@ impl Link {
     /// Writes the datagram that carries `message` to `receiver` into an empty buffer.
     pub(crate) fn seal_into(&mut self, receiver: Priority, message: &Message, datagram: &mut Vec<u8>) {
         let echo = self.peers.get_mut(&receiver).and_then(Peer::echo);
-        self.seal_with(receiver, echo.unwrap_or(([0; 16], 0)), message, datagram);
+        self.seal_with(receiver, echo.unwrap_or(([0; 16], 0)), message, None, datagram);
     }
 
+    /// With `key` in place of the usual one.
     fn seal_with(
         &mut self,
         receiver: Priority,
         echo: ([u8; 16], u64),
         message: &Message,
+        key: Option<LessSafeKey>,
         datagram: &mut Vec<u8>,
     ) {
         self.seq += 1;
@@ -156,8 +210,11 @@ impl Link {
         datagram.extend(echo.0);
         datagram.extend(echo.1.to_le_bytes());
         message.encode(datagram);
-        let tag = self
-            .key
+        let ahead = self.peers.get(&receiver).and_then(|peer| peer.ahead.as_ref()).map(|ahead| &ahead.aead);
+        let tag = key
+            .as_ref()
+            .or(ahead)
+            .unwrap_or(&self.key)
             .seal_in_place_separate_tag(nonce(self.seq), Aad::from(header), &mut datagram[HEADER..])
             .expect("invariant: a datagram is far below AES-GCM's limit");
         datagram.extend(tag.as_ref());
@@ -174,8 +231,12 @@ impl Link {
             return Err(Refused::Stranger);
         }
         if let Some(session) = peer.proven.as_mut().filter(|session| session.id == header.session) {
-            let Opened { echo, message } = open(&session.key.aead, &header, datagram)?;
+            let (other, Opened { echo, message }) = session.open(&self.epochs, &header, datagram)?;
             session.admit(&header, &message)?;
+            if let Some(key) = other {
+                session.key = key;
+                peer.ahead = Ahead::of(&self.epochs, session.key.epoch, self.me, &self.session);
+            }
             // A refusal is for the session that it answers, or a recorded datagram could bring one about.
             if matches!(message, Message::Refusal(_)) && echo.0 != self.session {
                 return Err(Refused::Replay);
@@ -185,13 +246,25 @@ impl Link {
             }
             return Ok(Heard { from: header.sender, new_session: false, message });
         }
-        peer.consider(&self.secret, &header, datagram, (self.session, self.seq))
+        let heard = peer.consider(&self.epochs, &header, datagram, (self.session, self.seq));
+        if matches!(heard, Ok(_) | Err(Refused::Unproven(_))) {
+            peer.follow(&self.epochs, &header, self.me, &self.session);
+        }
+        heard
     }
 
     /// A datagram that claims this node's own priority is worth an event only when its seal is right.
     fn open_own_priority(&self, header: &Header, datagram: &[u8]) -> Result<Heard, Refused> {
-        open_anew(&self.secret, header, datagram)?;
+        open_anew(&self.epochs, header, datagram)?;
         Err(Refused::OwnPriority)
+    }
+}
+
+impl Ahead {
+    /// If it is to be one: node `me` answers in its own `session`.
+    fn of(epochs: &Epochs, id: [u8; 8], me: Priority, session: &[u8; 16]) -> Option<Self> {
+        let epoch = epochs.all().find(|epoch| epoch.id == id && epochs.is_next(id))?;
+        Some(Self { epoch: id, aead: aead(&epoch.secret.heartbeat_key(me.number(), session)) })
     }
 }
 
@@ -205,10 +278,23 @@ impl Peer {
         sessions.map(|session| (session.id, session.seq)).nth(self.turn)
     }
 
+    /// A datagram of a session that was new a moment ago was rightly sealed. Who is ahead is answered under what it seals with, or it
+    /// could not prove itself; who is not may be a recording, and changes nothing.
+    fn follow(&mut self, epochs: &Epochs, header: &Header, me: Priority, ours: &[u8; 16]) {
+        let sessions = self.proven.iter().chain(&self.candidates);
+        let mut sealed =
+            sessions.filter(|session| session.id == header.session).map(|session| session.key.epoch);
+        let epoch = sealed.find(|epoch| epochs.is_next(*epoch));
+        let known = self.ahead.as_ref().map(|ahead| ahead.epoch);
+        if let Some(epoch) = epoch.filter(|epoch| known != Some(*epoch)) {
+            self.ahead = Ahead::of(epochs, epoch, me, ours);
+        }
+    }
+
     /// A datagram of a session that is not the proven one; `ours` is our own session and last number.
     fn consider(
         &mut self,
-        secret: &ClusterSecret,
+        epochs: &Epochs,
         header: &Header,
         datagram: &[u8],
         ours: ([u8; 16], u64),
@@ -216,9 +302,9 @@ impl Peer {
         let known = self.candidates.iter().position(|session| session.id == header.session);
         let (session_key, Opened { echo, message }) = match known.and_then(|place| self.candidates.get(place))
         {
-            Some(session) => (None, open(&session.key.aead, header, datagram)?),
+            Some(session) => session.open(epochs, header, datagram)?,
             None => {
-                let (session_key, opened) = open_anew(secret, header, datagram)?;
+                let (session_key, opened) = open_anew(epochs, header, datagram)?;
                 (Some(session_key), opened)
             }
         };
@@ -243,7 +329,31 @@ impl Peer {
     }
 }
 
+impl SessionKey {
+    /// By the secret in force.
+    fn current(epochs: &Epochs, sender: Priority, session: &[u8; 16]) -> Self {
+        let epoch = epochs.current();
+        let bytes = epoch.secret.heartbeat_key(sender.number(), session);
+        Self { epoch: epoch.id, which: 0, aead: aead(&bytes) }
+    }
+}
+
 impl Session {
+    /// Opens a datagram of this session. While the secret is changed also under another than the last one, which is given then.
+    fn open(
+        &self,
+        epochs: &Epochs,
+        header: &Header,
+        datagram: &[u8],
+    ) -> Result<(Option<SessionKey>, Opened), Refused> {
+        match open(&self.key.aead, header, datagram) {
+            Err(Refused::Forged(_)) if epochs.overlap() => {
+                open_anew(epochs, header, datagram).map(|(key, opened)| (Some(key), opened))
+            }
+            opened => opened.map(|opened| (None, opened)),
+        }
+    }
+
     /// Notes a number as heard, unless it was heard before.
     fn admit(&mut self, header: &Header, message: &Message) -> Result<(), Refused> {
         let seq = header.seq;
@@ -286,18 +396,17 @@ fn open(key: &LessSafeKey, header: &Header, datagram: &[u8]) -> Result<Opened, R
     Ok(Opened { echo, message: Message::decode(reader.0)? })
 }
 
-/// Opens the sealed part of a session that is not known yet: while the cluster's key is changed, some nodes seal with another
-/// than this one. Also gives the key that fitted.
-fn open_anew(
-    secret: &ClusterSecret,
-    header: &Header,
-    datagram: &[u8],
-) -> Result<(SessionKey, Opened), Refused> {
-    for (bytes, which) in secret.heartbeat_keys(header.sender.number(), &header.session).zip(0..) {
-        let key = SessionKey { which, aead: aead(&bytes) };
-        match open(&key.aead, header, datagram) {
-            Err(Refused::Forged(_)) => {}
-            opened => return opened.map(|opened| (key, opened)),
+/// Opens the sealed part of a session that is not known yet, or under another key than the last one: while the cluster's key is changed,
+/// some nodes seal with another than this one. Also gives the key that fitted.
+fn open_anew(epochs: &Epochs, header: &Header, datagram: &[u8]) -> Result<(SessionKey, Opened), Refused> {
+    for epoch in epochs.all() {
+        let keys = epoch.secret.heartbeat_keys(header.sender.number(), &header.session);
+        for (bytes, which) in keys.zip(0..) {
+            let key = SessionKey { epoch: epoch.id, which, aead: aead(&bytes) };
+            match open(&key.aead, header, datagram) {
+                Err(Refused::Forged(_)) => {}
+                opened => return opened.map(|opened| (key, opened)),
+            }
         }
     }
     Err(Refused::Forged(header.sender))

@@ -28,6 +28,8 @@ pub struct ClusterSecret {
     first: Prk,
     /// What is accepted too, in the order of the file.
     others: Vec<Prk>,
+    /// What was there before: for affinity cookies, and to know who has missed the change.
+    previous: Option<Prk>,
     /// What the flow hash's key derives from.
     seed: Prk,
 }
@@ -50,12 +52,14 @@ impl ClusterSecret {
 
     /// The secret that `text` spells: one to three lines of 64 hexadecimal digits, a key each, of which the first seals and all
     /// are accepted; and at most one line `seed` with 64 digits, the key that the flow hash comes from. Without it that is the
-    /// key. Several keys need that line, or the spread of clients would change with the keys. Empty lines and those that begin with `#` do not count.
+    /// key. Several keys need that line, or the spread of clients would change with the keys. At most one line `previous` with 64
+    /// digits: the key of before, under which affinity cookies are accepted, and who still seals heartbeats with it is told that it
+    /// has no part in the cluster; it opens nothing else. Empty lines and those that begin with `#` do not count.
     pub fn parse(text: &str) -> Result<Self, MalformedSecret> {
         if text.len() > MAX_BYTES {
             return Err(MalformedSecret::TooLong);
         }
-        let (mut keys, mut seed) = (Vec::new(), None);
+        let (mut keys, mut seed, mut previous) = (Vec::new(), None, None);
         for (line, number) in text.lines().map(str::trim).zip(1..) {
             let words: Vec<&str> = line.split_whitespace().collect();
             match *words.as_slice() {
@@ -63,6 +67,10 @@ impl ClusterSecret {
                 [first, ..] if first.starts_with('#') => {}
                 ["seed", _] if seed.is_some() => return Err(MalformedSecret::SecondSeed { line: number }),
                 ["seed", digits] => seed = Some(key(digits, number)?),
+                ["previous", _] if previous.is_some() => {
+                    return Err(MalformedSecret::SecondPrevious { line: number });
+                }
+                ["previous", digits] => previous = Some(key(digits, number)?),
                 [_] if keys.len() == MAX_KEYS => return Err(MalformedSecret::TooManyKeys { line: number }),
                 [digits] => keys.push(key(digits, number)?),
                 [_, _, ..] => return Err(MalformedSecret::Line { line: number }),
@@ -75,7 +83,20 @@ impl ClusterSecret {
             return Err(MalformedSecret::NoSeed);
         }
         let seed = seed.unwrap_or_else(|| first.clone());
-        Ok(Self { first, others, seed })
+        Ok(Self { first, others, previous, seed })
+    }
+
+    /// The text of the secret that follows the one that `text` spells: `key`, which nobody can guess, in place of what is there. Clients
+    /// stay where they are: the flow hash goes on as before, and affinity cookies of before are accepted. Session tickets of before
+    /// are not: who knows the old key could make one that names any client's certificate.
+    pub fn successor(text: &str, key: &[u8; 32]) -> Result<String, MalformedSecret> {
+        Self::parse(text)?;
+        let lines = || text.lines().map(str::trim);
+        let is_key = |line: &&str| line.len() == 64 && !line.starts_with('#');
+        let first = lines().find(is_key).ok_or(MalformedSecret::NoKey)?;
+        let seed = lines().find_map(|line| line.strip_prefix("seed")).map_or(first, str::trim);
+        let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(format!("{key}\nprevious {first}\nseed {seed}\n"))
     }
 
     /// The key of the flow hash: equal on all nodes, and the same before, while and after keys are changed with a `seed` line.
@@ -98,9 +119,9 @@ impl ClusterSecret {
         [part(b"farm one"), part(b"farm two")]
     }
 
-    /// Under which the proxy makes affinity cookies: the first makes them, all are accepted. At most three.
+    /// Under which the proxy makes affinity cookies: the first makes them, all are accepted. At most four.
     pub fn affinity_keys(&self) -> Vec<[u8; 32]> {
-        let keys = std::iter::once(&self.first).chain(&self.others);
+        let keys = std::iter::once(&self.first).chain(&self.others).chain(&self.previous);
         keys.map(|key| derive(key, &[b"affinity cookies"])).collect()
     }
 
@@ -127,10 +148,22 @@ impl ClusterSecret {
         keys.map(move |key| heartbeat_key(key, sender, session))
     }
 
+    /// The same of the key of before, under which nothing is believed.
+    pub(crate) fn former_heartbeat_key(&self, sender: u8, session: &[u8; 16]) -> Option<[u8; 32]> {
+        self.previous.as_ref().map(|key| heartbeat_key(key, sender, session))
+    }
+
     /// Whether it is the same as `other`.
     pub(crate) fn is(&self, other: &Self) -> bool {
         let keys = |secret: &Self| secret.heartbeat_keys(0, &[0; 16]).collect::<Vec<_>>();
-        self.hash_seed() == other.hash_seed() && keys(self) == keys(other)
+        let cookies = self.affinity_keys() == other.affinity_keys();
+        self.hash_seed() == other.hash_seed() && keys(self) == keys(other) && cookies
+    }
+
+    /// Names the key that seals, and gives nothing of it away.
+    pub(crate) fn key_id(&self) -> [u8; 8] {
+        let derived = derive(&self.first, &[b"name of the key"]);
+        std::array::from_fn(|index| derived[index])
     }
 }
 
@@ -206,7 +239,7 @@ pub enum SecretError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum MalformedSecret {
     /// A line is something else.
-    #[error("line {line} is neither 64 hexadecimal digits nor `seed` and 64 of them")]
+    #[error("line {line} is neither 64 hexadecimal digits nor `seed` or `previous` and 64 of them")]
     Line {
         /// From 1.
         line: usize,
@@ -220,6 +253,12 @@ pub enum MalformedSecret {
     /// One `seed` more than may be.
     #[error("line {line} is a second `seed`")]
     SecondSeed {
+        /// From 1.
+        line: usize,
+    },
+    /// One `previous` more than may be.
+    #[error("line {line} is a second `previous`")]
+    SecondPrevious {
         /// From 1.
         line: usize,
     },

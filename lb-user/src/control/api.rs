@@ -10,7 +10,7 @@ use crate::proxy::balance::settings::State;
 
 pub use self::certificate::{CertificateEntry, CertificateSet};
 pub use self::configuration::{
-    Applied, CertificateFacts, Configure, FileFacts, GenerationEntry, Shown, TRIAL,
+    Applied, CertificateFacts, Configure, FileFacts, GenerationEntry, Removed, Shown, TRIAL,
 };
 pub use self::event::EventRecord;
 pub use self::operate::{Action, Nodes, Operated};
@@ -172,7 +172,10 @@ impl Request {
                 | Configure::Confirm
                 | Configure::RollBack { .. }
                 | Configure::SetCertificate { .. }
-                | Configure::Token { .. },
+                | Configure::Token { .. }
+                | Configure::Remove { .. }
+                | Configure::Leave { .. }
+                | Configure::RotateSecret { .. },
             )
             | Self::Reload { .. }
             | Self::Capture { .. } => Permission::Change,
@@ -218,6 +221,8 @@ pub enum Answer {
     },
     /// To `Configure::SetCertificate`.
     CertificateSet(Box<CertificateSet>),
+    /// To `Configure::Remove` and `Configure::Leave`.
+    Removed(Box<Removed>),
     /// To `Explain`.
     Explanation(Box<Explanation>),
     /// To `ExplainRequest`.

@@ -17,6 +17,7 @@ use super::sealed::{Bytes, SealError, Secrets};
 use super::text::hex;
 use crate::config::held::named;
 use crate::config::model::{Cluster, Files};
+use crate::config::secret::{ClusterSecret, MalformedSecret};
 use crate::config::{self, ConfigErrors};
 use crate::control::api::{CertificateFacts, FileFacts};
 use crate::proxy::tls::Facts;
@@ -56,6 +57,13 @@ impl Draft {
             files.insert(name, content);
         }
         Ok(Self { text, secrets: Secrets { files, ..before.clone() }, kept })
+    }
+
+    /// With the next epoch of the cluster secret: `key`, which nobody can guess, in place of the one before.
+    pub fn with_next_secret(self, key: &[u8; 32]) -> Result<Self, DraftError> {
+        let cluster = ClusterSecret::successor(&self.secrets.cluster, key)?;
+        let epoch = self.secrets.epoch.saturating_add(1);
+        Ok(Self { secrets: Secrets { cluster, epoch, ..self.secrets }, ..self })
     }
 
     /// As the content of a generation, sealed to these nodes.
@@ -112,7 +120,9 @@ pub fn facts(text: &str, secrets: &Secrets) -> Vec<FileFacts> {
     let certificates = config::cluster_of(text.as_bytes(), Path::new("the configuration"))
         .map(|cluster| certificates(&cluster, secrets))
         .unwrap_or_default();
-    let key = Key::new(HMAC_SHA256, format!("rollcall file facts {}", secrets.cluster).as_bytes());
+    // Of what never changes, so that files can be compared across changes of the secret.
+    let seed = ClusterSecret::parse(&secrets.cluster).map(|secret| secret.hash_seed()).unwrap_or_default();
+    let key = Key::new(HMAC_SHA256, format!("rollcall file facts {seed:?}").as_bytes());
     let fact = |(path, bytes): (&String, &Bytes)| FileFacts {
         path: path.clone(),
         bytes: bytes.0.len(),
@@ -164,6 +174,9 @@ pub enum DraftError {
     /// It has errors.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+    /// The cluster secret of before is none.
+    #[error("the cluster secret in force cannot be followed by another")]
+    Secret(#[from] MalformedSecret),
     /// It is no TOML.
     #[error("it is no TOML")]
     Toml(#[source] TomlError),

@@ -136,6 +136,33 @@ pub fn with_node(text: &str, node: &NewNode, keys: &PublicKeys) -> Result<String
     Ok(document.to_string())
 }
 
+/// `text` without the node of this name, nor what rules say of it.
+pub fn without_node(text: &str, name: &str) -> Result<String, TomlError> {
+    let mut document: DocumentMut = text.parse()?;
+    if let Some(nodes) = document.get_mut("node").and_then(Item::as_array_of_tables_mut) {
+        let is_it = |table: &Table| table.get("name").and_then(Item::as_str) == Some(name);
+        let index = nodes.iter().position(is_it);
+        if let Some(index) = index {
+            let above = nodes.get(index).map(|table| table.decor().clone());
+            nodes.remove(index);
+            // What stands above the first is about all of them.
+            if let (0, Some(above), Some(first)) = (index, above, nodes.get_mut(0)) {
+                *first.decor_mut() = above;
+            }
+        }
+    }
+    let rules = document.get_mut("rule").and_then(Item::as_array_of_tables_mut);
+    for rule in rules.into_iter().flat_map(ArrayOfTables::iter_mut) {
+        for key in BY_NODE {
+            let Some(numbers) = rule.get_mut(key).and_then(Item::as_table_like_mut) else { continue };
+            if numbers.remove(name).is_some() && numbers.is_empty() {
+                rule.remove(key);
+            }
+        }
+    }
+    Ok(document.to_string())
+}
+
 /// `text` with `node` as its only node, which has these keys: one of this name stays what it was, at this address. What rules say of
 /// other nodes goes with them.
 fn with_only(text: &str, node: &NewNode, keys: &PublicKeys) -> Result<String, TomlError> {
@@ -403,5 +430,22 @@ mod tests {
         let mut nothing = exported(1);
         nothing.text = "[cluster]\n".to_owned();
         assert!(restore(nothing, &node, &keys(5), 2).is_err());
+    }
+
+    #[test]
+    fn a_node_goes_with_what_rules_say_of_it_and_all_else_stays_as_it_was_written() {
+        let node = NewNode { name: "arr2".to_owned(), address: Ipv4Addr::new(192, 168, 50, 7), priority: 2 };
+        let first = Founding { exchange: None, ..founding() }.text(&keys(1).public());
+        let both = with_node(&first, &node, &keys(2).public()).unwrap();
+        let rules = "\n[[rule]]\nports = 25\nweights = { arr1 = 1, arr2 = 3 } # both\n\n[[rule]]\nports = 26\nweights = { arr1 = 4 }\n";
+        let left = without_node(&format!("{both}{rules}"), "arr1").unwrap();
+        let cluster = checked(&left);
+        let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
+        assert_eq!(names, ["arr2"]);
+        for kept in ["# Each node, once; ", "# both", "weights = {", "[[rule]]\nports = 26\n"] {
+            assert!(left.contains(kept), "{kept}: {left}");
+        }
+        assert!(!left.contains("arr1"), "{left}");
+        assert_eq!(without_node(&both, "arr3").unwrap(), both);
     }
 }

@@ -120,6 +120,12 @@ impl History {
         self.generation(self.current?)
     }
 
+    /// The generation in force and those before it, as far as they are here.
+    pub fn line(&self) -> impl Iterator<Item = &SignedHeader> {
+        let line = self.current.into_iter().flat_map(|id| self.ancestry(id));
+        line.filter_map(|id| self.head(id))
+    }
+
     /// A generation, whole.
     pub fn generation(&self, id: GenerationId) -> Option<Generation> {
         let entry = self.entries.get(&id)?;

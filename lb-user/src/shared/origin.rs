@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::generation::{Generation, GenerationId};
+use super::generation::{Generation, GenerationId, SignedHeader};
 use super::history::History;
 use super::keys::NodeKeys;
 use super::sealed::{OpenError, Secrets};
@@ -93,8 +93,30 @@ impl Local {
         Ok(Self { file, node_file: node_file.to_owned(), keys, store, history, damage })
     }
 
-    /// The generation in force; where it cannot be used here, the newest before it that can.
+    /// The generation that left this node out of the cluster, if one has that is in force or followed by what is.
+    pub fn removal(&self) -> Option<&SignedHeader> {
+        let mine = self.keys.public();
+        let mut removal = None;
+        for head in self.history.line() {
+            if head.header().roster.get(&self.file.name) == Some(&mine) {
+                return removal;
+            }
+            removal = Some(head);
+        }
+        // It was never listed with these keys.
+        None
+    }
+
+    /// The generation in force; where it cannot be used here, the newest before it that can. Not if this node was left out since.
     pub fn in_force(&self) -> Result<InForce, LoadError> {
+        if let Some(removed) = self.removal() {
+            return Err(self.removed_by(removed));
+        }
+        self.usable()
+    }
+
+    /// The same, whether this node has a part in it or not: what its host was set up for.
+    pub fn usable(&self) -> Result<InForce, LoadError> {
         let mut next = self.history.current().map(|head| head.id());
         let mut first = None;
         while let Some(id) = next {
@@ -115,6 +137,12 @@ impl Local {
             next = self.history.head(id).and_then(|head| head.header().parent);
         }
         Err(first.map_or(LoadError::Nothing, |(_, error)| error))
+    }
+
+    /// What there is to say when `removal` has left this node out.
+    pub fn removed_by(&self, removal: &SignedHeader) -> LoadError {
+        let (name, by) = (self.file.name.clone(), removal.header().author.clone());
+        LoadError::Removed { name, by, id: removal.id() }
     }
 
     /// What a generation says, checked as this node's configuration.
@@ -196,6 +224,18 @@ pub enum LoadError {
     OtherKeys {
         /// This node.
         name: String,
+        /// The generation.
+        id: GenerationId,
+    },
+    /// The cluster goes on without this node.
+    #[error(
+        "{name} is no node of the cluster any more: generation {id:?}, by {by}, leaves it out; hint: `rollcall leave` clears this host, and `rollcall join` with a token of another node brings it back as a new one"
+    )]
+    Removed {
+        /// This node.
+        name: String,
+        /// Who made that generation.
+        by: String,
         /// The generation.
         id: GenerationId,
     },

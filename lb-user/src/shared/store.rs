@@ -66,7 +66,12 @@ impl Store {
 
     /// Whether there is one in the state folder.
     pub fn exists(state_dir: &Path) -> bool {
-        fs::read_dir(state_dir.join(FOLDER)).is_ok_and(|mut files| files.next().is_some())
+        fs::read_dir(Self::folder(state_dir)).is_ok_and(|mut files| files.next().is_some())
+    }
+
+    /// Where it is in the state folder.
+    pub fn folder(state_dir: &Path) -> PathBuf {
+        state_dir.join(FOLDER)
     }
 
     /// The one in the state folder, with all that it holds.

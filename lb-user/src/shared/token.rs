@@ -188,7 +188,12 @@ pub struct Tokens {
 impl Tokens {
     /// Those in the state folder.
     pub fn of(state_dir: &Path) -> Self {
-        Self { folder: state_dir.join(FOLDER) }
+        Self { folder: Self::folder(state_dir) }
+    }
+
+    /// Where they are in the state folder.
+    pub fn folder(state_dir: &Path) -> PathBuf {
+        state_dir.join(FOLDER)
     }
 
     /// Keeps one that was issued; those that are over by `now`, in seconds since 1970, go.

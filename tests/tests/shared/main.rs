@@ -1,9 +1,10 @@
-//! The configuration that nodes share, on real nodes: who comes in, what is changed on one and served by all, who was away, and what
+//! The configuration that nodes share, on real nodes: who comes in and who goes, what is changed on one and served by all, who was away, and what
 //! a crash leaves.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what fails panics with its error")]
 
 mod changes;
 mod joins;
+mod removal;
 
 use std::fs;
 use std::path::PathBuf;

@@ -45,7 +45,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             let comment = if comment.is_empty() { format!("new certificate of {site}") } else { comment };
             let draft = Draft { text, secrets, kept: Vec::new() };
             let how = if dry_run { How::Look } else { How::InForce };
-            Some(self.bring_in(&before, draft, Words { comment, restores: None }, how).await?)
+            Some(self.bring_in(&before, draft, Words { comment, restores: None }, how).await?.applied)
         };
         Ok(CertificateSet { old, new, remarks, applied })
     }

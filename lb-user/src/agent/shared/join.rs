@@ -6,6 +6,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::nodes::Network;
+use super::removal::random;
 use super::state::Words;
 use super::{Applier, How, Refused, SharedConfig};
 use crate::agent::events::Note;
@@ -25,9 +26,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
     /// A token that lets one node in within so many seconds, and this node's address.
     pub(super) async fn token(&self, seconds: u64) -> Result<(String, Ipv4Addr), Refused> {
         let life = Duration::from_secs(seconds).min(LONGEST_LIFE);
-        let mut seed = [0; 32];
-        aws_lc_rs::rand::fill(&mut seed)
-            .map_err(|_| Refused::Join("the system gives no random bytes".to_owned()))?;
+        let seed = random()?;
         let now = now();
         let state = self.state.lock().await;
         let issuer = state.local.keys.public().transport;

@@ -65,10 +65,12 @@ const TAKE: Duration = Duration::from_secs(20);
 const AT_ONCE: usize = 8;
 
 impl<A: Applier, N: Network> SharedConfig<A, N> {
-    /// Asks every other node whether it could work with this; an objection of any that answers is one of all.
+    /// Asks every other node that stays whether it could work with this; an objection of any that answers is one of all.
     pub(super) async fn ask_all(&self, generation: &Generation) -> Result<Found, Refused> {
         let question = Question::Check(generation.encode()).encode();
-        let answers = self.others().await.into_iter().map(|node| {
+        let roster = &generation.head.header().roster;
+        let stay = self.others().await.into_iter().filter(|node| roster.contains_key(node));
+        let answers = stay.map(|node| {
             let question = question.clone();
             async move {
                 let answer = self.network.call(&node, question, CHECK).await;
@@ -103,12 +105,34 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         join_all(told).await;
     }
 
-    /// Tells every other node, and waits until those that are reached work with it. The nodes that do not know of it then.
+    /// Tells the nodes that a generation leaves out that it does: its header, and that it is in force. Those that know of it then.
+    pub(super) async fn dismiss_all(
+        &self,
+        generation: &Generation,
+        record: &SignedRecord,
+        nodes: &[String],
+    ) -> Vec<String> {
+        let (generations, records) = (vec![generation.head.encode()], vec![record.encode()]);
+        let question = Question::Take { generations, records }.encode();
+        let answers = nodes.iter().map(|node| {
+            let question = question.clone();
+            async move {
+                let answer = self.network.call(node, question, ANSWER).await;
+                let taken = answer.is_ok_and(|bytes| Reply::decode(&bytes) == Ok(Reply::Taken));
+                taken.then(|| node.clone())
+            }
+        });
+        join_all(answers).await.into_iter().flatten().collect()
+    }
+
+    /// Tells every other node of a generation, and waits until those that are reached work with it. The nodes that do not know of it then.
     pub(super) async fn tell_all(&self, generation: &Generation, record: &SignedRecord) -> Vec<String> {
         let question =
             Question::Take { generations: vec![generation.encode()], records: vec![record.encode()] }
                 .encode();
-        let answers = self.others().await.into_iter().map(|node| {
+        let me = self.state.lock().await.local.file.name.clone();
+        let others = generation.head.header().roster.keys().filter(|node| **node != me).cloned();
+        let answers = others.map(|node| {
             let question = question.clone();
             async move {
                 let answer = self.network.call(&node, question, TAKE).await;
@@ -144,6 +168,10 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             (Asker::Stranger(_), _) => return Reply::Refused("join first".to_owned()),
             (Asker::Node(node), question) => (node, question),
         };
+        let (asks, _) = &node;
+        if !self.state.lock().await.lists(asks) {
+            return Reply::Refused(format!("{asks} is no node of the cluster any more"));
+        }
         match node {
             (_, Question::Join(_)) => Reply::Refused("this node belongs to the cluster already".to_owned()),
             (_, Question::Inventory) => Reply::Inventory(self.state.lock().await.local.history.inventory()),
@@ -287,13 +315,23 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
 
     async fn ask(&self, node: &str, question: &Question) -> Result<Reply, String> {
         let bytes = self.network.call(node, question.encode(), ANSWER).await?;
-        Reply::decode(&bytes).map_err(|error| error.to_string())
+        match Reply::decode(&bytes).map_err(|error| error.to_string())? {
+            Reply::Refused(why) => Err(format!("{node}: {why}")),
+            reply @ (Reply::Inventory(_)
+            | Reply::Pieces(_)
+            | Reply::Sound
+            | Reply::Taken
+            | Reply::Welcome { .. }) => Ok(reply),
+        }
     }
 
     /// Works with the generation that is in force by what is known now. One that cannot be used here is told of, and the one before
     /// stays at work.
     pub(in crate::agent) async fn follow(&self) {
         let _one_at_a_time = self.following.lock().await;
+        if self.heed_removal().await {
+            return;
+        }
         let (id, read) = {
             let mut state = self.state.lock().await;
             let id = state.to_work_with();

@@ -1,5 +1,7 @@
 //! What this node has of the shared configuration, and what it makes of it.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use tracing::warn;
@@ -7,13 +9,15 @@ use tracing::warn;
 use super::trial::Trial;
 use super::{Refused, Told};
 use crate::clock::Time;
-use crate::config::told;
+use crate::config::model::Node;
+use crate::config::{self, told};
 use crate::control::api::GenerationEntry;
 use crate::shared::draft::{self, Draft};
-use crate::shared::generation::{Generation, GenerationId, Saying, SignedHeader};
+use crate::shared::generation::{Generation, GenerationId, Header, Saying, SignedHeader};
 use crate::shared::history;
 use crate::shared::origin::{InForce, LoadError, Local};
 use crate::shared::record::{Record, SignedRecord, Word};
+use crate::shared::store::Store;
 use crate::wall::WallTime;
 
 /// How many generations are kept whole, and of how many more the header.
@@ -30,6 +34,8 @@ pub(super) struct State {
     promise: Option<Promise>,
     /// What this node works with in place of the generation in force.
     pub(super) trial: Option<Trial>,
+    /// Until when the author of what this node works with is talked to, though it left itself out: it waits for an answer.
+    pub(super) guest: Option<Time>,
 }
 
 struct Promise {
@@ -50,7 +56,7 @@ pub(super) struct Words {
 
 impl State {
     pub(super) fn new(local: Local, applied: GenerationId) -> Self {
-        Self { local, applied, objection: None, promise: None, trial: None }
+        Self { local, applied, objection: None, promise: None, trial: None, guest: None }
     }
 
     /// The generation in force in the cluster, as far as is known here.
@@ -160,12 +166,49 @@ impl State {
         Ok(Generation::new(parent, saying, content, &self.local.keys))
     }
 
+    /// Whether the generation in force lists a node of this name.
+    pub(super) fn lists(&self, node: &str) -> bool {
+        let now = self.local.history.head(self.current());
+        now.is_some_and(|head| head.header().roster.contains_key(node))
+    }
+
+    /// The author of a generation that leaves itself out, as the one at work has it.
+    pub(super) fn leaver(&self, generation: &Generation) -> Option<Node> {
+        let Header { author, roster, .. } = generation.head.header();
+        if roster.contains_key(author) {
+            return None;
+        }
+        let text = self.generation(self.applied).ok()?.content.text;
+        let cluster = config::cluster_of(text.as_bytes(), Path::new("the configuration")).ok()?;
+        cluster.nodes.into_iter().find(|node| node.name == *author)
+    }
+
+    /// The other nodes of the generation in force that a draft of this node leaves out.
+    pub(super) fn left_out_by(&self, draft: &Draft) -> Result<Vec<String>, Refused> {
+        let next = draft::roster(&draft.text)?;
+        let now = self.local.history.head(self.current()).map(|head| &head.header().roster);
+        let names = now.into_iter().flat_map(BTreeMap::keys);
+        Ok(names.filter(|name| !next.contains_key(*name)).cloned().collect())
+    }
+
+    /// Why the last node does not go.
+    pub(super) fn last_node(&self) -> Refused {
+        Refused::LastNode { folder: Store::folder(&self.local.file.state_dir).display().to_string() }
+    }
+
     /// Keeps a generation and the word that it is in force, in this order: what is not whole is never in force. Blocks.
     pub(super) fn commit(&mut self, generation: &Generation) -> Result<SignedRecord, Refused> {
+        let record = self.word(generation.id(), Word::InForce, "");
+        self.keep(generation, &record)?;
+        Ok(record)
+    }
+
+    /// The same, of a word that was signed before. Blocks.
+    pub(super) fn keep(&mut self, generation: &Generation, record: &SignedRecord) -> Result<(), Refused> {
         self.local.store.keep(&generation.head, Some(&generation.content))?;
         let admitted = self.local.history.admit(generation.head.clone(), Some(generation.content.clone()));
         self.own(admitted);
-        self.say(generation.id(), Word::InForce, "")
+        self.keep_word(record)
     }
 
     /// It is not to be used, now or ever.
@@ -174,13 +217,23 @@ impl State {
     }
 
     fn say(&mut self, generation: GenerationId, word: Word, why: &str) -> Result<SignedRecord, Refused> {
+        let record = self.word(generation, word, why);
+        self.keep_word(&record)?;
+        Ok(record)
+    }
+
+    /// This node's word on a generation, which is nowhere yet.
+    pub(super) fn word(&self, generation: GenerationId, word: Word, why: &str) -> SignedRecord {
         let (by, time) = (self.local.file.name.clone(), WallTime::now().unix_ms());
         let record = Record { generation, word, by, time, why: why.to_owned() };
-        let record = SignedRecord::new(record, &self.local.keys);
-        self.local.store.keep_record(&record)?;
+        SignedRecord::new(record, &self.local.keys)
+    }
+
+    fn keep_word(&mut self, record: &SignedRecord) -> Result<(), Refused> {
+        self.local.store.keep_record(record)?;
         let admitted = self.local.history.admit_record(record.clone());
         self.own(admitted);
-        Ok(record)
+        Ok(())
     }
 
     /// What this node makes follows what is in force, and is signed by a node of it: it is taken in.

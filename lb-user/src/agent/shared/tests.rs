@@ -32,6 +32,8 @@ struct Played(Arc<StdMutex<Serving>>);
 struct Serving {
     drain_timeout: Option<Duration>,
     objects_to: Option<Duration>,
+    /// The cluster has gone on without it.
+    dismissed: bool,
 }
 
 impl Applier for Played {
@@ -49,6 +51,10 @@ impl Applier for Played {
     async fn adopt(&self, examined: Duration) -> Result<(), Refusal> {
         self.0.lock().unwrap().drain_timeout = Some(examined);
         Ok(())
+    }
+
+    async fn dismiss(&self) {
+        self.0.lock().unwrap().dismissed = true;
     }
 }
 
@@ -553,3 +559,5 @@ async fn a_node_that_cannot_work_with_what_is_in_force_says_so_until_it_can() {
     assert_eq!(world.served(), [54; 2]);
     assert_eq!(node.told().borrow().objection, None);
 }
+
+mod removal;

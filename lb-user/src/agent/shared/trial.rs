@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::info;
 
-use super::{Applier, Network, Outlook, Refused, SharedConfig};
+use super::{Applier, Change, Network, Outlook, Refused, SharedConfig};
 use crate::agent::events::Note;
 use crate::clock::Time;
 use crate::control::api::{Applied, GenerationEntry};
@@ -98,7 +98,9 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         // It is at work already: what could not be changed has been.
         let (examined, outlook) = self.applier.examine(read.config).await?;
         let found = self.ask_all(&generation).await?;
-        self.bring_all(parent, &generation, (examined, outlook), &nodes, found, Vec::new()).await
+        // It leaves nobody out, or it could not have been tried.
+        let change = Change { generation: &generation, nodes: &nodes, removed: &[] };
+        Ok(self.bring_all(parent, change, (examined, outlook), found, Vec::new()).await?.applied)
     }
 
     /// Ends what is on trial when its time is over. Never returns.

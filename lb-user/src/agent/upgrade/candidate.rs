@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
 use super::state::FORMAT;
-use crate::agent::facts::digest_of;
+use crate::agent::facts::facts_of;
 use crate::config::model::Config;
 use crate::config::secret::{ClusterSecret, SecretError};
 use crate::shared::origin::{LoadError, Origin};
@@ -167,8 +167,10 @@ fn arguments(files: &Origin) -> (Option<&Path>, Vec<&OsStr>) {
 /// The configuration on disk is the one in force. Certificates may be others: the proxy goes on with those that it has.
 fn unchanged(files: &Origin, config: &Config, secret: &ClusterSecret) -> Result<(), Refusal> {
     let found = files.load()?;
-    let facts = |cluster| digest_of(cluster, secret.hash_seed());
-    if facts(&found.cluster) != facts(&config.cluster) {
+    if !found.secret()?.is(secret) {
+        return Err(Refusal::Changed("the cluster secret"));
+    }
+    if facts_of(&found, secret) != facts_of(config, secret) {
         return Err(Refusal::Changed("the cluster facts (cluster IPs, mode, nodes, rules, periods)"));
     }
     if found.cluster != config.cluster {
@@ -176,9 +178,6 @@ fn unchanged(files: &Origin, config: &Config, secret: &ClusterSecret) -> Result<
     }
     if found.local != config.local {
         return Err(Refusal::Changed("this node's own file"));
-    }
-    if !found.secret()?.is(secret) {
-        return Err(Refusal::Changed("the cluster secret"));
     }
     Ok(())
 }

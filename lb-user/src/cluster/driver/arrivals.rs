@@ -8,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::calm::{PLENTY, is_usual};
 use super::{DataPath, Driver};
 use crate::clock::Time;
-use crate::cluster::link::Refused;
+use crate::cluster::link::{Refused, Stranger};
 use crate::cluster::peer::{Arrived, Path};
 use crate::cluster::transport::{Arrival, Inbox, age};
 use crate::cluster::wire::Header;
@@ -122,7 +122,11 @@ impl<D: DataPath> Driver<D> {
                 if let Refused::Overtaken(peer) = refused {
                     self.node.handle_overtaken(peer, arrived);
                 }
-                self.node.handle_refused(refused, Some(from), now);
+                let forged = matches!(refused, Refused::Forged(_)) && self.strangers.take(now);
+                match Some(bytes).filter(|_| forged).and_then(|bytes| self.link.former(bytes)) {
+                    Some(former) => self.answer(&former, datagram, now),
+                    None => self.node.handle_refused(refused, Some(from), now),
+                }
             }
         }
     }
@@ -134,15 +138,22 @@ impl<D: DataPath> Driver<D> {
             return;
         }
         match self.link.open_stranger(room.bytes(datagram)) {
-            Ok(stranger) => {
-                let refusal = self.node.handle_stranger(stranger.node, stranger.serves, now);
-                if let Some(refusal) = refusal.filter(|_| self.refusals.take(now)) {
-                    let refusal = self.link.refuse(&stranger, refusal);
-                    // A refusal that is lost is repeated.
-                    let _ = self.transport.answer_stranger(datagram.from, &refusal);
-                }
-            }
+            Ok(stranger) => self.answer(&stranger, datagram, now),
             Err(refused) => self.node.handle_refused(refused, None, now),
+        }
+    }
+
+    fn answer(&mut self, stranger: &Stranger, datagram: &Datagram, now: Time) {
+        let Stranger { node, serves, former, .. } = *stranger;
+        let refusal = if former {
+            self.node.handle_former(node, serves, now)
+        } else {
+            self.node.handle_stranger(node, serves, now)
+        };
+        if let Some(refusal) = refusal.filter(|_| self.refusals.take(now)) {
+            let refusal = self.link.refuse(stranger, refusal);
+            // A refusal that is lost is repeated.
+            let _ = self.transport.answer_stranger(datagram.from, &refusal);
         }
     }
 }

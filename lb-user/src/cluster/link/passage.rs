@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::epochs::Epochs;
 use super::{Link, Peer, Session, SessionKey, aead};
 use crate::config::model::Priority;
 use crate::config::secret::ClusterSecret;
@@ -36,9 +37,11 @@ struct SavedSession {
 impl Link {
     /// For `resume`. This link must not seal anything any more.
     pub(crate) fn save(&self) -> SavedLink {
+        let current = self.epochs.current().id;
         let session = |session: &Session| SavedSession {
             id: session.id,
-            key: session.key.which,
+            // The next program accepts the secret in force alone: who is yet to switch to it does by its next heartbeat.
+            key: if session.key.epoch == current { session.key.which } else { 0 },
             seq: session.seq,
             window: session.window,
             heartbeat: session.heartbeat,
@@ -52,10 +55,11 @@ impl Link {
 
     /// The link that `saved` was, of node `me` with the same secret. `None`: it was another secret.
     pub(crate) fn resume(saved: SavedLink, me: Priority, secret: ClusterSecret) -> Option<Self> {
+        let epoch = secret.key_id();
         let session = |node: Priority, saved: SavedSession| {
             let bytes = secret.heartbeat_keys(node.number(), &saved.id).nth(saved.key)?;
             Some(Session {
-                key: SessionKey { which: saved.key, aead: aead(&bytes) },
+                key: SessionKey { epoch, which: saved.key, aead: aead(&bytes) },
                 id: saved.id,
                 seq: saved.seq,
                 window: saved.window,
@@ -72,6 +76,6 @@ impl Link {
         };
         let peers = saved.peers.into_iter().map(peer).collect::<Option<_>>()?;
         let key = aead(&secret.heartbeat_key(me.number(), &saved.session));
-        Some(Self { me, session: saved.session, seq: saved.seq, key, peers, secret })
+        Some(Self { me, epochs: Epochs::new(secret), session: saved.session, seq: saved.seq, key, peers })
     }
 }

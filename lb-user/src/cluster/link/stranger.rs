@@ -1,7 +1,8 @@
 //! Who has the cluster's key, and speaks from an address that is not that of the node it says it is: a second node with one priority, or
 //! one that is not configured. Nothing it says is taken in. It is answered once it may be believed to have the key, so that it can name why it stays out.
+//! So is who has the key of before: it was removed, or has missed a change of the secret, and would else serve beside the others.
 
-use super::{Link, Refused, open_anew};
+use super::{Link, Refused, aead, open, open_anew};
 use crate::cluster::wire::{Header, Message, Phase, Refusal};
 use crate::config::model::Priority;
 
@@ -12,6 +13,8 @@ pub(crate) struct Stranger {
     pub(crate) node: Priority,
     /// It says that it serves.
     pub(crate) serves: bool,
+    /// It seals with the key of before, and is answered under it.
+    pub(crate) former: bool,
     session: [u8; 16],
     seq: u64,
 }
@@ -22,7 +25,7 @@ impl Link {
     pub(crate) fn open_stranger(&self, datagram: &[u8]) -> Result<Stranger, Refused> {
         let header = Header::decode(datagram)?;
         if header.sender == self.me && header.session != self.session {
-            open_anew(&self.secret, &header, datagram)?;
+            open_anew(&self.epochs, &header, datagram)?;
             return Err(Refused::OwnPriority);
         }
         if header.receiver != self.me {
@@ -36,22 +39,47 @@ impl Link {
         }
         // Anybody can write any number. Of a configured node's a wrong seal is told; else a forger could fill the log with 64.
         let is_configured = self.peers.contains_key(&header.sender);
-        let opened = open_anew(&self.secret, &header, datagram);
-        let (_, opened) =
-            opened.map_err(|refused| if is_configured { refused } else { Refused::Stranger })?;
-        let serves = match opened.message {
-            Message::Heartbeat(heartbeat) => matches!(heartbeat.phase, Phase::Serving | Phase::Stopping),
-            Message::Part(_) | Message::Wish { .. } | Message::Answer { .. } | Message::Refusal(_) => false,
-        };
-        Ok(Stranger { node: header.sender, serves, session: header.session, seq: header.seq })
+        match open_anew(&self.epochs, &header, datagram) {
+            Ok((_, opened)) => Ok(Stranger::new(&header, &opened.message, false)),
+            Err(refused) => {
+                let refused = if is_configured { refused } else { Refused::Stranger };
+                self.open_former(&header, datagram).ok_or(refused)
+            }
+        }
+    }
+
+    /// Who has sent a datagram that nobody with the cluster's key has, if it was somebody with the key of before.
+    pub(crate) fn former(&self, datagram: &[u8]) -> Option<Stranger> {
+        let header = Header::decode(datagram).ok().filter(|header| header.receiver == self.me)?;
+        self.open_former(&header, datagram)
+    }
+
+    fn open_former(&self, header: &Header, datagram: &[u8]) -> Option<Stranger> {
+        let secret = &self.epochs.current().secret;
+        let key = secret.former_heartbeat_key(header.sender.number(), &header.session)?;
+        let opened = open(&aead(&key), header, datagram).ok()?;
+        Some(Stranger::new(header, &opened.message, true))
     }
 
     /// The datagram that tells a stranger that it stays out. It believes us because we echo its session, which is no recording.
     pub(crate) fn refuse(&mut self, stranger: &Stranger, refusal: Refusal) -> Vec<u8> {
         let refusal = Message::Refusal(refusal);
         let mut datagram = Vec::new();
-        self.seal_with(stranger.node, (stranger.session, stranger.seq), &refusal, &mut datagram);
+        let secret = &self.epochs.current().secret;
+        let former = secret.former_heartbeat_key(self.me.number(), &self.session);
+        let former = former.filter(|_| stranger.former).map(|key| aead(&key));
+        self.seal_with(stranger.node, (stranger.session, stranger.seq), &refusal, former, &mut datagram);
         datagram
+    }
+}
+
+impl Stranger {
+    fn new(header: &Header, message: &Message, former: bool) -> Self {
+        let serves = match message {
+            Message::Heartbeat(heartbeat) => matches!(heartbeat.phase, Phase::Serving | Phase::Stopping),
+            Message::Part(_) | Message::Wish { .. } | Message::Answer { .. } | Message::Refusal(_) => false,
+        };
+        Self { node: header.sender, serves, former, session: header.session, seq: header.seq }
     }
 }
 
@@ -60,6 +88,9 @@ mod tests {
     use super::super::tests::{introduced, link, message, node};
     use super::super::{Heard, Refused};
     use super::*;
+    use crate::clock::Time;
+    use crate::config::secret::ClusterSecret;
+    use std::time::Duration;
 
     #[test]
     fn a_second_node_with_a_peers_priority_is_told_so_and_believes_it() {
@@ -111,6 +142,28 @@ mod tests {
         assert_eq!(heard.message, Message::Refusal(Refusal::NotConfigured));
         b.set_peers(&[node(1)]);
         assert_eq!(b.open(&a.seal(node(2), &message(6))), Err(Refused::Unproven(node(1))), "as a newcomer");
+    }
+
+    #[test]
+    fn who_has_the_key_of_before_is_told_that_it_stays_out_and_nothing_it_says_is_believed() {
+        let (mut a, mut b) = introduced();
+        let text = ClusterSecret::successor(super::super::tests::SECRET, &[9; 32]).unwrap();
+        b.switch(ClusterSecret::parse(&text).unwrap(), Time::from_nanos(0));
+        b.handle_timeout(Time::from_nanos(0) + Duration::from_secs(5));
+        let said = a.seal(node(2), &message(5));
+        assert_eq!(b.open(&said), Err(Refused::Forged(node(1))));
+        let former = b.former(&said).unwrap();
+        assert_eq!((former.node, former.former), (node(1), true));
+        let heard = a.open(&b.refuse(&former, Refusal::NotConfigured)).unwrap();
+        assert_eq!(heard.message, Message::Refusal(Refusal::NotConfigured));
+        // The same once it is not configured any more.
+        b.set_peers(&[node(3)]);
+        let stranger = b.open_stranger(&a.seal(node(2), &message(6))).unwrap();
+        assert!(stranger.former);
+        assert!(a.open(&b.refuse(&stranger, Refusal::NotConfigured)).is_ok());
+        let mut recorded = said.clone();
+        recorded[20] ^= 1;
+        assert_eq!(b.former(&recorded), None, "without any key");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::super::wire::Part;
 use super::*;
 
-const SECRET: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+pub(super) const SECRET: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
 pub(super) fn node(number: u8) -> Priority {
     Priority::new(number).unwrap()
@@ -128,7 +128,7 @@ fn nodes_that_seal_with_different_keys_believe_each_other_while_both_accept_both
     assert!(a.open(&b.seal(node(1), &message(4))).is_ok());
     let mut double = with(2, [&old, &new]);
     double.session = [9; 16];
-    double.key = aead(&double.secret.heartbeat_key(2, &double.session));
+    double.key = aead(&double.epochs.current().secret.heartbeat_key(2, &double.session));
     double.peers.insert(node(3), Peer::default());
     assert_eq!(b.open(&double.seal(node(1), &message(1))), Err(Refused::OwnPriority));
 }
@@ -177,4 +177,124 @@ fn a_link_that_goes_on_in_another_program_is_believed_and_believes_nothing_twice
         assert!(!heard.new_session, "nobody notices the change");
     }
     assert!(!a.open(&b.seal(node(1), &message(7))).unwrap().new_session);
+}
+
+/// A secret with this key, which leaves the flow hash as it is.
+fn other_secret(digit: char) -> ClusterSecret {
+    let key = String::from(digit).repeat(64);
+    ClusterSecret::parse(&format!("{key}\nseed {SECRET}")).unwrap()
+}
+
+fn at(millis: u64) -> Time {
+    Time::from_nanos(1_000_000_000) + std::time::Duration::from_millis(millis)
+}
+
+const OVERLAP: u64 = 5000;
+
+#[test]
+fn nodes_that_switch_one_after_the_other_hear_each_other_all_the_while() {
+    let (mut a, mut b) = introduced();
+    let heard = |heard: Result<Heard, Refused>| !heard.unwrap().new_session;
+    for link in [&mut a, &mut b] {
+        link.expect(other_secret('d'));
+    }
+    assert!(heard(b.open(&a.seal(node(2), &message(4)))), "under the old one");
+    let late = a.seal(node(2), &message(5));
+    a.switch(other_secret('d'), at(0));
+    for version in 6..9 {
+        assert!(heard(b.open(&a.seal(node(2), &message(version)))), "under the new one");
+        assert!(heard(a.open(&b.seal(node(1), &message(version)))), "which is answered under it");
+    }
+    assert!(heard(b.open(&late)), "what was on its way counts");
+    b.switch(other_secret('d'), at(10));
+    assert!(heard(a.open(&b.seal(node(1), &message(9)))));
+    assert!(heard(b.open(&a.seal(node(2), &message(10)))));
+}
+
+#[test]
+fn the_secret_of_before_is_refused_after_the_overlap_and_no_sooner() {
+    let (mut a, mut b) = introduced();
+    b.expect(other_secret('d'));
+    b.switch(other_secret('d'), at(0));
+    b.handle_timeout(at(OVERLAP - 1));
+    assert!(b.open(&a.seal(node(2), &message(4))).is_ok());
+    b.handle_timeout(at(OVERLAP));
+    assert_eq!(b.open(&a.seal(node(2), &message(5))), Err(Refused::Forged(node(1))));
+    let mut anew = link(1, 0xaa);
+    assert_eq!(b.open(&anew.seal(node(2), &message(1))), Err(Refused::Forged(node(1))), "nor a new session");
+    b.set_peers(&[node(3)]);
+    assert_eq!(b.open_stranger(&a.seal(node(2), &message(6))), Err(Refused::Stranger));
+}
+
+#[test]
+fn nothing_is_sealed_with_what_is_only_expected() {
+    let (mut a, mut b) = introduced();
+    a.expect(other_secret('d'));
+    assert!(b.open(&a.seal(node(2), &message(4))).is_ok());
+    let mut ahead = Link::new(node(3), [node(2)], other_secret('d'), [3; 16]);
+    b.set_peers(&[node(1), node(3)]);
+    assert_eq!(b.open(&ahead.seal(node(2), &message(1))), Err(Refused::Forged(node(3))), "not expected here");
+}
+
+#[test]
+fn a_node_that_comes_back_with_the_old_secret_is_believed_once_it_knows_the_next() {
+    let (_, mut b) = introduced();
+    b.switch(other_secret('d'), at(0));
+    b.handle_timeout(at(OVERLAP));
+    let mut a = link(1, 0xaa);
+    assert_eq!(a.open(&b.seal(node(1), &message(4))), Err(Refused::Forged(node(2))));
+    assert_eq!(b.open(&a.seal(node(2), &message(4))), Err(Refused::Forged(node(1))));
+    a.expect(other_secret('d'));
+    assert_eq!(a.open(&b.seal(node(1), &message(5))), Err(Refused::Unproven(node(2))));
+    // Sealed as b does, whose session it echoes.
+    assert!(b.open(&a.seal(node(2), &message(5))).unwrap().new_session);
+    assert!(a.open(&b.seal(node(1), &message(6))).unwrap().new_session);
+    a.switch(other_secret('d'), at(OVERLAP + 10));
+    assert!(!b.open(&a.seal(node(2), &message(6))).unwrap().new_session);
+    assert!(!a.open(&b.seal(node(1), &message(7))).unwrap().new_session);
+}
+
+#[test]
+fn what_came_before_the_secret_that_all_switched_to_is_no_more_expected() {
+    let (mut a, mut b) = introduced();
+    for digit in ['c', 'd', 'e'] {
+        b.expect(other_secret(digit));
+    }
+    b.switch(other_secret('d'), at(0));
+    for (digit, accepted) in [('c', false), ('d', true), ('e', true)] {
+        a.switch(other_secret(digit), at(0));
+        let heard = b.open(&a.seal(node(2), &message(4)));
+        assert_eq!(heard.is_ok(), accepted, "{digit}: {heard:?}");
+    }
+    // And with them no more keys are tried than these and the one of before.
+    assert_eq!(b.epochs.all().count(), 3);
+}
+
+#[test]
+fn a_replay_is_one_whatever_the_secret_was_meanwhile() {
+    let (mut a, mut b) = introduced();
+    let recorded = a.seal(node(2), &message(4));
+    assert!(b.open(&recorded).is_ok());
+    for link in [&mut a, &mut b] {
+        link.expect(other_secret('d'));
+        link.switch(other_secret('d'), at(0));
+    }
+    assert_eq!(b.open(&recorded), Err(Refused::Replay));
+    assert!(b.open(&a.seal(node(2), &message(5))).is_ok());
+    assert_eq!(b.open(&recorded), Err(Refused::Replay));
+    b.handle_timeout(at(OVERLAP));
+    assert_eq!(b.open(&recorded), Err(Refused::Forged(node(1))));
+}
+
+#[test]
+fn a_forged_datagram_in_a_known_session_changes_nothing_during_the_overlap() {
+    let (mut a, mut b) = introduced();
+    b.expect(other_secret('d'));
+    let good = a.seal(node(2), &message(4));
+    for bit in 0..good.len() * 8 {
+        let mut forged = good.clone();
+        forged[bit / 8] ^= 1 << (bit % 8);
+        assert!(b.open(&forged).is_err(), "bit {bit}");
+    }
+    assert!(b.open(&good).is_ok());
 }

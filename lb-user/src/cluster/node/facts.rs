@@ -426,6 +426,16 @@ impl Node {
         refuses.then_some(Refusal::NotConfigured)
     }
 
+    /// What to answer a node that seals with the cluster secret of before: it was removed, or has missed the change, and serves beside
+    /// this one as long as nobody tells it. `None`: nothing.
+    pub fn handle_former(&mut self, node: Priority, serves: bool, now: Time) -> Option<Refusal> {
+        self.notice(now);
+        self.conflicts.refused.stranger += 1;
+        // Who only begins, and is to be one of these, learns of the secret by itself.
+        let refuses = self.serves() && (serves || !self.peers.contains_key(&node));
+        refuses.then_some(Refusal::NotConfigured)
+    }
+
     /// Whether a peer counts a node as living that this node does not know: then what it agrees to may be that node's.
     pub(super) fn counts_strangers(&self, heartbeat: &Heartbeat) -> bool {
         let stranger = |node: &Priority| *node != self.settings.me && !self.peers.contains_key(node);

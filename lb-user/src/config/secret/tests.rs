@@ -76,7 +76,7 @@ fn comments_and_empty_lines_do_not_count() {
 fn what_is_no_secret_is_told_with_its_line() {
     let key = line('a');
     let lines = |lines: &[&str]| lines.join("\n");
-    let seed = format!("seed {key}");
+    let (seed, previous) = (format!("seed {key}"), format!("previous {key}"));
     for (text, expected) in [
         (String::new(), MalformedSecret::NoKey),
         (seed.clone(), MalformedSecret::NoKey),
@@ -91,8 +91,33 @@ fn what_is_no_secret_is_told_with_its_line() {
         (lines(&[&key, &format!("{seed} {key}")]), MalformedSecret::Line { line: 2 }),
         (lines(&[&key, &key, &key, &key]), MalformedSecret::TooManyKeys { line: 4 }),
         (lines(&[&seed, &key, &seed]), MalformedSecret::SecondSeed { line: 3 }),
+        (lines(&[&key, &previous, &previous]), MalformedSecret::SecondPrevious { line: 3 }),
+        (lines(&[&key, "previous"]), MalformedSecret::Line { line: 2 }),
         (format!("{key}\n{}", "#".repeat(MAX_BYTES)), MalformedSecret::TooLong),
     ] {
         assert_eq!(ClusterSecret::parse(&text).unwrap_err(), expected, "{text}");
     }
+}
+
+#[test]
+fn the_next_secret_seals_otherwise_and_leaves_clients_where_they_are() {
+    let of = |text: &str| ClusterSecret::parse(text).unwrap();
+    let texts: Vec<String> = std::iter::successors(Some(line('a')), |text| {
+        let key = [u8::try_from(text.len() % 251).unwrap(); 32];
+        Some(ClusterSecret::successor(text, &key).unwrap())
+    })
+    .take(3)
+    .collect();
+    for pair in texts.windows(2) {
+        let (before, now) = (of(&pair[0]), of(&pair[1]));
+        assert_eq!(now.hash_seed(), before.hash_seed());
+        assert_eq!(now.affinity_keys()[1], before.affinity_keys()[0], "cookies of before");
+        assert_ne!(now.key_id(), before.key_id());
+        let (keys, old) = (now.heartbeat_keys(1, &[7; 16]), before.heartbeat_key(1, &[7; 16]));
+        assert!(keys.into_iter().all(|key| key != old), "{pair:?}");
+        assert!(!now.ticket_secrets().contains(&before.ticket_secrets()[0]));
+        assert!(!now.is(&before));
+    }
+    assert_eq!(of(&texts[2]).affinity_keys().len(), 2, "of the last one alone");
+    assert_eq!(ClusterSecret::successor("seed", &[1; 32]), Err(MalformedSecret::Line { line: 1 }));
 }

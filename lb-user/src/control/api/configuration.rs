@@ -63,6 +63,23 @@ pub enum Configure {
         /// At most a day's.
         seconds: u64,
     },
+    /// Leave a node out of the cluster, with another cluster secret for the rest. Answered by `Removed`.
+    Remove {
+        /// Its name: another than that of the node that is asked.
+        node: String,
+        /// Why, for the log; empty: that it is removed.
+        comment: String,
+    },
+    /// Leave this node out, likewise: the others are told first, and then the agent ends. Answered by `Removed`.
+    Leave {
+        /// Why, for the log; empty: that it leaves.
+        comment: String,
+    },
+    /// Have another cluster secret. Answered by `Applied`.
+    RotateSecret {
+        /// Why, for the log; empty: that the secret is changed.
+        comment: String,
+    },
     /// Make an older generation's content the configuration again, as a new generation. Answered by `Applied`.
     RollBack {
         /// Its name, or how that begins.
@@ -134,8 +151,21 @@ pub struct CertificateFacts {
     pub fingerprint: String,
 }
 
-/// What became of a change.
+/// What became of a node's removal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// The node.
+    pub node: String,
+    /// Whether it knows, and so ends by itself.
+    pub told: bool,
+    /// The change.
+    pub applied: Applied,
+    /// The files with what is secret that it has known.
+    pub known: Vec<FileFacts>,
+}
+
+/// What became of a change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
     /// The generation that is in force now.
     pub generation: String,
