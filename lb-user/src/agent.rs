@@ -5,6 +5,7 @@
 //! cluster thread, which starts with a table in which this node holds nothing. Down: first the others take the share, then
 //! connections in flight end, then the lease, the address and the program go, in this order.
 
+mod canary;
 mod capture;
 mod certificates;
 mod checks;
@@ -49,7 +50,7 @@ use self::events::{Destinations, EventLog, Note};
 use self::open::{Open, open_connections};
 use self::operator::Shared;
 use self::peering::Peering;
-use self::reload::{Change, Ends, Reloader};
+use self::reload::{Change, Ends, Published, Reloader};
 use self::restart::Again;
 pub use self::restart::End;
 use self::servers::Servers;
@@ -230,7 +231,8 @@ impl Agent {
         let mandate = orders::keep::begin(state_dir, config.cluster.initial_state, again, rules);
         let known = Services::known_at_start(&config, &self.plan);
         let mut serving = Serving::begin(&config, &self.plan, mandate.intent, known);
-        let cluster = self.start_cluster(&nic, mandate)?;
+        let (tables, lease) = self.dataplane.as_mut().context("there is no data path")?.writers();
+        let cluster = self.start_cluster(&nic, mandate, Maps { tables, lease })?;
         if let Some(spec) = proxy {
             serving.follow(self.proxy.insert(Supervisor::start(spec)?));
             self.restore_servers();
@@ -262,14 +264,11 @@ impl Agent {
         self.config.cluster.listens().next().is_some() && !self.config.cluster.observe
     }
 
-    fn start_cluster(&mut self, nic: &Interface, mandate: Mandate) -> Result<Handle> {
-        let dataplane = self.dataplane.as_mut().context("the cluster thread needs the data path")?;
-        let (tables, lease) = dataplane.writers();
+    fn start_cluster(&mut self, nic: &Interface, mandate: Mandate, maps: Maps) -> Result<Handle> {
         let (sender, outputs) = unbounded_channel();
         self.outputs = Some(outputs);
         let (settings, network) =
             (self.settings(&self.config, &self.secret, nic, mandate)?, self.network(&self.config, nic));
-        let maps = Maps { tables, lease };
         let cluster = Cluster::start(settings, network, self.secret.clone(), maps, nic.carrier, sender)?;
         if let Some(why) = &cluster.ordinary_priority {
             warn!(%why, "the cluster thread has no real-time priority: a busy host may delay heartbeats");
@@ -284,7 +283,7 @@ impl Agent {
             self.files.clone(),
             self.secret.clone(),
             Arc::clone(&self.config),
-            self.proxy.as_ref().map(Supervisor::changer),
+            self.proxy.as_ref().map(|proxy| Published { changer: proxy.changer(), status: proxy.status() }),
             Ends { agent: self.reloaded.0.clone(), cluster: cluster.clone() },
             Arc::clone(&events),
             Arc::clone(&turn),
@@ -474,7 +473,9 @@ impl Agent {
                 },
                 news = Serving::next(&mut self.serving) => self.handle_news(news),
                 Some(upgrade) = upgrades.recv() => self.prepare(upgrade),
-                Some(change) = self.reloaded.1.recv() => self.change(change),
+                Some(change) = self.reloaded.1.recv() => if let Some(departure) = self.change(change).await {
+                    return Ok(Some(departure));
+                },
                 () = Preparing::too_late(self.preparing.as_ref()) => {
                     self.call_off("not every node has confirmed that it waits");
                 }

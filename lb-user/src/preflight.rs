@@ -76,6 +76,29 @@ pub fn check(config: &Config, cluster_mac: [u8; 6], resumed: bool) -> Result<Int
     }
 }
 
+/// Looks at what a configuration adds to that of an agent that runs: its cluster IPs, and the ports that are listened at. Takes up to
+/// 0.6 s for each new cluster IP.
+pub fn check_added(before: &Config, now: &Config, cluster_mac: [u8; 6]) -> Result<(), PreflightErrors> {
+    let mut problems = Vec::new();
+    let known: Vec<SocketAddr> = before.cluster.listens().collect();
+    for address in now.cluster.listens().filter(|address| !known.contains(address)) {
+        if let Err(error) = supervisor::bind(address) {
+            problems.push(port("TCP", address, &error));
+        }
+    }
+    let ips = |config: &Config| config.cluster.cluster_ips.iter().map(|ip| ip.address).collect::<Vec<_>>();
+    let known = ips(before);
+    match interface(now) {
+        Ok(interface) => {
+            for address in ips(now).into_iter().filter(|address| !known.contains(address)) {
+                problems.extend(unanswered(&interface, address, cluster_mac).err());
+            }
+        }
+        Err(problem) => problems.push(problem),
+    }
+    if problems.is_empty() { Ok(()) } else { Err(PreflightErrors(problems)) }
+}
+
 /// Everything that keeps the agent from starting, at least one thing. Nothing was changed.
 #[derive(Debug, Error)]
 pub struct PreflightErrors(pub Vec<PreflightError>);

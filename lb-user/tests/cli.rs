@@ -642,9 +642,11 @@ fn replaced(generation: String, same: bool, dry_run: bool) -> Answer {
         kept: Vec::new(),
         on: vec!["arr2".into()],
         unreached: Vec::new(),
+        renewed: Vec::new(),
         restart: Vec::new(),
         dry_run,
         confirm_within: None,
+        canary: None,
     };
     let [old, new] = [served("aa", 2), served("bb", 90)];
     Answer::CertificateSet(Box::new(CertificateSet {
@@ -683,17 +685,19 @@ fn configured(asked: Configure) -> Answer {
         }
         Configure::Log => Answer::Generations { generations: vec![entry] },
         Configure::Confirm => Answer::Error { text: "nothing is on trial on this node".into() },
-        Configure::Apply { dry_run, confirm_within, .. } => Answer::Applied(Applied {
+        Configure::Apply { dry_run, confirm_within, .. } => Answer::Applied(Box::new(Applied {
             generation: id,
             changed: vec!["sites".into()],
             warnings: Vec::new(),
             kept: vec!["/root/mail.pfx".into()],
             on: vec!["arr2".into()],
             unreached: vec!["arr3".into()],
+            renewed: Vec::new(),
             restart: Vec::new(),
             dry_run,
             confirm_within,
-        }),
+            canary: None,
+        })),
         Configure::SetCertificate { site, .. } if site == "owa.example.test" => Answer::Error {
             text: "no site has the name owa.example.test; hint: the sites are: mail.example.test".into(),
         },

@@ -99,13 +99,19 @@ impl Cluster {
     /// Has the nodes share their configuration by themselves, which is that of `cluster.toml`, and serve: the first makes the cluster,
     /// the others join it one after the other while it serves, and then start.
     pub fn share(&mut self) -> Result<()> {
+        self.enrol()?;
+        self.serve()
+    }
+
+    /// The same, but the others are not started.
+    pub fn enrol(&mut self) -> Result<()> {
         self.found()?;
         let (first, others) = self.nodes.split_first_mut().context("a cluster has nodes")?;
         for other in others {
             let token = first.token()?;
             other.become_one(&["join", &first.place.address.to_string(), "--token", &token])?;
         }
-        self.serve()
+        Ok(())
     }
 
     /// Has the first node make a cluster of itself, with what `cluster.toml` says, and run.

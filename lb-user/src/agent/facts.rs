@@ -44,9 +44,17 @@ fn digest_of(cluster: &Cluster, seed: [u64; 2], key: Option<[u8; 8]>) -> u64 {
     digest.as_ref().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// What a running agent cannot change of what it works with, by name. What the proxy serves is none of it, nor what the cluster
-/// switches to (`switched`).
-pub(super) fn differences(before: &Config, now: &Config) -> Vec<&'static str> {
+/// What a running agent cannot change of what it works with, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Differences {
+    /// It takes that up by beginning anew in the same process, beside a proxy that goes on; no connection ends by it (`renewal.rs`).
+    pub(super) renewed: Vec<&'static str>,
+    /// It takes that up when it is started anew.
+    pub(super) restart: Vec<&'static str>,
+}
+
+/// What is different for a running agent. What the proxy serves is none of it, nor what the cluster switches to (`switched`).
+pub(super) fn differences(before: &Config, now: &Config) -> Differences {
     let Cluster {
         cluster_ips,
         mode,
@@ -71,11 +79,12 @@ pub(super) fn differences(before: &Config, now: &Config) -> Vec<&'static str> {
     } = &before.cluster;
     let new = &now.cluster;
     let precise = |timing: &Timing| timing.needs_precise_lease();
-    let parts = [
+    let those = |parts: &[(&'static str, bool)]| -> Vec<&'static str> {
+        parts.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect()
+    };
+    let renewed = [
         ("the cluster IPs (`ip`)", *cluster_ips != new.cluster_ips),
         ("`mode`", *mode != new.mode),
-        ("this node's own entry ([[node]])", place(before) != place(now)),
-        ("the nodes' second addresses", has_second_path(before) != has_second_path(now)),
         (
             "the port rules ([[rule]], or what sites and TCP services add to them)",
             unweighted(rules) != unweighted(&new.rules),
@@ -85,11 +94,15 @@ pub(super) fn differences(before: &Config, now: &Config) -> Vec<&'static str> {
             "the periods of heartbeats, from below 60 ms of suspect time to above or back",
             precise(timing) != precise(&new.timing),
         ),
-        ("`observe`", *observe != new.observe),
         ("`initial_state`", *initial_state != new.initial_state),
+    ];
+    let restart = [
+        ("this node's own entry ([[node]])", place(before) != place(now)),
+        ("the nodes' second addresses", has_second_path(before) != has_second_path(now)),
+        ("`observe`", *observe != new.observe),
         ("this node's own file", before.local != now.local),
     ];
-    parts.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect()
+    Differences { renewed: those(&renewed), restart: those(&restart) }
 }
 
 /// What a running cluster switches to of what it works with, by name.

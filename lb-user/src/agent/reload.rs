@@ -8,24 +8,31 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{Context, SHA256};
+use lb_common::table::{Bucket, BucketState};
 use thiserror::Error;
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use super::canary::{self, Outcome, Probe};
 use super::events::{EventLog, Note};
-use super::facts::{differences, facts_of, switched};
+use super::facts::{Differences, differences, facts_of, switched};
 use super::shared::{Applier, Outlook};
 use super::status::name;
 use crate::clock::Time;
 use crate::cluster::driver::Handle;
-use crate::config::model::{Config, Files};
+use crate::cluster::wire::Phase;
+use crate::config::model::{Config, Files, Filtering, PortRule};
 use crate::config::secret::{ClusterSecret, SecretError};
 use crate::config::{self, told};
-use crate::control::api::{ConfigurationStatus, Reloaded};
+use crate::control::api::{ConfigurationStatus, ProxyStatus, Reloaded};
+use crate::dataplane::Plan;
+use crate::dataplane::plan::tables_of;
+use crate::preflight::{self, PreflightErrors};
 use crate::proxy::served::{BuildError, check};
 use crate::proxy::snapshot::Snapshot;
-use crate::proxy::supervisor::{self, ApplyError, Changer, ReplaceError, SupervisorError};
+use crate::proxy::supervisor::{self, ApplyError, Changer, ReplaceError, SupervisorError, question};
+use crate::shared::message::Work;
 use crate::shared::origin::{LoadError, Origin};
 use crate::wall::WallTime;
 
@@ -54,6 +61,10 @@ pub(super) enum Change {
     Expect(ClusterSecret),
     /// This node is none of the cluster any more: the agent is to end in good order.
     Dismiss,
+    /// The agent is to begin anew in the same process, with what its store says by now, once no change is being made.
+    Renew,
+    /// None is.
+    RenewNow,
 }
 
 /// The others that a reload works with.
@@ -62,6 +73,14 @@ pub(super) struct Ends {
     pub(super) agent: mpsc::Sender<Change>,
     /// The cluster thread.
     pub(super) cluster: Handle,
+}
+
+/// The proxy.
+pub(super) struct Published {
+    /// What it serves.
+    pub(super) changer: Changer,
+    /// How it does.
+    pub(super) status: watch::Receiver<ProxyStatus>,
 }
 
 /// A configuration that is prepared.
@@ -80,7 +99,7 @@ pub(super) struct Reloader {
     secret: ArcSwap<ClusterSecret>,
     in_force: Arc<ArcSwap<Config>>,
     /// `None`: nothing is published.
-    proxy: Option<Changer>,
+    proxy: Option<Published>,
     status: watch::Sender<ConfigurationStatus>,
     ends: Ends,
     /// The latest first; at most `PENDING`.
@@ -110,6 +129,9 @@ pub(super) enum Refusal {
     /// A file that the configuration names cannot be used.
     #[error(transparent)]
     Material(#[from] SupervisorError),
+    /// This host, or its network, does not let it.
+    #[error(transparent)]
+    Preflight(#[from] PreflightErrors),
     /// What is published cannot be served.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -148,13 +170,13 @@ impl Reloader {
         files: Origin,
         secret: ClusterSecret,
         config: Arc<Config>,
-        proxy: Option<Changer>,
+        proxy: Option<Published>,
         ends: Ends,
         events: Arc<EventLog>,
         turn: Arc<Mutex<()>>,
     ) -> Self {
-        let hash =
-            served(proxy.as_ref(), &config, &secret).map(|snapshot| hash_of(&config, &secret, &snapshot));
+        let hash = served(proxy.as_ref().map(|proxy| &proxy.changer), &config, &secret)
+            .map(|snapshot| hash_of(&config, &secret, &snapshot));
         let status = ConfigurationStatus {
             // Without a proxy nothing but the configuration is read, which could be a moment ago.
             hash: hash.unwrap_or_default(),
@@ -181,7 +203,7 @@ impl Reloader {
 
     /// What is served; of a node that only observes, what would be.
     pub(super) fn served(&self) -> Result<Arc<Snapshot>, SupervisorError> {
-        served(self.proxy.as_ref(), &self.in_force(), &self.secret())
+        served(self.proxy.as_ref().map(|proxy| &proxy.changer), &self.in_force(), &self.secret())
     }
 
     /// Since when it is, and what became of the last reload.
@@ -249,8 +271,9 @@ impl Reloader {
     async fn try_reload(&self, replace_worker: bool) -> Result<Reloaded, Refusal> {
         let files = self.files.clone();
         let examined = self.examine_what(move || Ok(files.load()?)).await?;
-        if !examined.restart.is_empty() {
-            return Err(Refusal::NeedsRestart(examined.restart));
+        let Differences { renewed, restart } = &examined.differences;
+        if !renewed.is_empty() || !restart.is_empty() {
+            return Err(Refusal::NeedsRestart(renewed.iter().chain(restart).copied().collect()));
         }
         self.put_in_force(examined, replace_worker).await
     }
@@ -262,7 +285,8 @@ impl Reloader {
         let (before, old) = (self.in_force(), self.secret());
         let read = tokio::task::spawn_blocking(move || read(load()?, &before, &old));
         let read = timeout(PATIENCE, read).await.map_err(|_| Refusal::Unread)?;
-        let Read { config, secret, snapshot, warnings, restart } = read.map_err(|_| Refusal::Stopping)??;
+        let Read { config, secret, snapshot, warnings, differences } =
+            read.map_err(|_| Refusal::Stopping)??;
         let hash = hash_of(&config, &secret, &snapshot);
         let mut changed = changed(&self.in_force(), &config);
         if !secret.is(&self.secret()) {
@@ -271,11 +295,11 @@ impl Reloader {
         if changed.is_empty() && hash != self.status().hash {
             changed.push("certificates, keys or other files".to_owned());
         }
-        Ok(Examined { config, secret, snapshot, hash, changed, warnings, restart })
+        Ok(Examined { config, secret, snapshot, hash, changed, warnings, differences })
     }
 
     async fn put_in_force(&self, examined: Examined, replace_worker: bool) -> Result<Reloaded, Refusal> {
-        let Examined { config, secret, snapshot, hash, changed, warnings, restart: _ } = examined;
+        let Examined { config, secret, snapshot, hash, changed, warnings, differences: _ } = examined;
         let before = self.in_force();
         let (facts, config) = (facts_of(&config, &secret), Arc::new(config));
         let pending =
@@ -304,7 +328,7 @@ impl Reloader {
     async fn apply(&self, pending: Pending) -> Result<(), Refusal> {
         let Pending { config, secret, snapshot, replace_worker, .. } = pending;
         let hash = hash_of(&config, &secret, &snapshot);
-        if let Some(proxy) = &self.proxy {
+        if let Some(Published { changer: proxy, .. }) = &self.proxy {
             let applied = async {
                 if replace_worker {
                     proxy.replace(Some(snapshot)).await.map_err(Refusal::from)
@@ -408,8 +432,8 @@ pub(super) struct Examined {
     hash: String,
     changed: Vec<String>,
     warnings: Vec<String>,
-    /// What the agent cannot change while it runs, by name; then nothing of it is applied.
-    restart: Vec<&'static str>,
+    /// Where there are any, nothing of it is applied at once.
+    differences: Differences,
 }
 
 impl Applier for Arc<Reloader> {
@@ -418,15 +442,17 @@ impl Applier for Arc<Reloader> {
     async fn examine(&self, config: Config) -> Result<(Examined, Outlook), Refusal> {
         let examined = self.examine_what(move || Ok(config)).await?;
         let (changed, warnings) = (examined.changed.clone(), examined.warnings.clone());
-        let restart = examined.restart.iter().map(|what| (*what).to_owned()).collect();
+        let names = |names: &[&str]| names.iter().map(|what| (*what).to_owned()).collect();
+        let (renewed, restart) = (names(&examined.differences.renewed), names(&examined.differences.restart));
         let at_work = facts_of(&self.in_force(), &self.secret());
         let together = facts_of(&examined.config, &examined.secret) != at_work;
-        Ok((examined, Outlook { changed, warnings, restart, together }))
+        Ok((examined, Outlook { changed, warnings, renewed, restart, together }))
     }
 
     async fn adopt(&self, examined: Examined) -> Result<(), Refusal> {
-        if !examined.restart.is_empty() {
-            let what = examined.restart.join(", ");
+        let Differences { renewed, restart } = &examined.differences;
+        if !restart.is_empty() {
+            let what = restart.iter().chain(renewed).copied().collect::<Vec<_>>().join(", ");
             let text = format!(
                 "the configuration was changed, and this agent takes up {what} when it is started anew"
             );
@@ -435,10 +461,34 @@ impl Applier for Arc<Reloader> {
             // Who is started anew before this one seals with it.
             return self.tell(Change::Expect(examined.secret)).await;
         }
+        if !renewed.is_empty() {
+            info!("this agent begins anew with other {}", renewed.join(", "));
+            return self.tell(Change::Renew).await;
+        }
         let _turn = Arc::clone(&self.turn).lock_owned().await;
         let outcome = self.put_in_force(examined, false).await;
         self.report(&outcome);
         outcome.map(drop)
+    }
+
+    fn probes(&self, examined: &Examined) -> Vec<Probe> {
+        if self.proxy.is_some() { canary::probes(&examined.snapshot) } else { Vec::new() }
+    }
+
+    async fn ask(&self, probes: &[Probe]) -> Vec<Outcome> {
+        canary::probe::ask(probes, self.proxy.as_ref().map(|proxy| &proxy.status)).await
+    }
+
+    async fn work(&self) -> Option<Work> {
+        self.proxy.as_ref()?;
+        let tally = question::tally(&self.in_force().local.run_dir).await.ok()?;
+        Some(Work { answers: self.answers(), tally })
+    }
+
+    fn one_answers(&self) -> bool {
+        let config = self.in_force();
+        let mut spreads = published(&config).map(|(_, rule)| rule.spread.filtering).peekable();
+        spreads.peek().is_some() && spreads.all(|filtering| filtering == Filtering::Single)
     }
 
     async fn dismiss(&self) {
@@ -447,33 +497,69 @@ impl Applier for Arc<Reloader> {
     }
 }
 
+impl Reloader {
+    /// Whether any connection to what is published could come to this node now.
+    fn answers(&self) -> bool {
+        let (config, snapshot) = (self.in_force(), self.ends.cluster.snapshot());
+        let serves = matches!(snapshot.phase, Phase::Serving | Phase::Stopping) && snapshot.lease.is_some();
+        let tables = tables_of(&config.cluster.rules);
+        let mut tables = published(&config).filter_map(|(rule, _)| tables.get(rule).copied().flatten());
+        serves
+            && tables.any(|table| {
+                snapshot.tables.get(table).is_some_and(|table| {
+                    Bucket::all().any(|bucket| {
+                        matches!(table.state(bucket), BucketState::Mine | BucketState::Arriving)
+                    })
+                })
+            })
+    }
+}
+
+/// The port rules, and their places, that what is published is reached by; redirects to it apart.
+fn published(config: &Config) -> impl Iterator<Item = (usize, &PortRule)> {
+    let cluster = &config.cluster;
+    let sites = || cluster.sites.iter().flat_map(|site| &site.listen);
+    let listens = move || sites().chain(cluster.tcp.iter().flat_map(|service| &service.listen));
+    cluster.rules.iter().enumerate().filter(move |(_, rule)| {
+        listens().any(|at| {
+            let ips = cluster.cluster_ips.iter().map(|ip| ip.address);
+            let mut ips = ips.filter(|ip| at.ip().is_unspecified() || *ip == at.ip());
+            ips.any(|ip| rule.covers_tcp(ip, at.port()))
+        })
+    })
+}
+
 /// A configuration with all that was found out about it.
 struct Read {
     config: Config,
     secret: ClusterSecret,
     snapshot: Snapshot,
     warnings: Vec<String>,
-    restart: Vec<&'static str>,
+    differences: Differences,
 }
 
 /// Checks all, and reads the files that it names; blocks for as long as the disk takes.
 fn read(config: Config, before: &Config, old: &ClusterSecret) -> Result<Read, Refusal> {
-    let mut restart = differences(before, &config);
+    let mut differences = differences(before, &config);
     let secret = config.secret()?;
     match config.files {
         // All nodes switch to it at once.
         Files::Held(_) => {}
         Files::Disk if secret.is(old) => {}
-        Files::Disk => restart.push("the cluster secret"),
+        Files::Disk => differences.restart.push("the cluster secret"),
     }
     let publishes = |config: &Config| config.cluster.listens().next().is_some();
     if publishes(before) != publishes(&config) {
-        restart.push("whether anything is published at all");
+        differences.restart.push("whether anything is published at all");
     }
     let snapshot = supervisor::snapshot(&config, &secret)?;
     check(&snapshot)?;
+    if let (Files::Held(_), false) = (&config.files, differences.renewed.is_empty()) {
+        let mac = Plan::new(&config, secret.hash_seed()).config.cluster_mac;
+        preflight::check_added(before, &config, mac)?;
+    }
     let warnings = config::warnings(&config);
-    Ok(Read { config, secret, snapshot, warnings, restart })
+    Ok(Read { config, secret, snapshot, warnings, differences })
 }
 
 fn served(
@@ -537,20 +623,33 @@ mod tests {
         now.cluster.nodes.push(other);
         now.cluster.timing.multiplier += 1;
         now.cluster.ramp += Duration::from_secs(1);
-        assert_eq!(differences(&before, &now), Vec::<&str>::new());
+        assert_eq!(differences(&before, &now), Differences::default());
         assert_eq!(changed(&before, &now), ["nodes", "heartbeats", "ramp"]);
+    }
+
+    #[test]
+    fn what_an_agent_begins_anew_for_is_named() {
+        let before = config();
+        let mut now = before.clone();
+        now.cluster.mode = crate::config::model::Mode::Unicast;
+        now.cluster.rules.truncate(1);
+        now.cluster.cluster_ips.truncate(1);
+        let Differences { renewed, restart } = differences(&before, &now);
+        assert_eq!(restart, Vec::<&str>::new());
+        assert!(renewed.contains(&"`mode`") && renewed.iter().any(|name| name.contains("port rules")));
     }
 
     #[test]
     fn what_needs_a_restart_is_named() {
         let before = config();
-        assert_eq!(differences(&before, &before), Vec::<&str>::new());
+        assert_eq!(differences(&before, &before), Differences::default());
         let mut now = before.clone();
         now.cluster.observe = !now.cluster.observe;
         now.cluster.nodes[0].address = std::net::Ipv4Addr::LOCALHOST;
         now.local.syslog = !now.local.syslog;
         now.cluster.drain_timeout = Duration::ZERO;
-        let names = differences(&before, &now);
+        let Differences { renewed, restart: names } = differences(&before, &now);
+        assert_eq!(renewed, Vec::<&str>::new());
         assert_eq!(names, ["this node's own entry ([[node]])", "`observe`", "this node's own file"]);
         let text = Refusal::NeedsRestart(names).to_string();
         assert!(

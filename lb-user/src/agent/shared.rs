@@ -18,16 +18,18 @@ use thiserror::Error;
 use tokio::sync::{Mutex, Notify, watch};
 use tracing::{info, warn};
 
+use super::canary::{Outcome, Probe};
 use super::events::{EventLog, Note};
 use super::reload::Refusal;
 use crate::clock::Time;
 use crate::config::model::{Config, Node};
 use crate::config::{ConfigErrors, told};
-use crate::control::api::{Answer, Applied, Configure, GenerationEntry, Shown, TRIAL};
+use crate::control::api::{Answer, Applied, Configure, GenerationEntry, Shown, TRIAL, WATCH};
 use crate::shared::certificate::Unfit;
 use crate::shared::draft::{self, Draft, DraftError};
 use crate::shared::generation::{Generation, GenerationId};
 use crate::shared::history::Ambiguous;
+use crate::shared::message::Work;
 use crate::shared::origin::{InForce, LoadError, Local};
 use crate::shared::record::SignedRecord;
 use crate::shared::sealed::{SealError, Secrets};
@@ -35,6 +37,7 @@ use crate::shared::store::StoreError;
 use crate::shared::token::TokenError;
 use crate::wall::WallTime;
 
+mod canary;
 mod certificate;
 mod join;
 mod nodes;
@@ -42,6 +45,7 @@ mod removal;
 mod state;
 mod trial;
 
+use self::canary::Candidate;
 pub(super) use self::join::nodes_of;
 use self::nodes::Found;
 pub(super) use self::nodes::{Asker, Network};
@@ -89,6 +93,18 @@ pub(super) trait Applier: Send + Sync + 'static {
     /// Applies it, but for what takes a restart.
     fn adopt(&self, examined: Self::Examined) -> impl Future<Output = Result<(), Refusal>> + Send;
 
+    /// What to ask of this node before and after it works with that.
+    fn probes(&self, examined: &Self::Examined) -> Vec<Probe>;
+
+    /// What comes of each.
+    fn ask(&self, probes: &[Probe]) -> impl Future<Output = Vec<Outcome>> + Send;
+
+    /// What its clients get; `None`: it publishes nothing.
+    fn work(&self) -> impl Future<Output = Option<Work>> + Send;
+
+    /// Whether one node answers for all: every rule for what is published is `single`.
+    fn one_answers(&self) -> bool;
+
     /// This node is none of the cluster any more: hands its share over, and ends.
     fn dismiss(&self) -> impl Future<Output = ()> + Send;
 }
@@ -100,6 +116,8 @@ pub(super) struct Outlook {
     pub(super) changed: Vec<String>,
     /// What the operator should know of it.
     pub(super) warnings: Vec<String>,
+    /// What the agent takes up by beginning anew beside a proxy that goes on.
+    pub(super) renewed: Vec<String>,
     /// What the agent takes up only at its next start.
     pub(super) restart: Vec<String>,
     /// Nodes have to agree on something of it: all switch to it at once.
@@ -211,6 +229,29 @@ pub(super) enum Refused {
         "the agent takes up {0} only when it is started anew, so it cannot be tried; hint: apply it without --confirm-within"
     )]
     Untried(String),
+    /// It did not do well where it was tried.
+    #[error(
+        "nothing was changed: on {node}, which tried it, it did not do well: {why}; generation {} is failed, and stays so; hint: look at what it changes: rollcall config diff {}; what is meant so is applied by --no-canary",
+        id.short(), id.short()
+    )]
+    Canary {
+        /// Where.
+        node: String,
+        /// What is worse than before.
+        why: String,
+        /// What was tried.
+        id: GenerationId,
+    },
+    /// It could not be tried.
+    #[error(
+        "nothing was changed: {node}, which was to try it, did not: {why}; hint: apply it again, or by --no-canary"
+    )]
+    Untested {
+        /// Which node.
+        node: String,
+        /// What it says.
+        why: String,
+    },
     /// A certificate is not fit for the site.
     #[error(transparent)]
     Certificate(#[from] Unfit),
@@ -263,8 +304,17 @@ enum How {
     Look,
     /// This node alone works with it, until it is confirmed or the time is over.
     Try(Duration),
-    /// All nodes work with it.
-    InForce,
+    /// All nodes work with it; where there is a time, once one has tried it for so long.
+    InForce(Option<Duration>),
+}
+
+/// All nodes work with it at once: what undoes a change, or what nobody could try.
+const AT_ONCE: How = How::InForce(None);
+
+/// For how long a change may be watched where it is tried.
+fn watched(seconds: Option<u64>) -> How {
+    let (least, most) = WATCH.into_inner();
+    How::InForce(seconds.map(|seconds| Duration::from_secs(seconds).clamp(least, most)))
 }
 
 impl<A: Applier, N: Network> SharedConfig<A, N> {
@@ -305,34 +355,45 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
 
     /// The answer to an operator.
     pub(super) async fn answer(&self, asked: Configure) -> Answer {
+        let applied = |applied: Applied| Answer::Applied(Box::new(applied));
         let answered = match asked {
             Configure::Show { generation } => {
                 self.show(generation.as_deref()).await.map(|shown| Answer::Shown(Box::new(shown)))
             }
             Configure::Log => Ok(Answer::Generations { generations: self.log().await }),
-            Configure::Apply { path, comment, parent, dry_run, reread, confirm_within } => {
+            Configure::Apply { path, comment, parent, dry_run, reread, confirm_within, canary } => {
                 let tried = confirm_within.map(|seconds| {
                     let (least, most) = TRIAL.into_inner();
                     How::Try(Duration::from_secs(seconds).clamp(least, most))
                 });
-                let how = if dry_run { How::Look } else { tried.unwrap_or(How::InForce) };
+                let how = if dry_run { How::Look } else { tried.unwrap_or(watched(canary)) };
                 let wanted = Wanted { path, comment, parent, how, reread };
-                self.apply(wanted).await.map(Answer::Applied)
+                self.apply(wanted).await.map(applied)
             }
-            Configure::Confirm => self.confirm().await.map(Answer::Applied),
+            Configure::Confirm => self.confirm().await.map(applied),
             Configure::Remove { node, comment } => {
                 self.remove(&node, comment).await.map(|removed| Answer::Removed(Box::new(removed)))
             }
             Configure::Leave { comment } => {
                 self.leave(comment).await.map(|removed| Answer::Removed(Box::new(removed)))
             }
-            Configure::RotateSecret { comment } => self.rotate_secret(comment).await.map(Answer::Applied),
+            Configure::RotateSecret { comment } => self.rotate_secret(comment).await.map(applied),
             Configure::RollBack { generation, comment } => {
-                self.roll_back(&generation, comment).await.map(Answer::Applied)
+                self.roll_back(&generation, comment).await.map(applied)
             }
-            Configure::SetCertificate { site, certificate, key, password_file, ocsp, comment, dry_run } => {
+            Configure::SetCertificate {
+                site,
+                certificate,
+                key,
+                password_file,
+                ocsp,
+                comment,
+                dry_run,
+                canary,
+            } => {
+                let how = if dry_run { How::Look } else { watched(canary) };
                 let wanted =
-                    certificate::Wanted { site, certificate, key, password_file, ocsp, comment, dry_run };
+                    certificate::Wanted { site, certificate, key, password_file, ocsp, comment, how };
                 let set = self.set_certificate(wanted).await;
                 set.map(|set| Answer::CertificateSet(Box::new(set)))
             }
@@ -416,7 +477,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
                 if comment.is_empty() { format!("back to generation {}", id.short()) } else { comment };
             (before, Draft { text, secrets, kept: Vec::new() }, Words { comment, restores: Some(id) })
         };
-        Ok(self.bring_in(&before, draft, words, How::InForce).await?.applied)
+        Ok(self.bring_in(&before, draft, words, AT_ONCE).await?.applied)
     }
 
     /// Makes a draft the configuration of all nodes. One that leaves nodes out gets another cluster secret. Whoever calls holds the turn.
@@ -458,16 +519,49 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             How::Try(within) => {
                 // Meanwhile others may change what they like: it is confirmed, or it is not.
                 self.forget_all(generation.id(), &found.sound).await;
-                self.try_out(before.id, &generation, examined, within).await?;
+                self.try_out(before.id, &generation, examined, within, None).await?;
                 let account = account(generation.id(), outlook, found, draft.kept);
                 let applied = Applied { confirm_within: Some(within.as_secs()), ..account };
                 Ok(Brought { applied, dismissed: Vec::new() })
             }
-            How::InForce => {
+            How::InForce(canary) => {
+                let watch = canary.filter(|_| Self::can_be_tried(&outlook, &removed));
                 let change = Change { generation: &generation, nodes: &nodes, removed: &removed };
-                self.bring_all(before.id, change, (examined, outlook), found, draft.kept).await
+                let (tried, examined, found) = match watch {
+                    None => (None, examined, found),
+                    Some(watch) => {
+                        let candidate =
+                            Candidate { generation: &generation, parent: before.id, found: &found };
+                        let tried = self.have_tried(candidate, examined, watch).await?;
+                        let (examined, found) = self.look_again(before.id, &generation).await?;
+                        (Some(tried), examined, found)
+                    }
+                };
+                let mut brought =
+                    self.bring_all(before.id, change, (examined, outlook), found, draft.kept).await?;
+                brought.applied.canary = tried;
+                Ok(brought)
             }
         }
+    }
+
+    /// Finds what was tried sound once more: others may have changed something meanwhile.
+    async fn look_again(
+        &self,
+        parent: GenerationId,
+        generation: &Generation,
+    ) -> Result<(A::Examined, Found), Refused> {
+        let read = {
+            let state = self.state.lock().await;
+            state.may_follow(parent)?;
+            state.local.read(generation)?
+        };
+        let (examined, _) = self.applier.examine(read.config).await?;
+        let found = self.ask_all(generation).await;
+        if found.is_err() {
+            self.go_back(generation.id()).await;
+        }
+        Ok((examined, found?))
     }
 
     /// Puts in force what every node that was reached found sound. Whoever calls holds the turn.
@@ -546,17 +640,19 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
 
 /// What an operator is told of a change.
 fn account(generation: GenerationId, outlook: Outlook, found: Found, kept: Vec<String>) -> Applied {
-    let Outlook { changed, warnings, restart, together: _ } = outlook;
+    let Outlook { changed, warnings, renewed, restart, together: _ } = outlook;
     Applied {
         generation: generation.to_string(),
         changed,
         warnings,
+        renewed,
         restart,
         kept,
         on: found.sound,
         unreached: found.unreached,
         dry_run: false,
         confirm_within: None,
+        canary: None,
     }
 }
 

@@ -2,12 +2,15 @@
 //! When they come into force is the core's (`cluster/node/facts.rs`), what a configuration says beside them `reload.rs`'s.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
+use tokio::time::sleep;
 use tracing::warn;
 
 use super::peering::Shared;
 use super::reload::Change;
+use super::upgrade::Departure;
 use super::{Agent, Interface};
 use crate::cluster::driver::Input;
 use crate::cluster::node::{Event, Order};
@@ -15,9 +18,12 @@ use crate::cluster::operate::{Intent, Mandate};
 use crate::config::model::Config;
 use crate::config::secret::ClusterSecret;
 
+/// How long operators and other nodes have to get their answers before an agent begins anew. So all nodes do at nearly the same time.
+const ANSWERED: Duration = Duration::from_millis(300);
+
 impl Agent {
-    /// Does with a configuration what a reload wants.
-    pub(super) fn change(&mut self, change: Change) {
+    /// Does with a configuration what a reload wants. `Some`: this program is to begin anew.
+    pub(super) async fn change(&mut self, change: Change) -> Option<Departure> {
         match change {
             Change::Applied(config) => self.reconfigured(config),
             Change::Prepare(config, secret) => {
@@ -28,7 +34,14 @@ impl Agent {
             Change::Withdraw => self.tell(Input::Withdraw),
             Change::Expect(secret) => self.tell(Input::Expect(secret)),
             Change::Dismiss => self.dismissed = true,
+            Change::Renew => {
+                if let Some(peering) = &self.peering {
+                    self.once_at_rest(peering.shared(), ANSWERED, Change::RenewNow);
+                }
+            }
+            Change::RenewNow => return self.renew().await,
         }
+        None
     }
 
     /// The cluster is to switch to this one once every node has prepared it.
@@ -64,11 +77,17 @@ impl Agent {
     /// Hands the share over at once. The agent goes on until the change that leaves this node out is done with, which may be its own.
     fn stop_once_at_rest(&self, shared: Arc<Shared>) {
         self.tell(Input::Order(Order::Stop));
+        self.once_at_rest(shared, Duration::ZERO, Change::Dismiss);
+    }
+
+    /// Does something once the change that made it necessary is done with, which may be this node's own.
+    fn once_at_rest(&self, shared: Arc<Shared>, thereafter: Duration, change: Change) {
         let agent = self.reloaded.0.clone();
         tokio::spawn(async move {
             shared.at_rest().await;
-            // An agent that ends already does what is wanted.
-            drop(agent.send(Change::Dismiss).await);
+            sleep(thereafter).await;
+            // An agent that ends already does what is wanted, or more.
+            drop(agent.send(change).await);
         });
     }
 }

@@ -11,6 +11,7 @@
 
 mod candidate;
 mod passage;
+mod renewal;
 mod state;
 
 use std::ffi::OsString;
@@ -64,6 +65,8 @@ pub struct Departure {
     pub(super) count: u32,
     /// The next program is to read the configuration again.
     pub(super) reload: bool,
+    /// The configuration is another: the cluster thread begins anew.
+    pub(super) renewed: bool,
 }
 
 impl Departure {
@@ -114,6 +117,7 @@ impl Departure {
             control: image::keep(control)?,
             view: view.map(image::keep).transpose()?,
             reload: self.reload,
+            renewed: self.renewed,
         })
     }
 }
@@ -190,6 +194,7 @@ impl Arrival {
             suspended_at: Time::from_nanos(self.state.suspended_at),
             carrier_losses: self.state.carrier_losses,
             reload: self.state.reload,
+            renewed: self.state.renewed,
         })
     }
 
@@ -210,6 +215,7 @@ pub(super) struct Legacy {
     pub(super) suspended_at: Time,
     pub(super) carrier_losses: u32,
     pub(super) reload: bool,
+    pub(super) renewed: bool,
 }
 
 /// By which this very program is started again, whatever becomes of its file.

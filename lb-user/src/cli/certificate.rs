@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use super::Place;
 use super::ask::{patiently, unexpected};
-use super::config::told;
+use super::config::{Tried, told};
 use super::output::{self, Column, Table};
 use crate::control::api::{Answer, CertificateEntry, CertificateSet, Configure, Request};
 use crate::wall::WallTime;
@@ -67,6 +67,8 @@ struct Set {
     /// Say what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    tried: Tried,
     /// One JSON object on one line
     #[arg(long)]
     json: bool,
@@ -125,7 +127,7 @@ fn day(time: WallTime) -> String {
 }
 
 fn replace(set: Set) -> anyhow::Result<()> {
-    let Set { site, file, key, password_file, ocsp, comment, dry_run, json, place } = set;
+    let Set { site, file, key, password_file, ocsp, comment, dry_run, tried, json, place } = set;
     let absolute = |path: &Path| std::path::absolute(path).context("cannot tell the current folder");
     let wanted = Configure::SetCertificate {
         site,
@@ -135,7 +137,11 @@ fn replace(set: Set) -> anyhow::Result<()> {
         ocsp: ocsp.as_deref().map(absolute).transpose()?,
         comment,
         dry_run,
+        canary: tried.seconds(),
     };
+    if !dry_run {
+        tried.announce();
+    }
     let answer = patiently(&place.run_dir, &Request::Configuration(wanted))?;
     let Answer::CertificateSet(set) = answer else { return Err(unexpected(answer)) };
     if json {

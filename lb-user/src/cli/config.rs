@@ -3,6 +3,7 @@
 //! With `--json` one object on one line: [`Shown`], [`Applied`], and of `log` a list of [`GenerationEntry`]. Export and import work
 //! without an agent, on this host's own store.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use super::Place;
 use super::ask::{patiently, unexpected};
 use super::output::{self, Column, Table};
 use crate::config;
-use crate::control::api::{Answer, Applied, Configure, GenerationEntry, Request, Shown, TRIAL};
+use crate::control::api::{
+    Answer, Applied, Canary, Configure, GenerationEntry, Request, Shown, TRIAL, WATCH,
+};
 use crate::shared::draft::MADE_FROM;
 
 mod diff;
@@ -47,6 +50,8 @@ pub(super) enum Config {
     /// Change the configuration in $VISUAL or $EDITOR, and apply it
     Edit {
         #[command(flatten)]
+        tried: Tried,
+        #[command(flatten)]
         change: Change,
         #[command(flatten)]
         place: Place,
@@ -55,6 +60,9 @@ pub(super) enum Config {
     ///
     /// The files that it names (certificates, keys, passwords) are read on this node and become part of the configuration, sealed to the
     /// nodes. What it holds already is not read again, unless --reread says so.
+    ///
+    /// Where nodes need not have what changes in common, one of them, the canary, tries it first: it asks itself for every certificate, health
+    /// path and server, before and after, and its clients must fare as well as the others'. If not, it goes back, and nothing is changed.
     Apply {
         /// The file; `rollcall config show` prints one to begin with
         file: PathBuf,
@@ -70,6 +78,8 @@ pub(super) enum Config {
         /// The generation that it was made from [default: as its first line says, or the one at work]
         #[arg(long, value_name = "GENERATION")]
         parent: Option<String>,
+        #[command(flatten)]
+        tried: Tried,
         #[command(flatten)]
         change: Change,
         #[command(flatten)]
@@ -122,6 +132,35 @@ pub(super) enum Config {
     },
 }
 
+/// How a change is tried on one node before the others work with it.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct Tried {
+    /// How long the clients of the node that tries it first are watched: from 1s to 10min
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = watch_time)]
+    canary: Duration,
+    /// Have all nodes work with it at once: what closes something on purpose does not do well where it is tried
+    #[arg(long, conflicts_with = "canary")]
+    no_canary: bool,
+}
+
+impl Tried {
+    /// For who waits at a terminal.
+    pub(super) fn announce(self) {
+        if !self.no_canary && std::io::stderr().is_terminal() {
+            output::remark(&format!("one node may try it first, and be watched for {:?} ..", self.canary));
+        }
+    }
+
+    pub(super) fn seconds(self) -> Option<u64> {
+        (!self.no_canary).then_some(self.canary.as_secs())
+    }
+}
+
+fn watch_time(text: &str) -> Result<Duration, String> {
+    let time = config::length_of_time(text).filter(|time| WATCH.contains(time));
+    time.ok_or_else(|| "a length of time from 1s to 10min, as 10s or 5min".to_owned())
+}
+
 /// What goes with every change.
 #[derive(Debug, clap::Args)]
 pub(super) struct Change {
@@ -142,12 +181,16 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
     match config {
         Config::Show { generation, json, place } => show(&place.run_dir, generation, json),
         Config::Log { last, json, place } => log(&place.run_dir, last, json),
-        Config::Edit { change, place } => edit::run(&place.run_dir, change),
-        Config::Apply { file, dry_run, reread, confirm_within, parent, change, place } => {
+        Config::Edit { tried, change, place } => edit::run(&place.run_dir, tried, change),
+        Config::Apply { file, dry_run, reread, confirm_within, parent, tried, change, place } => {
             let path = std::path::absolute(&file).context("cannot tell the current folder")?;
             let confirm_within = confirm_within.map(|time| time.as_secs());
             let comment = change.comment;
-            let wanted = Configure::Apply { path, comment, parent, dry_run, reread, confirm_within };
+            let canary = tried.seconds();
+            let wanted = Configure::Apply { path, comment, parent, dry_run, reread, confirm_within, canary };
+            if !dry_run && confirm_within.is_none() {
+                tried.announce();
+            }
             print(applied(&place.run_dir, wanted)?, change.json)
         }
         Config::Confirm { json, place } => print(applied(&place.run_dir, Configure::Confirm)?, json),
@@ -174,7 +217,7 @@ fn shown(run_dir: &Path, generation: Option<String>) -> anyhow::Result<Shown> {
 fn applied(run_dir: &Path, wanted: Configure) -> anyhow::Result<Applied> {
     let answer = patiently(run_dir, &Request::Configuration(wanted))?;
     let Answer::Applied(applied) = answer else { return Err(unexpected(answer)) };
-    Ok(applied)
+    Ok(*applied)
 }
 
 fn show(run_dir: &Path, generation: Option<String>, json: bool) -> anyhow::Result<()> {
@@ -273,14 +316,25 @@ pub(super) fn told(applied: &Applied) -> Vec<String> {
 
 /// Who works with a change, who does not yet, and what to know of it.
 pub(super) fn course(applied: &Applied) -> Vec<String> {
-    let Applied { warnings, kept, on, unreached, restart, dry_run, confirm_within, .. } = applied;
+    let Applied { warnings, kept, on, unreached, renewed, restart, .. } = applied;
+    let Applied { dry_run, confirm_within, canary, .. } = applied;
     let mut lines = Vec::new();
+    if let Some(Canary { node, asked, remarks, clients }) = canary {
+        lines.push(format!("  tried on {node} first: {asked} things looked at; {clients}"));
+        lines.extend(remarks.iter().map(|remark| format!("  not well there, nor before: {remark}")));
+    }
     let what = if *dry_run || confirm_within.is_some() { "sound on" } else { "at work on" };
     if !on.is_empty() {
         lines.push(format!("  {what}: {}", on.join(", ")));
     }
     if !unreached.is_empty() {
         lines.push(format!("  not reached, and follow once they are: {}", unreached.join(", ")));
+    }
+    if !renewed.is_empty() {
+        let what = renewed.join(", ");
+        lines.push(format!(
+            "  each agent begins anew with other {what}: connections go on, new ones wait for a moment"
+        ));
     }
     if !restart.is_empty() {
         let what = restart.join(", ");

@@ -96,7 +96,12 @@ fn ask(args: &Args, token: &Token, me: &Me, keys: &NodeKeys) -> anyhow::Result<(
     let (generation, record) = match Reply::decode(&answer)? {
         Reply::Welcome { generation, record } => (generation, record),
         Reply::Refused(why) => bail!("{} refuses: {why}", args.of),
-        Reply::Inventory(_) | Reply::Pieces(_) | Reply::Sound | Reply::Taken => {
+        Reply::Inventory(_)
+        | Reply::Pieces(_)
+        | Reply::Sound
+        | Reply::Taken
+        | Reply::Tried(_)
+        | Reply::Work(_) => {
             bail!("{} answers something else; hint: do both run the same version of rollcall?", args.of)
         }
     };

@@ -10,7 +10,7 @@ use crate::proxy::balance::settings::State;
 
 pub use self::certificate::{CertificateEntry, CertificateSet};
 pub use self::configuration::{
-    Applied, CertificateFacts, Configure, FileFacts, GenerationEntry, Removed, Shown, TRIAL,
+    Applied, Canary, CertificateFacts, Configure, FileFacts, GenerationEntry, Removed, Shown, TRIAL, WATCH,
 };
 pub use self::event::EventRecord;
 pub use self::operate::{Action, Nodes, Operated};
@@ -213,7 +213,7 @@ pub enum Answer {
         address: Ipv4Addr,
     },
     /// To `Configure::Apply`, `Configure::Confirm` and `Configure::RollBack`.
-    Applied(Applied),
+    Applied(Box<Applied>),
     /// To `Certificates`, in the order of their files.
     Certificates {
         /// What the sites of the configuration in force serve.

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
+use super::metrics::Tally;
 use super::number::RequestId;
 use super::recent::Recalled;
 
@@ -19,6 +20,8 @@ use super::recent::Recalled;
 pub enum Question {
     /// All that is counted, as OpenMetrics text.
     Metrics,
+    /// What became of all requests, in a few numbers. Answered by a `Tally` as JSON.
+    Tally,
     /// One of the last requests. Answered by a JSON object or `null`.
     Request {
         /// Its number.
@@ -30,6 +33,8 @@ pub enum Question {
 pub trait Teller: Send + Sync + 'static {
     /// What is counted.
     fn metrics(&self) -> String;
+    /// The same, in a few numbers.
+    fn tally(&self) -> Tally;
     /// What is remembered of a request.
     fn request(&self, id: RequestId) -> Option<Recalled>;
 }
@@ -60,6 +65,7 @@ async fn answer(mut stream: UnixStream, agent: u32, teller: &impl Teller) -> std
     (&mut stream).take(LONGEST_QUESTION).read_to_end(&mut question).await?;
     let answer = match serde_json::from_slice(&question)? {
         Question::Metrics => teller.metrics(),
+        Question::Tally => serde_json::to_string(&teller.tally())?,
         Question::Request { id } => {
             serde_json::to_string(&id.parse().ok().and_then(|id| teller.request(id)))?
         }

@@ -12,6 +12,8 @@ mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use self::atoms::{Counter, Gauge, Histogram};
 pub use self::layout::{Layout, Named, Parties};
 use super::access::Outcome as Ended;
@@ -40,6 +42,20 @@ pub struct Finished {
     pub received: u64,
     /// Bytes of the response's body.
     pub sent: u64,
+}
+
+/// What became of everything that clients wanted, since the proxy was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tally {
+    /// Requests that are over, connections of TCP services, and TLS handshakes that came to nothing for other reasons than time.
+    pub ended: u64,
+    /// Those answered with 500 and above.
+    pub server_errors: u64,
+    /// Those answered with 403 or 404.
+    pub denied: u64,
+    /// Those that ended in mid-answer for a server's fault, connections that did, and those handshakes.
+    pub broken: u64,
 }
 
 /// How a logon was judged before it went to a server.
@@ -75,6 +91,8 @@ struct All {
     connections_refused: [Counter; 2],
     handshakes: [Histogram; 2],
     handshakes_failed: [Counter; HandshakeFailed::ALL.len()],
+    denied: Counter,
+    broken: Counter,
     log_lost: Gauge,
     judged: [Counter; 5],
     outcomes: [Counter; 3],
@@ -245,6 +263,12 @@ impl Metrics {
         let place = Place { of, part: parties.route.unwrap_or(no_route) };
         let &Ended { status, cause, connect, greet, first_byte, took, received, sent, .. } = ended;
         self.request(place, Finished { status, took, received, sent });
+        if matches!(status, 403 | 404) {
+            self.all.denied.add(1);
+        }
+        if status < 500 && cause.is_some_and(|cause| FAILURES.contains(&cause)) {
+            self.all.broken.add(1);
+        }
         if let Some(cause) = cause {
             self.own_answer(parties.site, cause);
         }
@@ -360,6 +384,26 @@ impl Metrics {
             service.took.observe(ended.took);
             service.received.add(ended.received);
             service.sent.add(ended.sent);
+        }
+    }
+
+    /// What became of all requests and of the TCP services' connections, in four numbers: by these a configuration that one node tries is
+    /// held against that of the others. What is not among the text's families already is `rollcall_proxy_denied_requests_total` and
+    /// `rollcall_proxy_broken_responses_total`.
+    pub fn tally(&self) -> Tally {
+        let routes = || self.sites.iter().flat_map(|site| &site.routes);
+        let sum = |counters: &mut dyn Iterator<Item = &Counter>| counters.map(Counter::value).sum::<u64>();
+        let ended = sum(&mut routes().flat_map(|route| &route.requests));
+        let tcp = sum(&mut self.services.iter().flat_map(|service| &service.connections));
+        let failed = |service: &Arc<Service>| {
+            FAILURES.map(|cause| service.connections[cause as usize].value()).iter().sum::<u64>()
+        };
+        let handshakes = self.all.handshakes_failed[HandshakeFailed::Tls as usize].value();
+        Tally {
+            ended: ended + tcp + handshakes,
+            server_errors: sum(&mut routes().map(|route| &route.requests[CODES.len() - 1])),
+            denied: self.all.denied.value(),
+            broken: self.all.broken.value() + handshakes + self.services.iter().map(failed).sum::<u64>(),
         }
     }
 

@@ -20,7 +20,7 @@ use super::group::Group;
 use super::health;
 use super::hold::Hold;
 use super::listener::{self, Gate, Phase};
-use super::metrics::Place;
+use super::metrics::{Place, Tally};
 use super::number::RequestId;
 use super::recent::Recalled;
 use super::seen::Seen;
@@ -242,6 +242,10 @@ impl Load {
 struct Tells(Arc<Gate>);
 
 impl Teller for Tells {
+    fn tally(&self) -> Tally {
+        self.0.shared.served.load().seen.metrics.tally()
+    }
+
     fn metrics(&self) -> String {
         let served = self.0.shared.served.load();
         let metrics = &served.seen.metrics;

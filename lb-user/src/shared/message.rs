@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -15,6 +16,7 @@ use super::generation::GenerationId;
 use super::history::Inventory;
 use super::record::RecordId;
 use super::token::{Newcomer, Proof};
+use crate::proxy::metrics::Tally;
 
 /// What one agent asks another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +38,40 @@ pub enum Question {
         /// Records.
         records: Vec<Vec<u8>>,
     },
+    /// Work with this generation, which follows the one in force, until so many seconds have gone by without a word of mine, and say how you
+    /// do. Answered by `Tried` or `Refused`.
+    Try {
+        /// The generation.
+        generation: Vec<u8>,
+        /// How long without a word; then the node works with what is in force again.
+        seconds: u32,
+    },
+    /// What do your clients get? Answered by `Work`, or `Refused` where nothing is published.
+    Work,
     /// Let me in. Answered by `Welcome` or `Refused`.
     Join(Box<Application>),
+}
+
+/// What a node found out about a generation that it tries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Findings {
+    /// What is worse than before, in words.
+    pub worse: Vec<String>,
+    /// What is not well, and was not before, or is new.
+    pub remarks: Vec<String>,
+    /// How many things were looked at.
+    pub asked: u32,
+}
+
+/// What a node's clients get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Work {
+    /// It has a share of what is published.
+    pub answers: bool,
+    /// What became of all that clients wanted, since its proxy was started.
+    pub tally: Tally,
 }
 
 /// Who wants in.
@@ -57,6 +91,10 @@ pub enum Reply {
     Inventory(Inventory),
     /// To `Generations` and `Records`.
     Pieces(Vec<Vec<u8>>),
+    /// To `Try`: it works with it, and how that goes.
+    Tried(Findings),
+    /// To `Work`.
+    Work(Work),
     /// To `Check`: yes.
     Sound,
     /// To `Take` and `Forget`.
@@ -99,10 +137,15 @@ impl Question {
                 out.list(generations);
                 out.list(records);
             }
+            Self::Try { generation, seconds } => {
+                out.kind(7);
+                out.number(*seconds);
+                out.bytes(generation);
+            }
+            Self::Work => out.kind(8),
             Self::Join(application) => {
                 out.kind(5);
-                // What has no number in it that JSON could not hold is always written.
-                out.bytes(&serde_json::to_vec(application).unwrap_or_default());
+                out.json(application);
             }
         }
         out.0
@@ -117,11 +160,13 @@ impl Question {
             2 => Self::Records(reader.names()?.into_iter().map(RecordId::from_bytes).collect()),
             3 => Self::Check(reader.bytes()?.to_owned()),
             4 => Self::Take { generations: reader.list()?, records: reader.list()? },
-            5 => Self::Join(serde_json::from_slice(reader.bytes()?).map_err(|_| NoMessage)?),
+            5 => Self::Join(reader.json()?),
             6 => match *reader.names()?.as_slice() {
                 [name] => Self::Forget(GenerationId::from_bytes(name)),
                 [] | [_, _, ..] => return Err(NoMessage),
             },
+            7 => Self::Try { seconds: reader.number()?, generation: reader.bytes()?.to_owned() },
+            8 => Self::Work,
             _ => return Err(NoMessage),
         };
         reader.end(question)
@@ -143,6 +188,14 @@ impl Reply {
             Self::Pieces(pieces) => {
                 out.kind(1);
                 out.list(pieces);
+            }
+            Self::Tried(findings) => {
+                out.kind(6);
+                out.json(findings);
+            }
+            Self::Work(work) => {
+                out.kind(7);
+                out.json(work);
             }
             Self::Sound => out.kind(2),
             Self::Taken => out.kind(3),
@@ -169,11 +222,25 @@ impl Reply {
             3 => Self::Taken,
             4 => Self::Refused(printable(reader.bytes()?)),
             5 => Self::Welcome { generation: reader.bytes()?.to_owned(), record: reader.bytes()?.to_owned() },
+            6 => Self::Tried(reader.json::<Findings>()?.printable()),
+            7 => Self::Work(reader.json()?),
             _ => return Err(NoMessage),
         };
         reader.end(reply)
     }
 }
+
+impl Findings {
+    fn printable(self) -> Self {
+        let each = |told: Vec<String>| {
+            told.iter().take(MOST_FINDINGS).map(|told| printable(told.as_bytes())).collect()
+        };
+        Self { worse: each(self.worse), remarks: each(self.remarks), asked: self.asked }
+    }
+}
+
+/// Most findings of another node's that are looked at.
+const MOST_FINDINGS: usize = 32;
 
 /// Another node's words, which must not steer an operator's terminal, nor fill it.
 fn printable(bytes: &[u8]) -> String {
@@ -189,9 +256,18 @@ impl Writer {
         self.0.push(kind);
     }
 
+    fn number(&mut self, number: u32) {
+        self.0.extend(number.to_be_bytes());
+    }
+
+    fn json(&mut self, value: &impl Serialize) {
+        // What has only texts and whole numbers in it is always written.
+        self.bytes(&serde_json::to_vec(value).unwrap_or_default());
+    }
+
     fn length(&mut self, length: usize) {
         // Nothing longer than a message of 17 MiB is ever written.
-        self.0.extend(u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+        self.number(u32::try_from(length).unwrap_or(u32::MAX));
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
@@ -219,10 +295,18 @@ impl<'a> Reader<'a> {
         Ok(*kind)
     }
 
-    fn length(&mut self) -> Result<usize, NoMessage> {
-        let (length, rest) = self.0.split_first_chunk().ok_or(NoMessage)?;
+    fn number(&mut self) -> Result<u32, NoMessage> {
+        let (number, rest) = self.0.split_first_chunk().ok_or(NoMessage)?;
         self.0 = rest;
-        usize::try_from(u32::from_be_bytes(*length)).map_err(|_| NoMessage)
+        Ok(u32::from_be_bytes(*number))
+    }
+
+    fn json<T: DeserializeOwned>(&mut self) -> Result<T, NoMessage> {
+        serde_json::from_slice(self.bytes()?).map_err(|_| NoMessage)
+    }
+
+    fn length(&mut self) -> Result<usize, NoMessage> {
+        usize::try_from(self.number()?).map_err(|_| NoMessage)
     }
 
     fn bytes(&mut self) -> Result<&'a [u8], NoMessage> {
@@ -300,6 +384,8 @@ mod tests {
             Question::Check(of.encode()),
             Question::Forget(of.id()),
             Question::Take { generations: vec![of.encode(), Vec::new()], records: Vec::new() },
+            Question::Try { generation: of.encode(), seconds: 85 },
+            Question::Work,
             Question::Join(Box::new(Application { newcomer, proof })),
         ]
     }
@@ -311,6 +397,8 @@ mod tests {
         vec![
             Reply::Inventory(inventory),
             Reply::Pieces(vec![vec![1], vec![]]),
+            Reply::Tried(Findings { worse: vec!["a".to_owned()], remarks: Vec::new(), asked: 3 }),
+            Reply::Work(Work { answers: true, tally: Tally { ended: 3, ..Tally::default() } }),
             Reply::Sound,
             Reply::Taken,
             Reply::Refused("no".to_owned()),
@@ -337,6 +425,9 @@ mod tests {
     fn another_node_s_words_steer_no_terminal() {
         let reply = Reply::Refused("a\x1b[2J\nb".to_owned());
         assert_eq!(Reply::decode(&reply.encode()), Ok(Reply::Refused("a[2J\nb".to_owned())));
+        let found = Findings { worse: vec!["\x1b[2J".to_owned(); 100], remarks: Vec::new(), asked: 1 };
+        let Ok(Reply::Tried(read)) = Reply::decode(&Reply::Tried(found).encode()) else { panic!() };
+        assert_eq!(read.worse, vec!["[2J".to_owned(); MOST_FINDINGS]);
     }
 
     proptest! {

@@ -2,9 +2,11 @@
 //! a crash leaves.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what fails panics with its error")]
 
+mod canary;
 mod changes;
 mod joins;
 mod removal;
+mod renewal;
 
 use std::fs;
 use std::path::PathBuf;
@@ -28,11 +30,16 @@ fn changed(node: &Node, change: impl FnOnce(String) -> String) -> PathBuf {
     path
 }
 
-/// `rollcall config apply` on a node; what it printed as JSON, or what it said.
+/// `rollcall config apply` on a node, for all nodes at once; what it printed as JSON, or what it said.
 fn apply(node: &Node, change: impl FnOnce(String) -> String) -> Result<Value, String> {
+    apply_with(node, &["--no-canary"], change)
+}
+
+/// The same with these arguments.
+fn apply_with(node: &Node, more: &[&str], change: impl FnOnce(String) -> String) -> Result<Value, String> {
     let path = changed(node, change).to_string_lossy().into_owned();
-    let printed =
-        node.control(&["config", "apply", &path, "--json"]).map_err(|error| format!("{error:#}"))?;
+    let command = [&["config", "apply", &path, "--json"], more].concat();
+    let printed = node.control(&command).map_err(|error| format!("{error:#}"))?;
     Ok(serde_json::from_str(&printed).unwrap())
 }
 

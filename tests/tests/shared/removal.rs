@@ -17,7 +17,7 @@ fn load(cluster: &Cluster) -> Browsers {
 /// Requests that a test which is to say something has at least.
 const ENOUGH: usize = 100;
 
-fn nothing_was_lost(browsers: Browsers) {
+pub(crate) fn nothing_was_lost(browsers: Browsers) {
     let deadline = Time::now() + PATIENCE;
     while browsers.done() < ENOUGH && Time::now() < deadline {
         std::thread::sleep(std::time::Duration::from_millis(20));

@@ -20,7 +20,7 @@ pub(super) struct Wanted {
     pub(super) password_file: Option<PathBuf>,
     pub(super) ocsp: Option<PathBuf>,
     pub(super) comment: String,
-    pub(super) dry_run: bool,
+    pub(super) how: How,
 }
 
 impl<A: Applier, N: Network> SharedConfig<A, N> {
@@ -28,7 +28,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
     pub(super) async fn set_certificate(&self, wanted: Wanted) -> Result<CertificateSet, Refused> {
         let _turn = self.turn.try_lock().map_err(|_| Refused::Busy)?;
         let files = tokio::task::block_in_place(|| wanted.read())?;
-        let Wanted { site, comment, dry_run, .. } = wanted;
+        let Wanted { site, comment, how, .. } = wanted;
         let (before, text) = {
             let state = self.state.lock().await;
             let before = state.in_force()?;
@@ -44,7 +44,6 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         } else {
             let comment = if comment.is_empty() { format!("new certificate of {site}") } else { comment };
             let draft = Draft { text, secrets, kept: Vec::new() };
-            let how = if dry_run { How::Look } else { How::InForce };
             Some(self.bring_in(&before, draft, Words { comment, restores: None }, how).await?.applied)
         };
         Ok(CertificateSet { old, new, remarks, applied })

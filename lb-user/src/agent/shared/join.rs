@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::nodes::Network;
 use super::removal::random;
 use super::state::Words;
-use super::{Applier, How, Refused, SharedConfig};
+use super::{AT_ONCE, Applier, Refused, SharedConfig};
 use crate::agent::events::Note;
 use crate::config::model::{Cluster, Config, Node, Priority};
 use crate::config::told;
@@ -96,7 +96,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             (before, Draft { text, secrets, kept: Vec::new() })
         };
         let comment = format!("{} at {} comes in", newcomer.name, newcomer.address);
-        self.bring_in(&before, draft, Words { comment, restores: None }, How::InForce).await?;
+        self.bring_in(&before, draft, Words { comment, restores: None }, AT_ONCE).await?;
         let state = self.state.lock().await;
         let generation = state.generation(state.current())?;
         let record = state.local.history.records_on(generation.id()).next();

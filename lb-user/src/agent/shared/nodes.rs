@@ -187,7 +187,19 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             },
             (_, Question::Forget(id)) => {
                 self.state.lock().await.forget(id);
+                self.go_back(id).await;
                 Reply::Taken
+            }
+            (node, Question::Try { generation, seconds }) => {
+                match self.try_for(&node, &generation, seconds).await {
+                    Ok(findings) => Reply::Tried(findings),
+                    Err(why) => Reply::Refused(why),
+                }
+            }
+            (node, Question::Work) => {
+                self.heard_of(&node).await;
+                let nothing = || Reply::Refused("nothing is published there".to_owned());
+                self.applier.work().await.map_or_else(nothing, Reply::Work)
             }
             (node, Question::Take { generations, records }) => {
                 match self.take(&node, &generations, &records).await {
@@ -227,16 +239,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             {
                 return Err(format!("a change of {other} is under way"));
             }
-            let current = state.current();
-            if generation.head.header().parent != Some(current) {
-                let current = current.short();
-                return Err(format!(
-                    "generation {current} is in force there; hint: look at what changed: rollcall config log"
-                ));
-            }
-            let parent = state.local.history.head(current);
-            generation.head.check(parent).map_err(|error| error.to_string())?;
-            let read = state.local.read(&generation).map_err(|error| told(&error))?;
+            let read = state.follower(&generation)?;
             state.promise(node, generation.id(), Time::now());
             read
         };
@@ -320,6 +323,8 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             reply @ (Reply::Inventory(_)
             | Reply::Pieces(_)
             | Reply::Sound
+            | Reply::Tried(_)
+            | Reply::Work(_)
             | Reply::Taken
             | Reply::Welcome { .. }) => Ok(reply),
         }
@@ -332,22 +337,27 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         if self.heed_removal().await {
             return;
         }
-        let (id, read) = {
+        let (id, read, at_work) = {
             let mut state = self.state.lock().await;
             let id = state.to_work_with();
-            if id == state.applied {
+            let at_work = id == state.applied;
+            // What was on trial here is in force.
+            let promoted = state.trial.as_ref().is_some_and(|trial| trial.generation.id() == state.current());
+            if at_work && !promoted {
                 // What it could not work with is no longer in force.
                 self.object(&mut state, None);
                 return;
             }
-            (
-                id,
-                state
-                    .generation(id)
-                    .and_then(|generation| state.local.read(&generation).map(|read| (generation, read))),
-            )
+            let read = state
+                .generation(id)
+                .and_then(|generation| state.local.read(&generation).map(|read| (generation, read)));
+            (id, read, at_work)
         };
         let outcome = match read {
+            Ok((generation, read)) if at_work => {
+                self.at_work(&generation, &read.config.cluster.nodes).await;
+                return;
+            }
             Ok((generation, read)) => self.put_to_work(&generation, read.config).await,
             Err(error) => Err(told(&error)),
         };

@@ -14,7 +14,7 @@ use tracing::warn;
 use super::join::nodes_of;
 use super::nodes::{Found, Network};
 use super::state::Words;
-use super::{Applier, How, Refused, SharedConfig};
+use super::{AT_ONCE, Applier, Refused, SharedConfig};
 use crate::agent::events::Note;
 use crate::clock::Time;
 use crate::config::told;
@@ -45,7 +45,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         };
         let comment = if comment.is_empty() { format!("{node} is removed") } else { comment };
         let known = draft::facts(&draft.text, &before.secrets);
-        let brought = self.bring_in(&before, draft, Words { comment, restores: None }, How::InForce).await?;
+        let brought = self.bring_in(&before, draft, Words { comment, restores: None }, AT_ONCE).await?;
         let told = brought.dismissed.iter().any(|dismissed| dismissed == node);
         Ok(Removed { node: node.to_owned(), told, applied: brought.applied, known })
     }
@@ -111,7 +111,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         };
         let epoch = draft.secrets.epoch;
         let comment = if comment.is_empty() { format!("cluster secret number {epoch}") } else { comment };
-        Ok(self.bring_in(&before, draft, Words { comment, restores: None }, How::InForce).await?.applied)
+        Ok(self.bring_in(&before, draft, Words { comment, restores: None }, AT_ONCE).await?.applied)
     }
 
     /// Ends this node's part, if the cluster goes on without it. True: it does.

@@ -95,7 +95,10 @@ impl State {
     /// The generation that this node is to work with.
     pub(super) fn to_work_with(&self) -> GenerationId {
         let current = self.current();
-        let tried = self.trial.as_ref().filter(|trial| trial.parent == current);
+        let failed = |trial: &&Trial| {
+            self.local.history.standing(trial.generation.id()) == Some(history::Standing::Failed)
+        };
+        let tried = self.trial.as_ref().filter(|trial| trial.parent == current && !failed(trial));
         tried.map_or(current, |trial| trial.generation.id())
     }
 
@@ -107,6 +110,19 @@ impl State {
         }
         self.is_free(Time::now())
             .map_err(|other| Refused::Objections(format!("a change of {other} is under way")))
+    }
+
+    /// What another node's generation says, if it follows the one in force and is signed as it must be.
+    pub(super) fn follower(&self, generation: &Generation) -> Result<InForce, String> {
+        let current = self.current();
+        if generation.head.header().parent != Some(current) {
+            let current = current.short();
+            return Err(format!(
+                "generation {current} is in force there; hint: look at what changed: rollcall config log"
+            ));
+        }
+        generation.head.check(self.local.history.head(current)).map_err(|error| error.to_string())?;
+        self.local.read(generation).map_err(|error| told(&error))
     }
 
     /// Keeps the place behind the generation in force for what this node puts there.

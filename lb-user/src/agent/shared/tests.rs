@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use super::*;
 use crate::agent::events::Destinations;
 use crate::config::model::Files;
+use crate::proxy::metrics::Tally;
 use crate::shared::founding::{Founding, NewNode, found};
 use crate::shared::keys::{NodeKeys, Seed};
 use crate::shared::message::{Application, Question, Reply};
@@ -20,6 +21,7 @@ use crate::shared::origin::Local;
 use crate::shared::store::Store;
 use crate::shared::token::{Newcomer, Token};
 
+mod canary;
 mod certificate;
 
 type Shared = Arc<SharedConfig<Played, Wire>>;
@@ -34,6 +36,18 @@ struct Serving {
     objects_to: Option<Duration>,
     /// The cluster has gone on without it.
     dismissed: bool,
+    /// What it publishes does not do well with this.
+    fails_with: Option<Duration>,
+    /// Its clients do not fare well with this.
+    fares_ill_with: Option<Duration>,
+    /// It has clients; `None`: it publishes nothing, and nothing is tried.
+    clients: Option<bool>,
+    /// One node answers for all.
+    one_answers: bool,
+    /// What its clients got.
+    tally: Tally,
+    /// All that it has worked with.
+    worked_with: Vec<u64>,
 }
 
 impl Applier for Played {
@@ -45,12 +59,40 @@ impl Applier for Played {
             return Err(Refusal::Unread);
         }
         assert!(matches!(config.files, Files::Held(_)), "nothing is read from a disk");
-        Ok((wanted, Outlook::default()))
+        let serving = self.0.lock().unwrap();
+        let changes = serving.clients.is_some() && serving.drain_timeout != Some(wanted);
+        let changed = changes.then(|| "drain timeout".to_owned()).into_iter().collect();
+        Ok((wanted, Outlook { changed, ..Outlook::default() }))
     }
 
     async fn adopt(&self, examined: Duration) -> Result<(), Refusal> {
-        self.0.lock().unwrap().drain_timeout = Some(examined);
+        let mut serving = self.0.lock().unwrap();
+        serving.drain_timeout = Some(examined);
+        serving.worked_with.push(examined.as_secs());
         Ok(())
+    }
+
+    fn probes(&self, _examined: &Duration) -> Vec<Probe> {
+        vec![Probe::Server { farm: "exchange".to_owned(), server: "sbex1".to_owned() }]
+    }
+
+    async fn ask(&self, probes: &[Probe]) -> Vec<Outcome> {
+        let serving = self.0.lock().unwrap();
+        let well = serving.fails_with.is_none() || serving.fails_with != serving.drain_timeout;
+        probes.iter().map(|_| if well { Ok(()) } else { Err("answered 403".to_owned()) }).collect()
+    }
+
+    async fn work(&self) -> Option<Work> {
+        let mut serving = self.0.lock().unwrap();
+        let answers = serving.clients?;
+        let ill = serving.fares_ill_with.is_some() && serving.fares_ill_with == serving.drain_timeout;
+        serving.tally.ended += 1000;
+        serving.tally.denied += if ill { 500 } else { 5 };
+        Some(Work { answers, tally: serving.tally })
+    }
+
+    fn one_answers(&self) -> bool {
+        self.0.lock().unwrap().one_answers
     }
 
     async fn dismiss(&self) {
@@ -250,6 +292,7 @@ impl World {
             dry_run: false,
             reread: false,
             confirm_within: None,
+            canary: Some(1),
         };
         self.ask(node, wanted).await
     }
@@ -261,8 +304,15 @@ impl World {
         let path = self.folder.join(format!("{node}-{seconds}-tried.toml"));
         fs::write(&path, with_timeout(&text, seconds)).unwrap();
         let (comment, confirm_within) = ("to be seen".to_owned(), Some(60));
-        let wanted =
-            Configure::Apply { path, comment, parent: None, dry_run: false, reread: false, confirm_within };
+        let wanted = Configure::Apply {
+            path,
+            comment,
+            parent: None,
+            dry_run: false,
+            reread: false,
+            confirm_within,
+            canary: None,
+        };
         self.ask(node, wanted).await
     }
 
@@ -272,7 +322,7 @@ impl World {
             return Err(text);
         }
         let Answer::Applied(applied) = answer else { panic!("{answer:?}") };
-        Ok(applied)
+        Ok(*applied)
     }
 
     /// What each node that runs works with, in seconds.

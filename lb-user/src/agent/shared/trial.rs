@@ -28,6 +28,8 @@ pub(super) struct Trial {
     pub(super) until: Time,
     /// The same, for people.
     pub(super) confirm_by: WallTime,
+    /// The node that this one tries it for.
+    pub(super) author: Option<String>,
 }
 
 impl Trial {
@@ -55,7 +57,8 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         if outlook.together {
             return Err(Refused::Together(outlook.changed.join(", ")));
         }
-        if outlook.restart.is_empty() { Ok(()) } else { Err(Refused::Untried(outlook.restart.join(", "))) }
+        let anew: Vec<&str> = outlook.renewed.iter().chain(&outlook.restart).map(String::as_str).collect();
+        if anew.is_empty() { Ok(()) } else { Err(Refused::Untried(anew.join(", "))) }
     }
 
     /// Has this node alone work with it.
@@ -65,6 +68,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         generation: &Generation,
         examined: A::Examined,
         within: Duration,
+        author: Option<&str>,
     ) -> Result<(), Refused> {
         let _one_at_a_time = self.following.lock().await;
         self.state.lock().await.may_follow(parent)?;
@@ -78,7 +82,8 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         let mut state = self.state.lock().await;
         state.applied = generation.id();
         let (until, confirm_by) = (Time::now() + within, WallTime::now().after(within));
-        state.trial = Some(Trial { generation: generation.clone(), parent, until, confirm_by });
+        let (generation, author) = (generation.clone(), author.map(str::to_owned));
+        state.trial = Some(Trial { generation, parent, until, confirm_by, author });
         self.tell(&state);
         drop(state);
         self.trials.notify_one();

@@ -13,6 +13,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
 use super::state::FORMAT;
+use super::{own_program, program_file};
 use crate::agent::facts::facts_of;
 use crate::config::model::Config;
 use crate::config::secret::{ClusterSecret, SecretError};
@@ -82,6 +83,11 @@ pub(in crate::agent) enum Refusal {
 }
 
 impl Candidate {
+    /// This very program, which needs no look.
+    pub(super) fn own() -> io::Result<Self> {
+        Ok(Self { path: program_file(), program: File::open(own_program())? })
+    }
+
     /// Examines the program at `path`, to run with the configuration in `files`, which must be the one in force.
     pub(in crate::agent) async fn examine(
         path: &Path,

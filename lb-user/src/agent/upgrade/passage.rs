@@ -76,6 +76,13 @@ impl Agent {
                 return None;
             }
         };
+        let upgrade = self.preparing.take()?.upgrade;
+        let count = self.upgrades + 1;
+        Some(Departure { cluster, carrier_losses, count, ..self.leave_all(upgrade).await? })
+    }
+
+    /// All but the cluster thread, which is suspended.
+    pub(super) async fn leave_all(&mut self, upgrade: Upgrade) -> Option<Departure> {
         let suspended_at = Time::now();
         if let Some(serving) = &self.serving {
             // What a disk that hangs does not keep, the next program's cluster thread still knows.
@@ -90,21 +97,22 @@ impl Agent {
             let _ = timeout(LET_GO, peering.stop()).await;
         }
         Some(Departure {
-            upgrade: self.preparing.take()?.upgrade,
-            cluster,
+            upgrade,
+            cluster: Vec::new(),
             suspended_at,
-            carrier_losses,
+            carrier_losses: 0,
             proxy: left,
             lock: self.lock.take()?,
             run_dir: self.run_dir.take()?,
             sockets: self.sockets.take()?,
-            count: self.upgrades + 1,
+            count: self.upgrades,
             reload: self.reloader.as_ref().is_some_and(|reloader| reloader.is_awaited()),
+            renewed: false,
         })
     }
 
     /// What the cluster thread leaves, and how often the cluster NIC had lost its carrier before that stopped.
-    async fn suspend_cluster(&self) -> Result<(Vec<u8>, u32)> {
+    pub(super) async fn suspend_cluster(&self) -> Result<(Vec<u8>, u32)> {
         let losses = Interface::inspect(&self.config.local.interface)?.carrier_losses;
         let handle = self.cluster.as_ref().context("there is no cluster thread")?.handle();
         let suspended = tokio::task::spawn_blocking(move || handle.suspend()).await?;
@@ -149,12 +157,25 @@ impl Agent {
         let config = Arc::clone(&self.config);
         let nic = Interface::inspect(&config.local.interface)?;
         let beneath = Interface::inspect(config.local.beneath())?;
-        let Legacy { lock, run_dir, sockets, proxy, cluster, upgrade, suspended_at, carrier_losses, reload } =
-            arrival.unpack(&config.local.run_dir, &beneath)?;
+        let Legacy {
+            lock,
+            run_dir,
+            sockets,
+            proxy,
+            cluster,
+            upgrade,
+            suspended_at,
+            carrier_losses,
+            reload,
+            renewed,
+        } = arrival.unpack(&config.local.run_dir, &beneath)?;
         (self.lock, self.run_dir) = (Some(lock), Some(run_dir));
         let sockets = Arc::clone(self.sockets.insert(Arc::new(sockets)));
 
         let pins = dataplane::pins_of(config.local.beneath())?;
+        if renewed {
+            return self.begin_anew(&nic, &pins, proxy, sockets).await;
+        }
         // A cable that was pulled and plugged again while no agent looked has ended what the node held all the same.
         let lost = (nic.carrier_losses != carrier_losses).then_some(false);
         let carrier = lost.into_iter().chain([nic.carrier]);
@@ -192,7 +213,7 @@ impl Agent {
         Ok(self.cluster.insert(cluster).handle())
     }
 
-    fn replace_program(&mut self, nic: &Interface, pins: &Path) -> Result<()> {
+    pub(super) fn replace_program(&mut self, nic: &Interface, pins: &Path) -> Result<()> {
         let (config, mac) = (Arc::clone(&self.config), self.plan.config.cluster_mac);
         let (name, beneath) = (&config.local.interface, config.local.beneath());
         let dataplane = Dataplane::replace_beneath(&self.plan, name, beneath, config.local.xdp, pins)?;
@@ -205,7 +226,7 @@ impl Agent {
         Ok(())
     }
 
-    fn take_up_proxy(&mut self, left: Option<Left>) -> Result<()> {
+    pub(super) fn take_up_proxy(&mut self, left: Option<Left>) -> Result<()> {
         let program = super::own_program();
         let mut supervisor = match left {
             Some(left) => {

@@ -50,6 +50,9 @@ pub(super) struct State {
     /// Whether the configuration is to be read again, because a signal asked for that meanwhile.
     #[serde(default)]
     pub(super) reload: bool,
+    /// Whether the configuration is another: the cluster thread begins anew.
+    #[serde(default)]
+    pub(super) renewed: bool,
 }
 
 /// A proxy and its supervisor.
@@ -139,6 +142,7 @@ mod tests {
             control: 5,
             view: None,
             reload: true,
+            renewed: false,
         }
     }
 

@@ -8,11 +8,11 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-use super::{Change, about, applied, editor, print, shown};
+use super::{Change, Tried, about, applied, editor, print, shown};
 use crate::cli::output;
 use crate::control::api::Configure;
 
-pub(super) fn run(run_dir: &Path, change: Change) -> anyhow::Result<()> {
+pub(super) fn run(run_dir: &Path, tried: Tried, change: Change) -> anyhow::Result<()> {
     let shown = shown(run_dir, None)?;
     let mut lines = about(&shown);
     lines.push(shown.text.clone());
@@ -42,7 +42,9 @@ pub(super) fn run(run_dir: &Path, change: Change) -> anyhow::Result<()> {
             dry_run: false,
             reread: false,
             confirm_within: None,
+            canary: tried.seconds(),
         };
+        tried.announce();
         match applied(run_dir, wanted) {
             Ok(applied) => {
                 remove(&path)?;

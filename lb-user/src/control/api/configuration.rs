@@ -11,6 +11,9 @@ use crate::wall::WallTime;
 /// How long a change may be on trial.
 pub const TRIAL: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(3600);
 
+/// How long a change may be watched where it is tried.
+pub const WATCH: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
+
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
@@ -38,6 +41,9 @@ pub enum Configure {
         /// This node alone is to work with it until `Confirm`, or for so many seconds, within [`TRIAL`]. `None`: all nodes are, at once.
         #[serde(default)]
         confirm_within: Option<u64>,
+        /// One node tries it first, where that can be, and is watched for so many seconds, within [`WATCH`]. `None`: all work with it at once.
+        #[serde(default)]
+        canary: Option<u64>,
     },
     /// Have all nodes work with what is on trial on this one. Answered by `Applied`.
     Confirm,
@@ -57,6 +63,9 @@ pub enum Configure {
         comment: String,
         /// Look, but change nothing.
         dry_run: bool,
+        /// As of `Apply`.
+        #[serde(default)]
+        canary: Option<u64>,
     },
     /// Print a word that lets one host join within so many seconds. Answered by `Token`.
     Token {
@@ -179,6 +188,9 @@ pub struct Applied {
     pub on: Vec<String>,
     /// Those that were not reached, and follow once they are.
     pub unreached: Vec<String>,
+    /// For what each agent begins anew in the same process: no connection ends by it, and new ones wait for a moment.
+    #[serde(default)]
+    pub renewed: Vec<String>,
     /// What each node takes up only when its agent is started anew.
     pub restart: Vec<String>,
     /// Nothing was changed: it was only looked.
@@ -186,4 +198,20 @@ pub struct Applied {
     /// It is on trial on this node alone, and gone after so many seconds unless it is confirmed.
     #[serde(default)]
     pub confirm_within: Option<u64>,
+    /// Who tried it before; `None`: nobody.
+    #[serde(default)]
+    pub canary: Option<Canary>,
+}
+
+/// How a change did where it was tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canary {
+    /// The node.
+    pub node: String,
+    /// How many handshakes, pages and servers it looked at by itself.
+    pub asked: u32,
+    /// What of that is not well, and was not before, or is new.
+    pub remarks: Vec<String>,
+    /// How its clients fared beside the others', in words; begins with `synthetic only` where they could not be compared.
+    pub clients: String,
 }

@@ -69,6 +69,12 @@ impl Metrics {
                 out.counter(&[site, name, ("code", code)], count.value());
             }
         }
+        let help = "Requests that were answered with 403 or 404.";
+        out.family(Kind::Counter, "rollcall_proxy_denied_requests", "", help);
+        out.counter(&[], self.all.denied.value());
+        let help = "Answers that ended before their time for a server's fault.";
+        out.family(Kind::Counter, "rollcall_proxy_broken_responses", "", help);
+        out.counter(&[], self.all.broken.value());
         let help = "From a request's first byte to its response's last.";
         out.family(Kind::Histogram, "rollcall_proxy_request_seconds", "seconds", help);
         self.routes().for_each(|(labels, route)| out.histogram(&labels, &route.took));

@@ -9,6 +9,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::proxy::ask::{LONGEST_ANSWER, PATIENCE, Question};
+use crate::proxy::metrics::Tally;
 use crate::proxy::number::RequestId;
 use crate::proxy::recent::Recalled;
 
@@ -18,6 +19,12 @@ pub async fn metrics(run_dir: &Path) -> Result<String, QuestionError> {
         String::from_utf8(ask(run_dir, &Question::Metrics).await?).map_err(|_| QuestionError::Answer)?;
     let sound = text.ends_with("\n# EOF\n") && text.chars().all(|c| c == '\n' || !c.is_control());
     if sound { Ok(text) } else { Err(QuestionError::Answer) }
+}
+
+/// What became of all its requests.
+pub async fn tally(run_dir: &Path) -> Result<Tally, QuestionError> {
+    let answer = ask(run_dir, &Question::Tally).await?;
+    serde_json::from_slice(&answer).map_err(|_| QuestionError::Answer)
 }
 
 /// What it remembers of a request.

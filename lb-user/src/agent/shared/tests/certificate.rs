@@ -42,6 +42,7 @@ async fn set(world: &World, node: &str, certificate: &Path, dry_run: bool) -> Re
         ocsp: None,
         comment: String::new(),
         dry_run,
+        canary: None,
     };
     let answer = world.node(node).answer(wanted).await;
     if let Answer::Error { text } = answer {

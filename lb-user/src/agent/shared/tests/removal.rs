@@ -20,7 +20,7 @@ impl World {
             return Err(text);
         }
         let Answer::Applied(applied) = answer else { panic!("{answer:?}") };
-        Ok(applied)
+        Ok(*applied)
     }
 
     /// What is sealed in the generation in force, as a node reads it.

@@ -1,0 +1,100 @@
+//! What changes the meaning of buckets, or where they are asked for: cluster IPs and port rules, on nodes that serve.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use lb_user::clock::Time;
+use rollcall_tests::lab::CLUSTER_IP;
+use rollcall_tests::node::{Cluster, Node, PATIENCE};
+use rollcall_tests::traffic::{Browsers, Habit, Request};
+
+use crate::{apply, at_work, sharing};
+
+/// The agents' and the proxies' processes.
+fn processes(cluster: &Cluster) -> Vec<(u32, Option<u32>)> {
+    let of = |node: &Node| {
+        let status = node.status().unwrap();
+        (status.pid, status.proxy.and_then(|proxy| proxy.pid))
+    };
+    cluster.nodes.iter().map(of).collect()
+}
+
+/// Waits until every node has begun anew so many times, and each new connection has one node that takes it. Older ones may live elsewhere: their
+/// buckets stay on their way.
+fn all_have_begun_anew(cluster: &mut Cluster, times: usize) {
+    let deadline = Time::now() + PATIENCE;
+    for node in &cluster.nodes {
+        let renewed = || {
+            let events = node.events().unwrap_or_default();
+            events.iter().filter(|event| event.kind == "configuration-renewed").count()
+        };
+        while renewed() < times {
+            assert!(Time::now() < deadline, "{} has not begun anew\n{}", node.name(), node.log_tail());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    cluster.converge().unwrap();
+}
+
+#[test]
+fn other_port_rules_and_cluster_ips_are_taken_up_by_nodes_that_serve_and_no_connection_ends() {
+    let mut cluster = sharing(3);
+    cluster.settle().unwrap();
+    let before = processes(&cluster);
+    // Connections that outlast all of it, beside ones that are made anew again and again.
+    let long = Habit { per_connection: 100_000, pause: Duration::from_millis(50), most: 100_000 };
+    let short = Habit { most: 100_000, ..Habit::default() };
+    let https = cluster.https().unwrap();
+    let browsers = [Browsers::start(&https, 12, long), Browsers::start(&https, 4, short)];
+    while browsers.iter().any(|browsers| browsers.done() < 50) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let rules = "[[rule]]\nports = 80\n\n[[rule]]\nports = 443\naffinity = \"single\"\n\n[exchange]\n";
+    let applied = apply(&cluster.nodes[1], |text| text.replace("[exchange]\n", rules)).unwrap();
+    assert_eq!(applied["on"].as_array().unwrap().len(), 2, "{applied}");
+    assert!(applied["renewed"][0].as_str().unwrap().contains("port rules"), "{applied}");
+    all_have_begun_anew(&mut cluster, 1);
+    // All of one client's go to one node now.
+    let here = cluster.nodes.iter().map(|node| node.status().unwrap().rules[1].rule.clone());
+    assert_eq!(here.collect::<BTreeSet<_>>(), ["tcp 443".to_owned()].into());
+    let another = "192.168.50.20";
+    let applied = apply(&cluster.nodes[0], |text| {
+        text.replace(
+            &format!("ip = \"{CLUSTER_IP}/24\""),
+            &format!("ips = [\"{CLUSTER_IP}/24\", \"{another}/24\"]"),
+        )
+    });
+    let applied = applied.unwrap();
+    all_have_begun_anew(&mut cluster, 2);
+    let generation = applied["generation"].as_str().unwrap();
+    for node in &cluster.nodes {
+        assert_eq!(at_work(node), generation, "{}", node.name());
+    }
+    assert_eq!(processes(&cluster), before, "neither agents nor proxies are others");
+    let [long, short] = browsers.map(|browsers| browsers.finish().unwrap());
+    for (requests, least) in [(&long, 500), (&short, 200)] {
+        let lost: Vec<&Request> = requests.iter().filter(|request| request.error.is_some()).collect();
+        assert!(lost.is_empty() && requests.len() > least, "{} of {}: {lost:#?}", lost.len(), requests.len());
+    }
+    let clients: BTreeSet<_> = long.iter().filter_map(|request| request.client).collect();
+    assert_eq!(clients.len(), 12, "each kept its one connection");
+    // The new address answers, too.
+    let mut there = cluster.https().unwrap();
+    there.target = (another.parse::<Ipv4Addr>().unwrap(), 443).into();
+    assert_eq!(there.connect().unwrap().get("/owa/").unwrap().status, 200);
+    // And back: nothing of it is left on any host.
+    apply(&cluster.nodes[2], |text| {
+        text.replace(
+            &format!("ips = [\"{CLUSTER_IP}/24\", \"{another}/24\"]"),
+            &format!("ip = \"{CLUSTER_IP}/24\""),
+        )
+    })
+    .unwrap();
+    all_have_begun_anew(&mut cluster, 3);
+    for node in &cluster.nodes {
+        let left = node.footprint().unwrap();
+        assert!(!left.iter().any(|line| line.contains(another)), "{}: {left:#?}", node.name());
+    }
+    assert_eq!(cluster.tear_down(), Vec::<String>::new());
+}
