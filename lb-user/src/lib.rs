@@ -9,7 +9,7 @@
 //! - [`config`]: config -> parse -> check -> apply.
 //!
 //! Where nodes share their configuration, [`shared`] is what they sign, seal and keep of it, and which of it is in force;
-//! [`peer`] carries what they say to each other, in a child process of its own, too.
+//! [`peer`] carries what they say to each other, in a child process of its own, too, and [`etcd`] keeps the same in an etcd besides, in another.
 //!
 //! [`agent`] brings them up and down, [`dataplane`] loads the XDP program and readies the host, [`control`] and [`cli`] face the
 //! operator, [`preflight`] looks before anything is changed, [`doctor`] says why a network does not carry the cluster. [`iis`] makes a configuration of what Windows had.
@@ -37,6 +37,7 @@ pub mod config;
 pub mod control;
 pub mod dataplane;
 pub mod doctor;
+pub mod etcd;
 pub(crate) mod hearing;
 pub mod iis;
 pub(crate) mod ndp;

@@ -21,6 +21,7 @@ pub mod client;
 pub mod container;
 pub mod demo;
 pub mod estate;
+pub mod etcd;
 pub mod exchange;
 pub mod hostile;
 pub mod lab;

@@ -57,7 +57,7 @@ struct Need {
 const BUILD: [Need; 2] =
     [Need { program: "cc", package: "gcc" }, Need { program: "cmake", package: "cmake" }];
 
-const TESTS: [Need; 19] = [
+const TESTS: [Need; 21] = [
     Need { program: "ip", package: "iproute2" },
     Need { program: "nsenter", package: "util-linux" },
     Need { program: "nft", package: "nftables" },
@@ -70,6 +70,8 @@ const TESTS: [Need; 19] = [
     Need { program: "apache2", package: "apache2-bin" },
     Need { program: "/usr/lib/apache2/modules/mod_auth_gssapi.so", package: "libapache2-mod-auth-gssapi" },
     Need { program: "postfix", package: "postfix" },
+    Need { program: "etcd", package: "etcd-server" },
+    Need { program: "etcdctl", package: "etcd-client" },
     Need { program: "krb5kdc", package: "krb5-kdc" },
     Need { program: "kadmin.local", package: "krb5-admin-server" },
     Need { program: "kinit", package: "krb5-user" },

@@ -68,6 +68,8 @@ pub(super) fn differences(before: &Config, now: &Config) -> Differences {
         hold_down: _,
         ramp: _,
         initial_state,
+        // Followed by what talks to it.
+        store: _,
         sites: _,
         farms: _,
         limits: _,

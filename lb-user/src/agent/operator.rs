@@ -14,7 +14,7 @@ use super::certificates::{self, Certificates};
 use super::events::EventLog;
 use super::reload::{BUSY, Reloader};
 use super::servers::Servers;
-use super::shared::Told;
+use super::shared::{StoreTold, Told};
 use super::status::{Facts, status};
 use super::upgrade::{Candidate, Upgrade};
 use super::{capture, connections, explain, metrics, orders, peering};
@@ -25,7 +25,7 @@ use crate::config::model::Config;
 use crate::config::told;
 use crate::control::api::{
     Action, Answer, Asked, ConfigurationStatus, Configure, InterfaceStatus, Nodes, Packet, Protocol,
-    ProxyStatus, Request, ServiceStatus, Status, UpgradeStatus,
+    ProxyStatus, Request, ServiceStatus, Status, StoreStatus, UpgradeStatus,
 };
 use crate::control::server::{Lines, Reply};
 use crate::dataplane::capture::Captures;
@@ -169,8 +169,9 @@ impl Shared {
     fn configuration(&self) -> ConfigurationStatus {
         let at_work = self.reloader.status();
         let Some(shared) = &self.shared else { return at_work };
-        let Told { generation, confirm_by, objection } = shared.told().borrow().clone();
-        ConfigurationStatus { generation: Some(generation), confirm_by, objection, ..at_work }
+        let Told { generation, confirm_by, objection, store } = shared.told().borrow().clone();
+        let store = store.map(|StoreTold { since, why }| StoreStatus { kind: "etcd".to_owned(), since, why });
+        ConfigurationStatus { generation: Some(generation), confirm_by, objection, store, ..at_work }
     }
 
     fn config(&self) -> Arc<Config> {

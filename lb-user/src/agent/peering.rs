@@ -1,7 +1,8 @@
 //! The shared configuration's way to the other nodes: `rollcall peer`, and who asks through it.
 //!
 //! A node asks every other what it has when it starts, when one is reached again, and every now and then; so what it missed while it
-//! was away, or what was told it while it could not take it, comes to it without anybody's doing.
+//! was away, or what was told it while it could not take it, comes to it without anybody's doing. Where there is an etcd that keeps the same,
+//! it is asked likewise, through `rollcall store`.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -21,6 +22,8 @@ use super::shared::{Asker, Network, SEEN_OFF, SharedConfig, nodes_of};
 use super::upgrade::own_program;
 use crate::clock::Time;
 use crate::config::model::Config;
+use crate::etcd;
+use crate::etcd::request::{Reply, Request};
 use crate::peer::Node;
 use crate::peer::supervisor::{self, Asked, CallError, Calls, Peer, PeerError, Reach, Spec};
 use crate::shared::origin::Local;
@@ -34,34 +37,46 @@ const EVERY: Duration = Duration::from_secs(10);
 /// How long the listening socket of before may be open still.
 const FREED: Duration = Duration::from_secs(2);
 
-/// The child and what goes on around it.
+/// The children and what goes on around them.
 pub(super) struct Peering {
     peer: Peer,
+    store: etcd::supervisor::Supervisor,
     shared: Arc<Shared>,
-    tasks: [JoinHandle<()>; 3],
+    tasks: [JoinHandle<()>; 4],
 }
 
-/// Questions go by the child.
-pub(super) struct Wire(Calls);
+/// Questions go by the children.
+pub(super) struct Wire {
+    calls: Calls,
+    store: etcd::supervisor::Store,
+}
 
 impl Network for Wire {
     async fn call(&self, node: &str, question: Vec<u8>, within: Duration) -> Result<Vec<u8>, String> {
-        self.0.call(node, question, within).await.map_err(|error| error.to_string())
+        self.calls.call(node, question, within).await.map_err(|error| error.to_string())
     }
 
     fn admit(&self, strangers: u8) {
-        self.0.admit(strangers);
+        self.calls.admit(strangers);
+    }
+
+    async fn ask_store(&self, request: Request, within: Duration) -> Result<Reply, String> {
+        self.store.ask(&request, within).await
+    }
+
+    fn follow_store(&self, settings: Option<etcd::Settings>) {
+        self.store.follow(settings);
     }
 
     fn follow(&self, nodes: Vec<Node>) {
-        if let Err(error) = self.0.set_nodes(nodes) {
+        if let Err(error) = self.calls.set_nodes(nodes) {
             warn!(%error, "the nodes of this configuration cannot all be talked to");
         }
     }
 }
 
 impl Peering {
-    /// Starts the child, and follows what the nodes share.
+    /// Starts the child that talks to other nodes, and where there is an etcd the one that talks to it, and follows what the nodes share.
     pub(super) fn start(
         config: &Config,
         local: Local,
@@ -77,14 +92,20 @@ impl Peering {
             listener: Some(tokio::task::block_in_place(|| listen(config.me().address))?),
             nodes: nodes_of(&config.cluster.nodes),
         })?;
-        let shared = SharedConfig::new(local, &applied, reloader, Wire(peer.calls()), events);
+        let user = config.local.peer_user.clone();
+        let spec = etcd::supervisor::Spec { program: own_program(), user };
+        let store = etcd::supervisor::Supervisor::start(&spec)?;
+        let wire = Wire { calls: peer.calls(), store: store.store() };
+        let shared = SharedConfig::new(local, &applied, reloader, wire, events);
         let shared = Arc::new(shared);
         let asked = peer.asked();
         let answers = tokio::spawn(answer(Arc::clone(&shared), asked));
         let follows = tokio::spawn(follow(Arc::clone(&shared), peer.status()));
         let minding = Arc::clone(&shared);
         let minds = tokio::spawn(async move { minding.mind_trials().await });
-        Ok((Self { peer, shared: Arc::clone(&shared), tasks: [answers, follows, minds] }, shared))
+        let keeps = tokio::spawn(keep_outside(Arc::clone(&shared), store.store()));
+        let tasks = [answers, follows, minds, keeps];
+        Ok((Self { peer, store, shared: Arc::clone(&shared), tasks }, shared))
     }
 
     /// What the nodes share.
@@ -92,10 +113,10 @@ impl Peering {
         Arc::clone(&self.shared)
     }
 
-    /// Ends the child.
+    /// Ends the children.
     pub(super) async fn stop(self) {
         self.tasks.iter().for_each(JoinHandle::abort);
-        self.peer.stop().await;
+        tokio::join!(self.peer.stop(), self.store.stop());
     }
 }
 
@@ -162,6 +183,20 @@ async fn follow(shared: Arc<Shared>, mut status: tokio::sync::watch::Receiver<su
         }
         // What could not be put to work before may be now.
         shared.follow().await;
+    }
+}
+
+/// Has the store that is no node have what this node has, and this node what it has.
+async fn keep_outside(shared: Arc<Shared>, store: etcd::supervisor::Store) {
+    let mut every = interval(EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = every.tick() => {}
+            () = store.news() => {}
+            () = shared.fresh() => {}
+        }
+        shared.sync_store().await;
     }
 }
 

@@ -593,6 +593,7 @@ fn changed(before: &Config, now: &Config) -> Vec<String> {
         ("log", old.log != new.log),
         ("protection", old.protection != new.protection),
         ("trusted proxies", old.trusted_proxies != new.trusted_proxies),
+        ("where generations are kept", old.store != new.store),
         ("drain timeout", old.drain_timeout != new.drain_timeout),
     ];
     let parts = parts.into_iter().filter(|(_, is)| *is).map(|(name, _)| name);

@@ -25,6 +25,7 @@ use crate::clock::Time;
 use crate::config::model::{Config, Node};
 use crate::config::{ConfigErrors, told};
 use crate::control::api::{Answer, Applied, Configure, GenerationEntry, Shown, TRIAL, WATCH};
+use crate::etcd::Settings;
 use crate::shared::certificate::Unfit;
 use crate::shared::draft::{self, Draft, DraftError};
 use crate::shared::generation::{Generation, GenerationId};
@@ -39,6 +40,7 @@ use crate::wall::WallTime;
 
 mod canary;
 mod certificate;
+mod external;
 mod join;
 mod nodes;
 mod removal;
@@ -46,6 +48,7 @@ mod state;
 mod trial;
 
 use self::canary::Candidate;
+pub(super) use self::external::StoreTold;
 pub(super) use self::join::nodes_of;
 use self::nodes::Found;
 pub(super) use self::nodes::{Asker, Network};
@@ -64,6 +67,8 @@ pub(super) struct SharedConfig<A, N> {
     events: Arc<EventLog>,
     /// Something is on trial now, or is no longer.
     trials: Notify,
+    /// There is something here that a store may not have.
+    fresh: Notify,
     /// What this node works with, for whoever is to know.
     told: watch::Sender<Told>,
 }
@@ -77,6 +82,8 @@ pub(super) struct Told {
     pub(super) confirm_by: Option<WallTime>,
     /// Why this node cannot work with the generation in force, if it cannot.
     pub(super) objection: Option<String>,
+    /// The store that is no node, if there is one.
+    pub(super) store: Option<StoreTold>,
 }
 
 /// By which a configuration comes to work on this node.
@@ -278,10 +285,29 @@ struct Brought {
 /// A generation that comes to be.
 struct Change<'a> {
     generation: &'a Generation,
-    /// Its nodes.
-    nodes: &'a [Node],
+    /// Whom this node is to talk to with it.
+    places: &'a Places,
     /// Those that it leaves out.
     removed: &'a [String],
+}
+
+/// Whom a node talks to with a configuration.
+#[derive(Clone, Debug)]
+struct Places {
+    nodes: Vec<Node>,
+    /// An etcd.
+    store: Option<Settings>,
+}
+
+impl Places {
+    /// Those of a configuration that was checked.
+    fn of(config: &Config) -> Self {
+        let store = Settings::of(config).unwrap_or_else(|error| {
+            warn!(%error, "a file for etcd cannot be read");
+            None
+        });
+        Self { nodes: config.cluster.nodes.clone(), store }
+    }
 }
 
 /// How long a node that has left is talked to, so that it hears that this one knows.
@@ -339,7 +365,8 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             warn!("{text}");
             events.push(Note::new("configuration-unusable", true, text));
         }
-        let state = State::new(local, applied.id);
+        let mut state = State::new(local, applied.id);
+        state.follow_store(Places::of(&applied.config).store, &network);
         let told = watch::Sender::new(state.told());
         Self {
             state: Mutex::new(state),
@@ -349,6 +376,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             network,
             events,
             trials: Notify::new(),
+            fresh: Notify::new(),
             told,
         }
     }
@@ -504,7 +532,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             let read = state.local.read(&generation)?;
             (generation, read, removed)
         };
-        let nodes = read.config.cluster.nodes.clone();
+        let places = Places::of(&read.config);
         let (examined, outlook) = self.applier.examine(read.config).await?;
         if let How::Try(_) = how {
             Self::may_be_tried(&outlook)?;
@@ -519,20 +547,20 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             How::Try(within) => {
                 // Meanwhile others may change what they like: it is confirmed, or it is not.
                 self.forget_all(generation.id(), &found.sound).await;
-                self.try_out(before.id, &generation, examined, within, None).await?;
+                self.try_out(before.id, &generation, (examined, places), within, None).await?;
                 let account = account(generation.id(), outlook, found, draft.kept);
                 let applied = Applied { confirm_within: Some(within.as_secs()), ..account };
                 Ok(Brought { applied, dismissed: Vec::new() })
             }
             How::InForce(canary) => {
                 let watch = canary.filter(|_| Self::can_be_tried(&outlook, &removed));
-                let change = Change { generation: &generation, nodes: &nodes, removed: &removed };
+                let change = Change { generation: &generation, places: &places, removed: &removed };
                 let (tried, examined, found) = match watch {
                     None => (None, examined, found),
                     Some(watch) => {
                         let candidate =
                             Candidate { generation: &generation, parent: before.id, found: &found };
-                        let tried = self.have_tried(candidate, examined, watch).await?;
+                        let tried = self.have_tried(candidate, (examined, places.clone()), watch).await?;
                         let (examined, found) = self.look_again(before.id, &generation).await?;
                         (Some(tried), examined, found)
                     }
@@ -595,7 +623,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         change: Change<'_>,
         examined: A::Examined,
     ) -> Result<(SignedRecord, Vec<String>), Refused> {
-        let Change { generation, nodes, removed } = change;
+        let Change { generation, places, removed } = change;
         let _one_at_a_time = self.following.lock().await;
         let record = {
             let mut state = self.state.lock().await;
@@ -608,14 +636,15 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         if let Err(refusal) = adopted {
             let mut state = self.state.lock().await;
             tokio::task::block_in_place(|| state.fail(generation.id(), &told(&refusal)))?;
+            self.fresh.notify_one();
             return Err(refusal.into());
         }
-        self.at_work(generation, nodes).await;
+        self.at_work(generation, places).await;
         Ok((record, dismissed))
     }
 
     /// This node works with it.
-    async fn at_work(&self, generation: &Generation, nodes: &[Node]) {
+    async fn at_work(&self, generation: &Generation, places: &Places) {
         let header = generation.head.header();
         let (id, author) = (generation.id().short(), &header.author);
         let text =
@@ -625,8 +654,9 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         let mut state = self.state.lock().await;
         let leaver = state.leaver(generation);
         state.guest = leaver.is_some().then(|| Time::now() + SEEN_OFF);
-        let nodes: Vec<Node> = nodes.iter().cloned().chain(leaver).collect();
+        let nodes: Vec<Node> = places.nodes.iter().cloned().chain(leaver).collect();
         self.network.follow(join::nodes_of(&nodes));
+        state.follow_store(places.store.clone(), &self.network);
         state.applied = generation.id();
         // Confirmed, or another came before it was.
         if state.trial.take().is_some() {
@@ -635,6 +665,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         state.objection = None;
         self.tell(&state);
         tokio::task::block_in_place(|| state.prune());
+        self.fresh.notify_one();
     }
 }
 

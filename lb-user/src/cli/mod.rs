@@ -18,7 +18,7 @@ use crate::preflight::{self, PreflightErrors};
 use crate::proxy::spawn::SpawnError;
 use crate::proxy::supervisor::SupervisorError;
 use crate::shared::origin::{self, LoadError, Origin};
-use crate::{agent, peer, proxy, telemetry};
+use crate::{agent, etcd, peer, proxy, telemetry};
 
 mod ask;
 mod capture;
@@ -309,6 +309,9 @@ enum Command {
     /// The child that talks to other nodes; started by the agent
     #[command(hide = true)]
     Peer,
+    /// The child that talks to etcd; started by the agent
+    #[command(hide = true)]
+    Store,
     /// Attach the program alone, for who works on the data path
     #[command(hide = true)]
     Load(load::Args),
@@ -355,6 +358,9 @@ pub fn main() -> ExitCode {
     }
     if let Command::Peer = command {
         return peer::worker::main();
+    }
+    if let Command::Store = command {
+        return etcd::worker::main();
     }
     match run(command, arrival) {
         Ok(()) => ExitCode::SUCCESS,
@@ -429,7 +435,7 @@ fn run(command: Command, arrival: Option<anyhow::Result<Arrival>>) -> anyhow::Re
             Ok(())
         }
         Command::Man { out } => manual::pages(Cli::command(), out.as_deref()),
-        Command::Proxy | Command::Peer => Ok(()),
+        Command::Proxy | Command::Peer | Command::Store => Ok(()),
         Command::ImportIis(args) => import_iis::run(&args),
         Command::Plan(plan) => plan::run(plan),
         Command::Load(args) => load::run(&args),

@@ -11,7 +11,7 @@ use super::output::{self, Column, Table, count, size};
 use super::reload::waits;
 use crate::control::api::{
     Answer, CertificateEntry, ConfigurationStatus, Count, ProxyStatus, Request, RetiringStatus, ServerStatus,
-    Status, TableStatus,
+    Status, StoreStatus, TableStatus,
 };
 use crate::control::client;
 use crate::wall::WallTime;
@@ -103,11 +103,26 @@ fn show_configuration(configuration: &ConfigurationStatus) {
     if let Some(objection) = &configuration.objection {
         folded(objection);
     }
+    if let Some(store) = &configuration.store {
+        folded(&kept_outside(store));
+    }
     if let Some(nodes) = &configuration.waits_for {
         output::line(&format!("  another configuration is prepared; {}", waits(nodes)));
     }
     if let Some(refused) = &configuration.refused {
         folded(&format!("a later one was not applied: {refused}"));
+    }
+}
+
+/// A store that is no node.
+fn kept_outside(StoreStatus { kind, since, why }: &StoreStatus) -> String {
+    let since = since.map(|since| since.local());
+    match (since, why) {
+        (Some(since), None) => format!("{kind} has it, too, since {since}"),
+        (Some(since), Some(why)) => {
+            format!("{kind} is away since {since}, and the nodes go on without it: {why}")
+        }
+        (None, _) => format!("{kind} was not asked yet"),
     }
 }
 

@@ -35,6 +35,7 @@ mod routes;
 mod rules;
 mod service;
 mod sites;
+mod store;
 mod tcp;
 
 pub(super) use exchange::EXCHANGE;
@@ -187,6 +188,7 @@ fn cluster_of(raw: &ClusterFile, problems: &mut Problems) -> Option<Cluster> {
     );
     let timing = returning::timing(table, problems);
     let gateway = gateway(table, cluster_ips.as_deref(), nodes.as_deref(), problems);
+    let store = store::store(&raw.config, problems);
     let limits = limits::limits(&raw.limits, problems);
     let log = log::log(&raw.log, problems);
     let protection = protection::protection(&raw.protection, problems);
@@ -208,6 +210,7 @@ fn cluster_of(raw: &ClusterFile, problems: &mut Problems) -> Option<Cluster> {
         timing: timing?,
         gateway: gateway?,
         observe: table.observe,
+        store: store?,
         sites,
         farms,
         limits: limits?,

@@ -8,8 +8,9 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use super::certificates::not_covered;
-use super::model::{CheckKind, Clients, Config, Files, PortRule, Site, Verify};
-use super::problem::{ConfigError, Problem, Source, split_hint};
+use super::model::{CheckKind, Clients, Config, Etcd, Files, PortRule, Site, Verify};
+use super::problem::{ConfigError, Problem, Source, split_hint, told};
+use crate::etcd::{Settings, tls};
 use crate::proxy::tls::Staple;
 use crate::proxy::tls::material::{File, Material, MaterialError};
 use crate::wall::WallTime;
@@ -52,12 +53,41 @@ pub(crate) fn examine(config: &Config) -> Findings {
             findings.errors.extend(certificates(path, files).err());
         }
     }
+    findings.errors.extend(store(config));
     findings.warnings.extend(config.cluster.rules.iter().filter_map(hopeless));
     findings.errors.extend(config.local.on_event.as_deref().and_then(|path| {
         let hint = "give `on_event` the path of a program, and make it executable: chmod +x";
         unusable(path).map(|text| of(path, text, hint))
     }));
     findings
+}
+
+/// What is wrong with the files of the etcd that generations are kept in.
+fn store(config: &Config) -> Vec<ConfigError> {
+    let Some(Etcd { ca, identity, user, .. }) = &config.cluster.store else { return Vec::new() };
+    let files = &config.files;
+    let mut errors: Vec<ConfigError> = ca.iter().filter_map(|ca| certificates(ca, files).err()).collect();
+    if let Some((certificate, key)) = identity {
+        errors.extend(certificates(certificate, files).err());
+        errors.extend(read(key, files).err());
+    }
+    if let Some((_, password)) = user {
+        match read(password, files) {
+            Ok(bytes) if first_line(&bytes).is_empty() => {
+                errors.push(of(password, "its first line is empty".to_owned(), "it is the password"));
+            }
+            Ok(_) => {}
+            Err(error) => errors.push(error),
+        }
+    }
+    if let (true, Some((_, key)), Ok(Some(settings))) = (errors.is_empty(), identity, Settings::of(config)) {
+        let error = tls::client(&settings).err().map(|error| told(&error));
+        errors.extend(error.map(|error| {
+            let (text, hint) = split_hint(&error);
+            of(key, text.to_owned(), hint.unwrap_or_default())
+        }));
+    }
+    errors
 }
 
 /// What is told of a rule whose check cannot succeed here. No error: the node can still serve the others.

@@ -62,13 +62,18 @@ pub fn named(cluster: &Cluster) -> Vec<&Path> {
         let optional = [&site.tls.password, &site.tls.ocsp].into_iter().filter_map(Option::as_ref);
         [&site.certificate, &site.key].into_iter().chain(optional)
     });
-    let mut all: Vec<&Path> = of_sites.map(PathBuf::as_path).chain(authorities(cluster)).collect();
+    let of_store = cluster.store.iter().flat_map(|store| {
+        let identity = store.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
+        identity.chain(store.user.iter().map(|(_, password)| password))
+    });
+    let own = of_sites.chain(of_store).map(PathBuf::as_path);
+    let mut all: Vec<&Path> = own.chain(authorities(cluster)).collect();
     all.sort_unstable();
     all.dedup();
     all
 }
 
-/// Those of them that hold the CAs of clients and servers.
+/// Those of them that hold the CAs of clients, servers and the store.
 pub(crate) fn authorities(cluster: &Cluster) -> Vec<&Path> {
     let of_sites = cluster.sites.iter().filter_map(|site| match &site.tls.clients {
         Clients::Optional(ca) | Clients::Required(ca) => Some(ca),
@@ -78,5 +83,6 @@ pub(crate) fn authorities(cluster: &Cluster) -> Vec<&Path> {
         Verify::Ca(path) => Some(path),
         Verify::SameCertificate | Verify::Pins(_) | Verify::Nothing | Verify::Clear => None,
     });
-    of_sites.chain(of_farms).map(PathBuf::as_path).collect()
+    let of_store = cluster.store.iter().filter_map(|store| store.ca.as_ref());
+    of_sites.chain(of_farms).chain(of_store).map(PathBuf::as_path).collect()
 }

@@ -147,7 +147,8 @@ pub(crate) fn expanded(cluster: &Cluster) -> String {
 /// to expire, an OCSP response that is or does, a check that cannot succeed here, a farm that is spoken to in clear. A sentence each.
 pub fn warnings(config: &Config) -> Vec<String> {
     let clear = config.cluster.farms.iter().filter_map(in_clear);
-    files::examine(config).warnings.into_iter().chain(clear).collect()
+    let store = config.cluster.store.iter().flat_map(|store| doubts_of_store(store, &config.files));
+    files::examine(config).warnings.into_iter().chain(clear).chain(store).collect()
 }
 
 /// What is told of a farm whose servers are spoken to in clear over a network.
@@ -159,6 +160,26 @@ fn in_clear(farm: &model::Farm) -> Option<String> {
         let (farm, servers) = (&farm.name, servers.join(", "));
         format!("tls = false in the farm {farm}: requests and answers, passwords and cookies among them, travel in clear to {servers}")
     })
+}
+
+/// What is told of an etcd that is not kept to the nodes, or that nobody keeps anything in.
+fn doubts_of_store(store: &model::Etcd, files: &Files) -> Vec<String> {
+    let clear =
+        store.endpoints.iter().filter(|endpoint| !endpoint.tls && !endpoint.address.ip().is_loopback());
+    let clear: Vec<String> = clear.map(ToString::to_string).collect();
+    let mut doubts = Vec::new();
+    if !clear.is_empty() {
+        let clear = clear.join(", ");
+        let what =
+            if store.user.is_some() { "the configuration and the password" } else { "the configuration" };
+        doubts.push(format!(
+            "{what} travel in clear to {clear}: give [config] endpoints that begin with https"
+        ));
+    }
+    if *files == Files::Disk {
+        doubts.push("[config] is for nodes that share their configuration: nothing is kept in etcd by a node that has its in a file".to_owned());
+    }
+    doubts
 }
 
 /// The path of this node's file.

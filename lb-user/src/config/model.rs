@@ -24,6 +24,7 @@ mod health;
 mod message;
 mod returning;
 mod site;
+mod store;
 mod tcp;
 
 pub use check::{Check, CheckKind};
@@ -33,6 +34,7 @@ pub use health::{DEFAULT_TEST, HealthTest};
 pub use message::{Maintenance, PLAIN_TEXT, Response};
 pub use returning::{Failback, InitialState, Profile};
 pub use site::{Action, Bounds, Clients, PathMatch, Route, Service, SiteTls};
+pub use store::{Endpoint, Etcd, LONGEST_PREFIX, MOST_ENDPOINTS};
 pub use tcp::{ClientAddress, HeaderVersion, TcpHealth, TcpService};
 
 /// A node's host priority, 1..=64 and unique in the cluster; it also names the node on the wire. Of the living nodes the one
@@ -113,6 +115,8 @@ pub struct Cluster {
     pub gateway: Option<IpAddr>,
     /// Count verdicts and change nothing: the safe first run on a live host.
     pub observe: bool,
+    /// Where generations are kept beside the nodes' own disks, if anywhere.
+    pub store: Option<Etcd>,
     /// What the proxy publishes.
     pub sites: Vec<Site>,
     /// The servers behind it.

@@ -12,6 +12,7 @@ mod limits;
 mod protection;
 mod rewrite;
 mod rules;
+mod store;
 mod tcp;
 
 use self::health::HealthTable;
@@ -35,7 +36,12 @@ pub(crate) fn whole(cluster: &Cluster) -> String {
     let tcp = cluster.tcp.iter().map(|service| format!("{}\n", TcpTable(service)));
     let protection = format!("{}\n", ProtectionTable(&cluster.protection));
     let proxies = cluster.trusted_proxies.iter().map(|proxy| format!("{}\n", TrustedProxyTable(proxy)));
-    let nodes = [cluster::table(cluster), cluster::nodes(&cluster.nodes), rules::tables(cluster)];
+    let nodes = [
+        cluster::table(cluster),
+        store::table(cluster.store.as_ref()),
+        cluster::nodes(&cluster.nodes),
+        rules::tables(cluster),
+    ];
     let shared = [limits::table(&cluster.limits), log(cluster.log), protection].into_iter().chain(proxies);
     nodes.into_iter().chain(shared).chain(farms).chain(sites).chain(tcp).collect()
 }

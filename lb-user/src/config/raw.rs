@@ -18,6 +18,7 @@ mod protection;
 mod proxy;
 mod rewrite;
 mod site;
+mod store;
 mod tcp;
 mod values;
 
@@ -31,6 +32,7 @@ pub(crate) use rewrite::{ConditionTable, MapTable, RewriteTable, SetTable};
 pub(crate) use site::{
     BalanceTable, BoundsTable, ClientCertificatesTable, Ecp, ExchangeTable, FarmTable, RouteTable, SiteTable,
 };
+pub(crate) use store::StoreTable;
 pub(crate) use tcp::{TcpHealthTable, TcpTable};
 pub(crate) use values::{Failback, Ports, ServerEntry, Size, Statuses, Time};
 
@@ -40,6 +42,9 @@ pub(crate) use values::{Failback, Ports, ServerEntry, Size, Statuses, Time};
 pub(crate) struct ClusterFile {
     /// What all nodes share.
     pub(crate) cluster: ClusterTable,
+    /// Where generations are kept beside the nodes' own disks.
+    #[serde(default)]
+    pub(crate) config: StoreTable,
     /// The nodes; at least one, at most 64.
     #[serde(default)]
     pub(crate) node: Vec<Spanned<NodeTable>>,

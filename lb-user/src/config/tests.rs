@@ -20,6 +20,7 @@ mod publish;
 mod returning;
 mod roundtrip;
 mod schema;
+mod store;
 mod tcp;
 
 const REFERENCE: &str = r#"[cluster]
@@ -553,6 +554,7 @@ fn reference() -> Cluster {
         timing: Timing { period: Duration::from_millis(20), multiplier: 5 },
         gateway: None,
         observe: false,
+        store: None,
         sites: vec![Site {
             names: vec!["mail.example.test".into(), "autodiscover.example.test".into()],
             listen: vec![SocketAddr::new(vip.into(), 443)],

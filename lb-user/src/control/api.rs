@@ -354,6 +354,20 @@ pub struct ConfigurationStatus {
     /// Why this node cannot work with the generation in force; then other nodes have its share.
     #[serde(default)]
     pub objection: Option<String>,
+    /// The store that is no node, if generations are kept in one, too.
+    #[serde(default)]
+    pub store: Option<StoreStatus>,
+}
+
+/// A store that is no node, as this one finds it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreStatus {
+    /// `etcd`.
+    pub kind: String,
+    /// Since when it has what this node has, or is away; `None`: it was not asked yet.
+    pub since: Option<WallTime>,
+    /// Why it is away, if it is. The nodes go on without it.
+    pub why: Option<String>,
 }
 
 /// A configuration that was applied, or is prepared.

@@ -264,7 +264,8 @@ impl SignedHeader {
 }
 
 impl Content {
-    fn encode(&self) -> Vec<u8> {
+    /// As bytes: what follows the header.
+    pub fn encode(&self) -> Vec<u8> {
         [format!("{}\n", self.text.len()).as_bytes(), self.text.as_bytes(), &self.sealed].concat()
     }
 

@@ -79,15 +79,21 @@ impl History {
             entry.content = entry.content.take().or(content);
             return Ok(news);
         }
-        let parent =
-            head.header().parent.and_then(|parent| self.entries.get(&parent)).ok_or(Refused::Orphan)?;
-        head.check(Some(&parent.head))?;
-        if !self.may_write(&head) {
-            return Err(Refused::Removed(head.header().author.clone()));
-        }
+        self.fits(&head)?;
         self.entries.insert(id, Entry { head, content });
         self.settle();
         Ok(true)
+    }
+
+    /// Whether [`History::admit`] would take this header in. Changes nothing.
+    pub fn fits(&self, head: &SignedHeader) -> Result<(), Refused> {
+        if self.entries.contains_key(&head.id()) {
+            return Ok(());
+        }
+        let parent =
+            head.header().parent.and_then(|parent| self.entries.get(&parent)).ok_or(Refused::Orphan)?;
+        head.check(Some(&parent.head))?;
+        if self.may_write(head) { Ok(()) } else { Err(Refused::Removed(head.header().author.clone())) }
     }
 
     /// Takes a record in if its generation is here and a node of it signed it. Whether it was new.
@@ -172,6 +178,19 @@ impl History {
     pub fn records_on(&self, id: GenerationId) -> impl Iterator<Item = &SignedRecord> {
         let all = (id, RecordId::from_bytes([0; 32]))..=(id, RecordId::from_bytes([0xff; 32]));
         self.records.range(all).map(|(_, record)| record)
+    }
+
+    /// All records, by what they are about.
+    pub fn records(&self) -> impl Iterator<Item = ((GenerationId, RecordId), &SignedRecord)> {
+        self.records.iter().map(|(name, record)| (*name, record))
+    }
+
+    /// The newest `count` generations, whatever is here of them, and the one in force.
+    pub fn newest(&self, count: usize) -> BTreeSet<GenerationId> {
+        let by_height = self.entries.values().map(|entry| (entry.head.header().height, entry.head.id()));
+        let mut all: Vec<(u64, GenerationId)> = by_height.collect();
+        all.sort_unstable_by(|a, b| b.cmp(a));
+        all.into_iter().take(count).map(|(_, id)| id).chain(self.current).collect()
     }
 
     /// The names of all generations, with whether their content is here, and of all records.

@@ -248,11 +248,12 @@ fn printable(bytes: &[u8]) -> String {
     text.chars().filter(|c| *c == '\n' || !c.is_control()).collect()
 }
 
+/// Fields, one behind the other.
 #[derive(Default)]
-struct Writer(Vec<u8>);
+pub(crate) struct Writer(pub(crate) Vec<u8>);
 
 impl Writer {
-    fn kind(&mut self, kind: u8) {
+    pub(crate) fn kind(&mut self, kind: u8) {
         self.0.push(kind);
     }
 
@@ -270,26 +271,27 @@ impl Writer {
         self.number(u32::try_from(length).unwrap_or(u32::MAX));
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.length(bytes.len());
         self.0.extend_from_slice(bytes);
     }
 
-    fn names(&mut self, names: impl Iterator<Item = [u8; 32]>) {
+    pub(crate) fn names(&mut self, names: impl Iterator<Item = [u8; 32]>) {
         let names: Vec<[u8; 32]> = names.take(MOST_NAMES).collect();
         self.bytes(names.as_flattened());
     }
 
-    fn list(&mut self, list: &[Vec<u8>]) {
+    pub(crate) fn list(&mut self, list: &[Vec<u8>]) {
         self.length(list.len());
         list.iter().for_each(|item| self.bytes(item));
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+/// The same, read.
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn kind(&mut self) -> Result<u8, NoMessage> {
+    pub(crate) fn kind(&mut self) -> Result<u8, NoMessage> {
         let (kind, rest) = self.0.split_first().ok_or(NoMessage)?;
         self.0 = rest;
         Ok(*kind)
@@ -309,21 +311,21 @@ impl<'a> Reader<'a> {
         usize::try_from(self.number()?).map_err(|_| NoMessage)
     }
 
-    fn bytes(&mut self) -> Result<&'a [u8], NoMessage> {
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], NoMessage> {
         let length = self.length()?;
         let (bytes, rest) = self.0.split_at_checked(length).ok_or(NoMessage)?;
         self.0 = rest;
         Ok(bytes)
     }
 
-    fn names(&mut self) -> Result<Vec<[u8; 32]>, NoMessage> {
+    pub(crate) fn names(&mut self) -> Result<Vec<[u8; 32]>, NoMessage> {
         let (names, []) = self.bytes()?.as_chunks::<32>() else {
             return Err(NoMessage);
         };
         if names.len() > MOST_NAMES { Err(NoMessage) } else { Ok(names.to_vec()) }
     }
 
-    fn list(&mut self) -> Result<Vec<Vec<u8>>, NoMessage> {
+    pub(crate) fn list(&mut self) -> Result<Vec<Vec<u8>>, NoMessage> {
         let length = self.length()?;
         // Each costs four bytes at least: what is not there is not made room for.
         if length > MOST_NAMES || length.saturating_mul(4) > self.0.len() {
@@ -341,7 +343,7 @@ impl<'a> Reader<'a> {
         Ok(Inventory { generations, records })
     }
 
-    fn end<T>(&self, read: T) -> Result<T, NoMessage> {
+    pub(crate) fn end<T>(&self, read: T) -> Result<T, NoMessage> {
         if self.0.is_empty() { Ok(read) } else { Err(NoMessage) }
     }
 }

@@ -11,12 +11,14 @@
 //! - [`sealed`]: what only the listed nodes can read;
 //! - [`history`]: the set, and what it comes to; the pure core;
 //! - [`store`]: the same on disk;
+//! - [`exchange`]: what a store that is no node gets of it, and gives;
 //! - [`portable`]: one of them in a file under a passphrase, for hosts that have nothing.
 //!
 //! Bytes that come from other nodes or the disk are hostile until a signature of a listed node was verified over them.
 
 pub mod certificate;
 pub mod draft;
+pub mod exchange;
 pub mod founding;
 pub mod generation;
 pub mod history;

@@ -7,7 +7,7 @@ use rollcall_tests::node::{Cluster, Node};
 use crate::{apply, at_work, log, maintenance, sharing};
 
 /// What clients are answered, by whichever nodes answer so many connections.
-fn answers(cluster: &Cluster) -> BTreeSet<(u16, String)> {
+pub(crate) fn answers(cluster: &Cluster) -> BTreeSet<(u16, String)> {
     let https = cluster.https().unwrap();
     let mut seen = BTreeSet::new();
     for _ in 0..24 {
@@ -64,7 +64,7 @@ fn a_node_that_was_off_during_ten_changes_has_the_last_one_when_it_is_back() {
     assert_eq!(cluster.tear_down(), Vec::<String>::new());
 }
 
-fn wait_for(node: &Node, generation: &str) {
+pub(crate) fn wait_for(node: &Node, generation: &str) {
     let deadline = lb_user::clock::Time::now() + rollcall_tests::node::PATIENCE;
     while at_work(node) != generation {
         assert!(lb_user::clock::Time::now() < deadline, "{} never came to it", node.name());

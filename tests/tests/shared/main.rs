@@ -7,6 +7,7 @@ mod changes;
 mod joins;
 mod removal;
 mod renewal;
+mod store;
 
 use std::fs;
 use std::path::PathBuf;

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use super::nodes::Network;
-use super::{Applier, Found, Outlook, Refused, SharedConfig};
+use super::{Applier, Found, Outlook, Places, Refused, SharedConfig};
 use crate::agent::canary::{Comparison, between, compare, findings};
 use crate::agent::events::Note;
 use crate::clock::Time;
@@ -62,7 +62,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
     pub(super) async fn have_tried(
         &self,
         candidate: Candidate<'_>,
-        examined: A::Examined,
+        examined: (A::Examined, Places),
         watch: Duration,
     ) -> Result<Canary, Refused> {
         let Candidate { generation, parent, found } = candidate;
@@ -96,13 +96,13 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         &self,
         parent: GenerationId,
         generation: &Generation,
-        examined: A::Examined,
+        (examined, places): (A::Examined, Places),
         within: Duration,
         author: Option<&str>,
     ) -> Result<Findings, Refused> {
         let probes = self.applier.probes(&examined);
         let before = self.applier.ask(&probes).await;
-        self.try_out(parent, generation, examined, within, author).await?;
+        self.try_out(parent, generation, (examined, places), within, author).await?;
         let found = findings(&probes, &before, &self.applier.ask(&probes).await);
         if !found.worse.is_empty() {
             self.go_back(generation.id()).await;
@@ -119,12 +119,13 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             state.is_at_rest(Time::now()).map_err(|refused| told(&refused))?;
             (state.current(), state.follower(&generation)?)
         };
+        let places = Places::of(&read.config);
         let examined = self.applier.examine(read.config).await.map_err(|refusal| told(&refusal));
         let (examined, outlook) = examined?;
         Self::may_be_tried(&outlook).map_err(|refused| told(&refused))?;
         let (least, most) = TRIAL.into_inner();
         let within = Duration::from_secs(seconds.into()).clamp(least, most);
-        let found = self.attempt(parent, &generation, examined, within, Some(node)).await;
+        let found = self.attempt(parent, &generation, (examined, places), within, Some(node)).await;
         self.heard_of(node).await;
         found.map_err(|refused| told(&refused))
     }

@@ -7,10 +7,12 @@ use futures_util::future::join_all;
 use tracing::{debug, warn};
 
 use super::state::State;
-use super::{Applier, Refused, SharedConfig};
+use super::{Applier, Places, Refused, SharedConfig};
 use crate::agent::events::Note;
 use crate::clock::Time;
 use crate::config::told;
+use crate::etcd::Settings;
+use crate::etcd::request::{Reply as StoreReply, Request};
 use crate::shared::generation::{self, Content, Generation, GenerationId, MAX_BYTES, SignedHeader};
 use crate::shared::history::Inventory;
 use crate::shared::keys::VerifyingKey;
@@ -29,6 +31,16 @@ pub(in crate::agent) trait Network: Send + Sync + 'static {
 
     /// Lets so many strangers come in at once.
     fn admit(&self, strangers: u8);
+
+    /// What the store that is no node answers, or why it does not.
+    fn ask_store(
+        &self,
+        request: Request,
+        within: Duration,
+    ) -> impl Future<Output = Result<StoreReply, String>> + Send;
+
+    /// This is the store from now on; `None`: there is none.
+    fn follow_store(&self, settings: Option<Settings>);
 
     /// These are the nodes from now on, with the addresses and TLS keys that the configuration gives them.
     fn follow(&self, nodes: Vec<crate::peer::Node>);
@@ -268,7 +280,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         Ok(())
     }
 
-    async fn take_in(
+    pub(super) async fn take_in(
         &self,
         generations: Vec<Whole>,
         records: Vec<SignedRecord>,
@@ -278,6 +290,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             tokio::task::block_in_place(|| state.take(generations, records)).map_err(|error| told(&error))?
         };
         if taken.news {
+            self.fresh.notify_one();
             self.follow().await;
         }
         Ok(taken)
@@ -355,7 +368,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         };
         let outcome = match read {
             Ok((generation, read)) if at_work => {
-                self.at_work(&generation, &read.config.cluster.nodes).await;
+                self.at_work(&generation, &Places::of(&read.config)).await;
                 return;
             }
             Ok((generation, read)) => self.put_to_work(&generation, read.config).await,
@@ -383,15 +396,15 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         generation: &Generation,
         config: crate::config::model::Config,
     ) -> Result<(), String> {
-        let nodes = config.cluster.nodes.clone();
+        let places = Places::of(&config);
         let (examined, _) = self.applier.examine(config).await.map_err(|refusal| told(&refusal))?;
         self.applier.adopt(examined).await.map_err(|refusal| told(&refusal))?;
-        self.at_work(generation, &nodes).await;
+        self.at_work(generation, &places).await;
         Ok(())
     }
 }
 
-type Whole = (SignedHeader, Option<Content>);
+pub(super) type Whole = (SignedHeader, Option<Content>);
 
 /// What is there and not here.
 struct Missing {

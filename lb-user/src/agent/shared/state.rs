@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
+use super::external::External;
 use super::trial::Trial;
 use super::{Refused, Told};
 use crate::clock::Time;
@@ -21,7 +22,7 @@ use crate::shared::store::Store;
 use crate::wall::WallTime;
 
 /// How many generations are kept whole, and of how many more the header.
-const KEPT: (usize, usize) = (64, 1024);
+pub(super) const KEPT: (usize, usize) = (64, 1024);
 
 pub(super) struct State {
     pub(super) local: Local,
@@ -36,6 +37,8 @@ pub(super) struct State {
     pub(super) trial: Option<Trial>,
     /// Until when the author of what this node works with is talked to, though it left itself out: it waits for an answer.
     pub(super) guest: Option<Time>,
+    /// What there is to know of the store that is no node, if there is one.
+    pub(super) store: Option<External>,
 }
 
 struct Promise {
@@ -56,7 +59,7 @@ pub(super) struct Words {
 
 impl State {
     pub(super) fn new(local: Local, applied: GenerationId) -> Self {
-        Self { local, applied, objection: None, promise: None, trial: None, guest: None }
+        Self { local, applied, objection: None, promise: None, trial: None, guest: None, store: None }
     }
 
     /// The generation in force in the cluster, as far as is known here.
@@ -82,7 +85,8 @@ impl State {
             )
         });
         let confirm_by = self.trial.as_ref().map(|trial| trial.confirm_by);
-        Told { generation: self.applied.to_string(), confirm_by, objection }
+        let store = self.store.as_ref().map(External::told);
+        Told { generation: self.applied.to_string(), confirm_by, objection, store }
     }
 
     /// Whether nothing is on trial here.
@@ -297,6 +301,9 @@ impl State {
         let pruned = history.prune(KEPT.0, KEPT.1);
         if let Err(error) = store.let_go(&pruned, history) {
             warn!("cannot let go of old generations: {}", told(&error));
+        }
+        if let Some(external) = &mut self.store {
+            external.let_go_of(pruned.generations);
         }
     }
 }

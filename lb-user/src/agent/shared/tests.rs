@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use super::*;
 use crate::agent::events::Destinations;
 use crate::config::model::Files;
+use crate::etcd::request::{Reply as StoreReply, Request};
 use crate::proxy::metrics::Tally;
 use crate::shared::founding::{Founding, NewNode, found};
 use crate::shared::keys::{NodeKeys, Seed};
@@ -105,6 +106,7 @@ impl Applier for Played {
 struct Net {
     nodes: Arc<RwLock<BTreeMap<String, Shared>>>,
     cut: Arc<StdMutex<BTreeSet<(String, String)>>>,
+    store: Arc<StdMutex<external::Kept>>,
 }
 
 #[derive(Clone)]
@@ -131,6 +133,12 @@ impl Network for Wire {
     }
 
     fn admit(&self, _strangers: u8) {}
+
+    async fn ask_store(&self, request: Request, _within: Duration) -> Result<StoreReply, String> {
+        self.net.store.lock().unwrap().answer(request)
+    }
+
+    fn follow_store(&self, _settings: Option<Settings>) {}
 
     fn follow(&self, _nodes: Vec<crate::peer::Node>) {}
 }
@@ -610,4 +618,5 @@ async fn a_node_that_cannot_work_with_what_is_in_force_says_so_until_it_can() {
     assert_eq!(node.told().borrow().objection, None);
 }
 
+mod external;
 mod removal;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::info;
 
-use super::{Applier, Change, Network, Outlook, Refused, SharedConfig};
+use super::{Applier, Change, Network, Outlook, Places, Refused, SharedConfig};
 use crate::agent::events::Note;
 use crate::clock::Time;
 use crate::control::api::{Applied, GenerationEntry};
@@ -66,7 +66,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         &self,
         parent: GenerationId,
         generation: &Generation,
-        examined: A::Examined,
+        (examined, places): (A::Examined, Places),
         within: Duration,
         author: Option<&str>,
     ) -> Result<(), Refused> {
@@ -81,6 +81,8 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         self.events.push(Note::new("configuration-on-trial", false, text));
         let mut state = self.state.lock().await;
         state.applied = generation.id();
+        // What nodes must agree on, the nodes among it, is not tried.
+        state.follow_store(places.store, &self.network);
         let (until, confirm_by) = (Time::now() + within, WallTime::now().after(within));
         let (generation, author) = (generation.clone(), author.map(str::to_owned));
         state.trial = Some(Trial { generation, parent, until, confirm_by, author });
@@ -99,12 +101,12 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             state.may_follow(trial.parent)?;
             (trial.parent, trial.generation.clone(), state.local.read(&trial.generation)?)
         };
-        let nodes = read.config.cluster.nodes.clone();
+        let places = Places::of(&read.config);
         // It is at work already: what could not be changed has been.
         let (examined, outlook) = self.applier.examine(read.config).await?;
         let found = self.ask_all(&generation).await?;
         // It leaves nobody out, or it could not have been tried.
-        let change = Change { generation: &generation, nodes: &nodes, removed: &[] };
+        let change = Change { generation: &generation, places: &places, removed: &[] };
         Ok(self.bring_all(parent, change, (examined, outlook), found, Vec::new()).await?.applied)
     }
 

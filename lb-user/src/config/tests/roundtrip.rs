@@ -51,6 +51,10 @@ const SHARED: &[&[&str]] = &[
         "[limits]\nhead_size = \"32KiB\"\nhead = 7\nconnections = 1000\nbody_wait = \"61s\"",
         "[limits]\nidle = \"1h\"\ntarget_size = 1025\nconnections_per_client = 1",
     ],
+    &[
+        "[config]\nstore = \"etcd\"\nendpoints = [\"http://127.0.0.1:2379\"]",
+        "[config]\nstore = \"etcd\"\nendpoints = [\"https://10.0.0.1:2379\", \"https://10.0.0.2:1/\"]\nprefix = \"/a\\\"b/\"\nca = \"/ca.pem\"\ncertificate = \"/c.pem\"\nkey = \"/k.pem\"\nuser = \"r \\\"x\"\npassword_file = \"/p\"",
+    ],
     &["[log]\nformat = \"w3c\"\nquery = \"off\""],
     &[
         "[protection]\nrate = { requests = 9, per = \"1min\" }\nclient_prefix_v4 = 24\n[protection.logons]\nenabled = true\nspray_share = 75",

@@ -11,6 +11,7 @@ const UNKNOWN: &str = "zzzzzzzzzzzzzzzzzzzzzzzz";
 
 /// A configuration with every table, on which single values are tried.
 const FULL: &str = r#"
+config = {}
 log = {}
 protection = { logons = {}, rate = { requests = 5, per = "1s" }, logon_rate = { requests = 5, per = "1s" } }
 [cluster]
