@@ -1,7 +1,7 @@
 """A stand-in for an Exchange server: what its virtual directories speak, as far as clients of the tests go. Each is a module of its
 own, which names what it follows.
 
-    /owa/healthcheck.htm            no logon
+    /*/healthcheck.htm              no logon: each virtual directory of Exchange has one
     /mapi                           mapi
     /rpc                            rpch
     /Microsoft-Server-ActiveSync    activesync
@@ -35,7 +35,7 @@ class Standin:
         }
 
     def handle(self, connection: serving.Connection, request: serving.Request) -> bool:
-        if request.path == "/owa/healthcheck.htm":
+        if request.path.split("/")[2:] == ["healthcheck.htm"]:
             connection.respond(200, [], b"200 OK<br/>")
             return True
         directory = self._directories.get(request.path.split("/")[1].lower())

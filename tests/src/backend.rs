@@ -40,27 +40,53 @@ pub struct Certificates {
     pub key: PathBuf,
     /// The CA, for clients.
     ca: CertificateDer<'static>,
+    /// Its key, for further leaves: PEM file, mode 0600.
+    ca_key: PathBuf,
 }
 
 impl Certificates {
     /// Makes a CA and a leaf below `folder`.
     pub fn make(folder: &Path) -> Result<Self> {
-        let mut ca_params = CertificateParams::new(Vec::new())?;
-        ca_params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        ca_params.distinguished_name.push(rcgen::DnType::CommonName, "Rollcall lab CA");
         let ca_key = KeyPair::generate()?;
-        let ca = ca_params.self_signed(&ca_key)?;
-        let issuer = Issuer::new(ca_params, ca_key);
+        let ca = authority()?.self_signed(&ca_key)?;
+        let made = Self {
+            certificate: folder.join("mail.pem"),
+            key: folder.join("mail.key"),
+            ca: ca.der().clone(),
+            ca_key: folder.join("ca.key"),
+        };
+        write_private(&made.ca_key, &ca_key.serialize_pem())?;
+        let (leaf, key) = made.leaf()?;
+        let chain = leaf + &ca.pem();
+        fs::write(&made.certificate, &chain).context("cannot write the certificate")?;
+        write_private(&made.key, &key)?;
+        // HAProxy wants both in one file.
+        write_private(&folder.join("both.pem"), &(chain + &key))?;
+        Ok(made)
+    }
+
+    /// Another leaf of the same CA and for the same names, with a key of its own, below `folder`.
+    pub fn renewed(&self, folder: &Path) -> Result<Self> {
+        let chain = fs::read_to_string(&self.certificate).context("cannot read the certificate")?;
+        let ca =
+            chain.split_inclusive("-----END CERTIFICATE-----\n").nth(1).context("the chain has no CA")?;
+        let (leaf, key) = self.leaf()?;
+        let renewed =
+            Self { certificate: folder.join("mail.pem"), key: folder.join("mail.key"), ..self.clone() };
+        fs::create_dir_all(folder).context("cannot make a folder for certificates")?;
+        fs::write(&renewed.certificate, leaf + ca).context("cannot write the certificate")?;
+        write_private(&renewed.key, &key)?;
+        Ok(renewed)
+    }
+
+    /// A leaf with its key, both as PEM.
+    fn leaf(&self) -> Result<(String, String)> {
+        let ca_key = fs::read_to_string(&self.ca_key).context("cannot read the CA's key")?;
+        let issuer = Issuer::new(authority()?, KeyPair::from_pem(&ca_key)?);
         let key = KeyPair::generate()?;
         let names = vec![PUBLIC_NAME.to_owned(), "autodiscover.example.test".to_owned()];
         let leaf = CertificateParams::new(names)?.signed_by(&key, &issuer)?;
-        let made =
-            Self { certificate: folder.join("mail.pem"), key: folder.join("mail.key"), ca: ca.der().clone() };
-        fs::write(&made.certificate, leaf.pem() + &ca.pem()).context("cannot write the certificate")?;
-        write_private(&made.key, &key.serialize_pem())?;
-        // HAProxy wants both in one file.
-        write_private(&folder.join("both.pem"), &(leaf.pem() + &ca.pem() + &key.serialize_pem()))?;
-        Ok(made)
+        Ok((leaf.pem(), key.serialize_pem()))
     }
 
     /// The same in files of their own below `folder`.
@@ -70,7 +96,7 @@ impl Certificates {
             fs::copy(from, &to).with_context(|| format!("cannot copy {}", from.display())).map(|_| to)
         };
         let (certificate, key) = (copy(&self.certificate, "mail.pem")?, copy(&self.key, "mail.key")?);
-        Ok(Self { certificate, key, ca: self.ca.clone() })
+        Ok(Self { certificate, key, ..self.clone() })
     }
 
     /// A client's TLS that trusts the lab's CA alone.
@@ -85,6 +111,14 @@ impl Certificates {
         roots.add(self.ca.clone()).context("the lab's CA is unusable")?;
         Ok(roots)
     }
+}
+
+/// What the lab's CA is.
+fn authority() -> Result<CertificateParams> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(rcgen::DnType::CommonName, "Rollcall lab CA");
+    Ok(params)
 }
 
 /// Writes a file that its owner alone can read.

@@ -110,6 +110,12 @@ impl Connection {
         self.stream.get_ref().conn.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
+    /// The certificate that the other side presented.
+    pub fn certificate(&self) -> Option<Vec<u8>> {
+        let chain = self.stream.get_ref().conn.peer_certificates()?;
+        chain.first().map(|leaf| leaf.to_vec())
+    }
+
     /// GET `path`.
     pub fn get(&mut self, path: &str) -> Result<Answer> {
         self.request("GET", path, &[])

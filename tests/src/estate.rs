@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 
@@ -16,7 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::sys::{Namespace, run, start_time};
+use crate::sys::{Namespace, output, run, start_time};
 
 /// One folder for each lab.
 const FOLDER: &str = "/run/rollcall-lab";
@@ -122,6 +123,11 @@ impl Estate {
         for pin in self.own_pins() {
             let _ = fs::remove_file(pin);
         }
+        for mounted in self.mounts() {
+            if let Err(error) = run("umount", [&mounted]) {
+                eprintln!("warning: {error:#}");
+            }
+        }
         if self.folder().exists()
             && let Err(error) = fs::remove_dir_all(self.folder())
         {
@@ -138,6 +144,22 @@ impl Estate {
         let all = fs::read_dir(BPFFS).into_iter().flatten().flatten();
         all.filter(move |entry| entry.file_name().to_string_lossy().starts_with(&prefix))
             .map(|entry| entry.path())
+    }
+
+    /// Mounts a disk of so many bytes on `folder`, which is one of the lab's and is made.
+    pub fn disk(&self, folder: &Path, bytes: usize) -> Result<()> {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let size = format!("size={bytes},mode=755");
+        let mut mount = Command::new("mount");
+        output(mount.args(["-t", "tmpfs", "-o", &size, self.name()]).arg(folder), None).map(drop)
+    }
+
+    /// Where disks of the lab's are mounted.
+    fn mounts(&self) -> Vec<String> {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let folder = format!("{}/", self.folder().display());
+        let places = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        places.filter(|place| place.starts_with(&folder)).map(str::to_owned).collect()
     }
 
     /// What of it is still on this machine, a line each; nothing after [`Estate::tear_down`].

@@ -279,6 +279,11 @@ impl Lab {
         [CLUSTER_IP.into()].into_iter().chain(v6).collect()
     }
 
+    /// A disk of so many bytes, mounted on `folder`, which is below the lab's own.
+    pub fn disk(&self, folder: &Path, bytes: usize) -> Result<()> {
+        self.estate.disk(folder, bytes)
+    }
+
     /// One more machine, which is not plugged in anywhere.
     pub fn machine(&self, role: &str) -> Result<Namespace> {
         self.estate.namespace(role)
@@ -353,6 +358,16 @@ impl Lab {
         self.dmz.ip(&format!("link set {} up", place.name)).map(drop)
     }
 
+    /// Pulls a server's cable out of the LAN's switch.
+    pub fn pull_server(&self, server: &str) -> Result<()> {
+        self.lan.ip(&format!("link set {server} down")).map(drop)
+    }
+
+    /// Puts it back.
+    pub fn plug_server(&self, server: &str) -> Result<()> {
+        self.lan.ip(&format!("link set {server} up")).map(drop)
+    }
+
     /// Lets it stand after this process has ended; the caller's processes too have to be kept.
     pub fn keep(&mut self) -> Result<()> {
         self.kept = true;
@@ -390,20 +405,26 @@ impl Lab {
     /// The router's forwarding and NAT. Clients keep their addresses.
     fn route(&self) -> Result<()> {
         self.router.sysctl("net/ipv4/ip_forward", "1")?;
-        let mut rules = format!("tcp dport 443 dnat to {CLUSTER_IP}\n");
-        for (port, target) in &self.plan.ports {
-            rules += &format!("tcp dport {port} dnat to {target}\n");
-        }
-        // What goes to the cluster IP itself is not for the NAT.
-        self.router.nft(&format!(
-            "table ip nat {{ chain prerouting {{ type nat hook prerouting priority dstnat;\niifname != \"wan\" return\nip daddr != {PUBLIC} return\n{rules}}}\n}}"
-        ))?;
+        self.publish(CLUSTER_IP)?;
         // Tens of thousands of half-open connections are a measurement's daily bread; they must not fill the table.
         for (state, seconds) in [("syn_sent", "3"), ("syn_recv", "3"), ("close", "2"), ("time_wait", "5")] {
             let key = format!("net/netfilter/nf_conntrack_tcp_timeout_{state}");
             self.router.sysctl(&key, seconds)?;
         }
         Ok(())
+    }
+
+    /// Has the router's ports that lead to the cluster lead to `target`. Connections that are under way stay where they are.
+    pub fn publish(&self, target: Ipv4Addr) -> Result<()> {
+        let mut rules = String::new();
+        for (port, usual) in [(443, CLUSTER_IP)].iter().chain(&self.plan.ports) {
+            let to = if *usual == CLUSTER_IP { target } else { *usual };
+            writeln!(rules, "tcp dport {port} dnat to {to}")?;
+        }
+        // What goes to the cluster IP itself is not for the NAT.
+        self.router.nft(&format!(
+            "table ip nat {{ chain prerouting {{ type nat hook prerouting priority dstnat;\n}}\n}}\nflush chain ip nat prerouting\ntable ip nat {{ chain prerouting {{\niifname != \"wan\" return\nip daddr != {PUBLIC} return\n{rules}}}\n}}\n"
+        ))
     }
 
     /// A cable with the plan's MTU; see [`plug`].

@@ -5,7 +5,7 @@
 //! and `node` (the machines in it), `client`, `prober` and `capture` (what is measured, and how), `scenario`, `demo` and `bench`.
 //! Beside the published site there is a smaller service, `responder`, which answers TCP and UDP with the node's name; its clients
 //! are `caller`, `asker` and `pinger`, and `mixed` is a scenario with all of them. `exchange` has servers that know users, and the users;
-//! `postfix` is the edge host. `soak` has scenarios that last. `stalls` tells a
+//! `postfix` is the edge host. `shared` is the configuration that nodes share, by the commands of operators. `soak` has scenarios that last. `stalls` tells a
 //! machine that stood still from a cluster that did.
 //!
 //! Nothing here touches the machine's own network: every interface, bridge, address and packet lives in a namespace of the
@@ -34,6 +34,7 @@ pub mod prober;
 pub mod report;
 pub mod responder;
 pub mod scenario;
+pub mod shared;
 pub mod soak;
 pub mod stalls;
 pub mod stress;

@@ -175,7 +175,9 @@ impl Cluster {
             }
             let states = buckets(&status)?;
             let accepting = states.chars().filter(|state| "ma".contains(*state));
-            if !status.lease || !proxy_ready || accepting.count() == 0 {
+            // Where one node serves, the others hold nothing.
+            let has_share = table_of(&status, "443")?.filtering == "single" || accepting.count() > 0;
+            if !status.lease || !proxy_ready || !has_share {
                 return Ok(Some(summary(&status)));
             }
             let unsettled = states.chars().filter(|state| "ad".contains(*state)).count();
@@ -405,13 +407,26 @@ impl Node {
         self.config.with_file_name("own")
     }
 
+    /// Where its agent keeps what outlives it.
+    pub fn state_folder(&self) -> PathBuf {
+        self.config.with_file_name("state")
+    }
+
+    /// Its machine gets a new disk: nothing that made it a node is there any more. Its agent must not run.
+    pub fn wipe(&mut self) -> Result<()> {
+        for folder in [self.own_folder(), self.state_folder()] {
+            fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        }
+        self.shares = false;
+        Ok(())
+    }
+
     /// Has this host, which has nothing yet, become a node that shares its configuration, by `rollcall init` or `join` with these
     /// arguments; an error is what that said.
     pub fn become_one(&mut self, command: &[&str]) -> Result<String> {
         let folder = self.own_folder();
         let path = |path: &Path| path.to_string_lossy().into_owned();
-        let (dir, state, run) =
-            (path(&folder), path(&self.config.with_file_name("state")), path(&self.run_dir));
+        let (dir, state, run) = (path(&folder), path(&self.state_folder()), path(&self.run_dir));
         let host = [
             ["--name", self.name()],
             ["--interface", NODE_DMZ],
@@ -804,7 +819,7 @@ servers = [{}]
 }
 
 /// A cluster file without its second and further nodes.
-fn with_first_node_alone(text: &str) -> String {
+pub fn with_first_node_alone(text: &str) -> String {
     let mut parts = text.split("[[node]]\n");
     let (head, first) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     // What follows the nodes stands behind the last one's empty line.

@@ -63,6 +63,8 @@ const TESTS: [Need; 21] = [
     Need { program: "nft", package: "nftables" },
     Need { program: "nginx", package: "nginx-light" },
     Need { program: "curl", package: "curl" },
+    Need { program: "openssl", package: "openssl" },
+    Need { program: "faketime", package: "faketime" },
     Need { program: "stress-ng", package: "stress-ng" },
     Need { program: "slowhttptest", package: "slowhttptest" },
     Need { program: "haproxy", package: "haproxy" },

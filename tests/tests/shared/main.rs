@@ -1,19 +1,18 @@
 //! The configuration that nodes share, on real nodes: who comes in and who goes, what is changed on one and served by all, who was away, and what
-//! a crash leaves.
+//! a crash leaves. The recipe that all of it is for is followed from its first step to its last.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what fails panics with its error")]
 
 mod canary;
 mod changes;
 mod joins;
+mod recipe;
 mod removal;
 mod renewal;
 mod store;
 
-use std::fs;
-use std::path::PathBuf;
-
 use rollcall_tests::lab::Plan;
 use rollcall_tests::node::{Cluster, Node};
+use rollcall_tests::shared;
 use serde_json::Value;
 
 /// A cluster of so many nodes that share their configuration, and serve.
@@ -23,25 +22,15 @@ fn sharing(nodes: u8) -> Cluster {
     cluster
 }
 
-/// The text that a node works with, in a file of that node's, changed.
-fn changed(node: &Node, change: impl FnOnce(String) -> String) -> PathBuf {
-    let text = change(node.control(&["config", "show"]).unwrap());
-    let path = node.own_folder().join("changed.toml");
-    fs::write(&path, text).unwrap();
-    path
-}
-
-/// `rollcall config apply` on a node, for all nodes at once; what it printed as JSON, or what it said.
+/// `rollcall config apply` on a node, of what it works with, changed, for all nodes at once; what it printed as JSON, or what it said.
 fn apply(node: &Node, change: impl FnOnce(String) -> String) -> Result<Value, String> {
     apply_with(node, &["--no-canary"], change)
 }
 
 /// The same with these arguments.
 fn apply_with(node: &Node, more: &[&str], change: impl FnOnce(String) -> String) -> Result<Value, String> {
-    let path = changed(node, change).to_string_lossy().into_owned();
-    let command = [&["config", "apply", &path, "--json"], more].concat();
-    let printed = node.control(&command).map_err(|error| format!("{error:#}"))?;
-    Ok(serde_json::from_str(&printed).unwrap())
+    let text = change(node.control(&["config", "show"]).unwrap());
+    shared::apply_with(node, more, &text).map_err(|error| format!("{error:#}"))
 }
 
 /// Everything is answered with 503 and these words.
@@ -52,11 +41,10 @@ fn maintenance(text: &str, words: &str) -> String {
 }
 
 fn log(node: &Node) -> Vec<Value> {
-    serde_json::from_str(&node.control(&["config", "log", "--json"]).unwrap()).unwrap()
+    shared::log(node).unwrap()
 }
 
 /// The generation that a node works with.
 fn at_work(node: &Node) -> String {
-    let entry = log(node).into_iter().find(|entry| entry["at_work"] == true).unwrap();
-    entry["id"].as_str().unwrap().to_owned()
+    shared::at_work(node).unwrap()
 }
