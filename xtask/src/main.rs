@@ -59,9 +59,9 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Run what lasts: 59-minute holds while nodes come and go, or RPC channels of 1 GiB.
+    /// Run what lasts: 59-minute holds while nodes come and go, RPC channels of 1 GiB, or 500 kills of agents while the configuration changes.
     Soak {
-        /// hold [--minutes N] | rpc [--mib N]
+        /// hold [--minutes N] | rpc [--mib N] | kills [--times N] [--seed N]
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },

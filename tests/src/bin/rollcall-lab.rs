@@ -67,6 +67,12 @@ enum Command {
         /// How long each RPC channel is, in MiB.
         #[arg(long, default_value_t = soak::rpc::CHANNEL >> 20)]
         mib: u64,
+        /// Of `kills`: how many agents.
+        #[arg(long, default_value_t = soak::kills::TIMES)]
+        times: usize,
+        /// Of `kills`: whom, whose change, and when.
+        #[arg(long, default_value_t = soak::kills::SEED)]
+        seed: u64,
     },
     /// Raise the bare network, without servers and agents, until ctrl-C.
     Raise {
@@ -99,6 +105,8 @@ enum Soak {
     Hold,
     /// Two RPC channels, both ways at once.
     Rpc,
+    /// Agents that are killed at random moments while the configuration changes.
+    Kills,
 }
 
 fn main() -> ExitCode {
@@ -122,9 +130,10 @@ fn run(command: Command) -> Result<ExitCode> {
                 bench::proxy::run(&bench::proxy::Options { quick, json, profile, case, rounds, beside })?;
             }
         },
-        Command::Soak { what, minutes, mib } => match what {
+        Command::Soak { what, minutes, mib, times, seed } => match what {
             Soak::Hold => soak::hold::run(Duration::from_secs_f64(60.0 * minutes))?,
             Soak::Rpc => soak::rpc::run(mib << 20)?,
+            Soak::Kills => soak::kills::run(times, seed)?,
         },
         Command::Raise { nodes, light } => raise(&Plan { load: !light, ..Plan::nodes(nodes) })?,
         Command::Clean => {

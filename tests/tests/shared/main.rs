@@ -4,6 +4,7 @@
 
 mod canary;
 mod changes;
+mod crashes;
 mod joins;
 mod recipe;
 mod removal;
