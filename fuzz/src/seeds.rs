@@ -1,5 +1,8 @@
 //! Writes what the fuzzers begin with, a folder for each: frames of each kind, in some worlds; logons of each kind;
-//! paths; rules; what is ambiguous as HTTP/1; a ClientHello; configurations; what nodes send each other; files of IIS. `seeds FOLDER`.
+//! paths; rules; what is ambiguous as HTTP/1; a ClientHello; configurations; what nodes send each other, and share; files of IIS. `seeds FOLDER`.
+
+#[allow(dead_code, unreachable_pub, reason = "in the place of a module of the library")]
+mod config;
 
 #[path = "../../lb-user/tests/framing/corpus/mod.rs"]
 #[allow(dead_code, reason = "the tests' own cases, of which the seeds need the bytes alone")]
@@ -7,6 +10,7 @@ mod corpus;
 #[path = "../../tests/tests/verdicts/frames.rs"]
 #[allow(dead_code, reason = "the tests' own builders, of which the seeds need some")]
 mod frames;
+mod library;
 #[allow(dead_code, reason = "the seeds need no more than its addresses")]
 mod world;
 
@@ -17,7 +21,16 @@ use std::{env, fs, io};
 use lb_common::packet::protocol;
 use lb_common::verdict::HEARING_TEST;
 
+use crate::config::secret::ClusterSecret;
 use crate::frames::*;
+use crate::library::shared::generation::{Content, Generation, Saying};
+use crate::library::shared::history::Inventory;
+use crate::library::shared::keys::{NodeKeys, Seed};
+use crate::library::shared::message::{Application, Question, Reply};
+use crate::library::shared::portable::{Passphrase, Portable};
+use crate::library::shared::record::{Record, SignedRecord, Word};
+use crate::library::shared::sealed::{Bytes, Secrets};
+use crate::library::shared::token::{ClusterId, Newcomer, Token};
 use crate::world::HEARING_PORT;
 
 fn main() -> io::Result<()> {
@@ -30,6 +43,7 @@ fn main() -> io::Result<()> {
     write(&folder.join("peer_frames"), &FRAMES)?;
     write_files(&folder.join("iis_xml"))?;
     write_configurations(&folder.join("config_toml"))?;
+    write_shared(&folder)?;
     fs::create_dir_all(folder.join("sni"))?;
     fs::write(folder.join("sni/hello"), hello())
 }
@@ -69,8 +83,101 @@ fn write_configurations(folder: &Path) -> io::Result<()> {
 }
 
 fn write(folder: &Path, seeds: &[&str]) -> io::Result<()> {
+    write_bytes(folder, seeds.iter().map(|seed| seed.as_bytes().to_vec()))
+}
+
+fn write_bytes(folder: &Path, seeds: impl IntoIterator<Item = Vec<u8>>) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    seeds.iter().enumerate().try_for_each(|(number, seed)| fs::write(folder.join(number.to_string()), seed))
+    let seeds = seeds.into_iter().enumerate();
+    seeds.into_iter().try_for_each(|(number, seed)| fs::write(folder.join(number.to_string()), seed))
+}
+
+/// A cluster's first two generations, each whole, without its content, and its header's text; a record and its text; all questions and
+/// replies; a token; and a file of all of it, what is sealed in it, and what is under its passphrase.
+fn write_shared(folder: &Path) -> io::Result<()> {
+    let keys = NodeKeys::new(Seed([1; 32]), Seed([2; 32]));
+    let first = generation(None, &keys);
+    let next = generation(Some(&first), &keys);
+    let record = Record {
+        generation: next.id(),
+        word: Word::InForce,
+        by: "arr1".to_owned(),
+        time: 1,
+        why: "it is sound".to_owned(),
+    };
+    let record = SignedRecord::new(record, &keys);
+    let of = |it: &Generation| [it.encode(), it.head.encode(), line(&it.head.encode(), 2)];
+    write_bytes(&folder.join("generation"), [&first, &next].into_iter().flat_map(of))?;
+    write_bytes(&folder.join("record"), [record.encode(), line(&record.encode(), 2)])?;
+    let token = Token::new(ClusterId::of(&ClusterSecret), keys.public().transport, 1000, Seed([3; 32]));
+    write(&folder.join("token"), &[&token.word(), token.word().trim_start_matches("rollcall-join-")])?;
+    write_bytes(&folder.join("message"), messages(&next, &record, &token, &keys))?;
+    write_bytes(&folder.join("portable"), portables(&next)?)
+}
+
+fn generation(parent: Option<&Generation>, keys: &NodeKeys) -> Generation {
+    let saying = Saying {
+        author: "arr1".to_owned(),
+        time: 1,
+        comment: "a change".to_owned(),
+        restores: parent.map(Generation::id),
+        roster: [("arr1".to_owned(), keys.public())].into(),
+    };
+    let content =
+        Content { text: "[cluster]\nip = \"192.168.50.8/24\"\n".to_owned(), sealed: vec![0xfe; 40] };
+    Generation::new(parent.map(|parent| &parent.head), saying, content, keys)
+}
+
+fn messages(of: &Generation, said: &SignedRecord, token: &Token, keys: &NodeKeys) -> Vec<Vec<u8>> {
+    let newcomer = Newcomer {
+        name: "arr2".to_owned(),
+        address: [192, 168, 50, 7].into(),
+        priority: Some(2),
+        keys: keys.public(),
+    };
+    let proof = token.prove(&newcomer);
+    let inventory = Inventory { generations: [(of.id(), true)].into(), records: [said.id()].into() };
+    let pieces = vec![of.head.encode(), said.encode()];
+    let questions = [
+        Question::Inventory,
+        Question::Generations(vec![of.id(); 2]),
+        Question::Records(vec![said.id()]),
+        Question::Check(of.head.encode()),
+        Question::Forget(of.id()),
+        Question::Take { generations: pieces.clone(), records: vec![said.encode()] },
+        Question::Join(Box::new(Application { newcomer, proof })),
+    ];
+    let replies = [
+        Reply::Inventory(inventory),
+        Reply::Pieces(pieces),
+        Reply::Sound,
+        Reply::Taken,
+        Reply::Refused("arr2: no".to_owned()),
+        Reply::Welcome { generation: of.head.encode(), record: said.encode() },
+    ];
+    questions.iter().map(Question::encode).chain(replies.iter().map(Reply::encode)).collect()
+}
+
+fn portables(of: &Generation) -> io::Result<[Vec<u8>; 3]> {
+    let files = [("/etc/mail.pem".to_owned(), Bytes(b"a key".to_vec()))].into();
+    let portable = Portable {
+        generation: of.id(),
+        height: 2,
+        by: "arr1".to_owned(),
+        time: 1,
+        text: of.content.text.clone(),
+        secrets: Secrets { cluster: "07".repeat(32), epoch: 1, files },
+    };
+    let passphrase = Passphrase::new("any".to_owned()).ok_or_else(|| io::Error::other("no passphrase"))?;
+    let file = portable.seal(&passphrase, 1).map_err(io::Error::other)?;
+    let lines = file.split_inclusive(|byte| *byte == b'\n').take(3).map(<[u8]>::len).sum();
+    let sealed = file[lines..].to_vec();
+    Ok([file, sealed, serde_json::to_vec(&portable)?])
+}
+
+/// A line of what was written, without its end.
+fn line(bytes: &[u8], number: usize) -> Vec<u8> {
+    bytes.split(|byte| *byte == b'\n').nth(number).unwrap_or_default().to_vec()
 }
 
 /// Where it is cut, then a ClientHello of one record with one name and an empty extension.

@@ -25,7 +25,7 @@ struct Fuzzer {
     max_len: u32,
 }
 
-const FUZZERS: [Fuzzer; 9] = [
+const FUZZERS: [Fuzzer; 14] = [
     Fuzzer { name: "packet", max_len: 700 },
     Fuzzer { name: "credentials", max_len: 2000 },
     Fuzzer { name: "path", max_len: 200 },
@@ -35,6 +35,11 @@ const FUZZERS: [Fuzzer; 9] = [
     Fuzzer { name: "peer_frames", max_len: 300 },
     Fuzzer { name: "iis_xml", max_len: 3000 },
     Fuzzer { name: "config_toml", max_len: 1200 },
+    Fuzzer { name: "generation", max_len: 1500 },
+    Fuzzer { name: "record", max_len: 600 },
+    Fuzzer { name: "message", max_len: 1500 },
+    Fuzzer { name: "token", max_len: 200 },
+    Fuzzer { name: "portable", max_len: 800 },
 ];
 
 /// Builds the fuzzers and their seeds, and runs each for `seconds`. What one finds worth keeping stays in target/fuzz/corpus.
