@@ -73,6 +73,7 @@ use crate::dataplane::idle::Idle;
 use crate::dataplane::link::{self, Interface, Link, Lock, RunDir};
 use crate::dataplane::{self, Dataplane, Lease, OwnerTables, Plan};
 use crate::doctor::responder;
+use crate::proxy::snapshot::{MOST_PREVIOUS, Snapshot};
 use crate::proxy::spawn::Account;
 use crate::proxy::supervisor::{self, Supervisor};
 use crate::shared::origin::{Local as SharedLocal, Origin};
@@ -380,7 +381,8 @@ impl Agent {
             return Ok(None);
         }
         Account::find(&self.config.local.proxy_user)?;
-        let snapshot = supervisor::snapshot(&self.config, &self.secret)?;
+        let mut snapshot = supervisor::snapshot(&self.config, &self.secret)?;
+        self.remember_certificates(&mut snapshot)?;
         let listeners = supervisor::take_listeners(&self.config.local.run_dir, &snapshot.listen)?;
         Ok(Some(supervisor::Spec {
             program: upgrade::own_program(),
@@ -390,6 +392,21 @@ impl Agent {
             run_dir: self.config.local.run_dir.clone(),
             log: supervisor::open_log(self.config.local.access_log.as_deref())?,
         }))
+    }
+
+    /// Servers that do not have a site's new certificate yet are known by the one of before, also to an agent that was started since it
+    /// was replaced: or a loss of power in between would have all servers refused.
+    fn remember_certificates(&self, snapshot: &mut Snapshot) -> Result<()> {
+        let Origin::Store { node } = &self.files else { return Ok(()) };
+        let local = SharedLocal::open(node)?;
+        let mut before: Option<Snapshot> = None;
+        for older in local.with_other_files(&local.in_force()?, MOST_PREVIOUS).into_iter().rev() {
+            let Ok(mut older) = supervisor::snapshot(&older.config, &self.secret) else { continue };
+            before.iter().for_each(|before| older.remember(before));
+            before = Some(older);
+        }
+        before.iter().for_each(|before| snapshot.remember(before));
+        Ok(())
     }
 
     fn settings(

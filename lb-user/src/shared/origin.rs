@@ -139,6 +139,24 @@ impl Local {
         Err(first.map_or(LoadError::Nothing, |(_, error)| error))
     }
 
+    /// The newest generations before `now`, at most so many, of which each held other files than the one after it: where a certificate was
+    /// replaced, what was there before. What this node cannot read is passed over.
+    pub fn with_other_files(&self, now: &InForce, most: usize) -> Vec<InForce> {
+        let mut found: Vec<InForce> = Vec::new();
+        let before = self.history.line().skip_while(|head| head.id() != now.id).skip(1);
+        for generation in before.map_while(|head| self.history.generation(head.id())) {
+            if found.len() == most {
+                break;
+            }
+            let after = &found.last().unwrap_or(now).secrets.files;
+            let secrets = Secrets::open(&generation.content.sealed, &self.keys);
+            if secrets.is_ok_and(|secrets| secrets.files != *after) {
+                found.extend(self.read(&generation));
+            }
+        }
+        found
+    }
+
     /// What there is to say when `removal` has left this node out.
     pub fn removed_by(&self, removal: &SignedHeader) -> LoadError {
         let (name, by) = (self.file.name.clone(), removal.header().author.clone());
