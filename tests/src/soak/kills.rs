@@ -49,7 +49,7 @@ pub fn run(times: usize, seed: u64) -> Result<()> {
     ensure!(failed.is_empty(), "{} of {} requests failed: {failed:#?}", failed.len(), requests.len());
     let Soak { confirmed, cut, taken, .. } = &soak;
     line(format!(
-        "{times} agents killed: {} changes confirmed, {cut} cut short, of which {taken} came to be; {} requests, none failed",
+        "{times} agents killed: {} generations came into force, {cut} changes were cut short, of which {taken} are among them; {} requests, none failed",
         confirmed.len(),
         requests.len()
     ));

@@ -1,14 +1,15 @@
 //! What befalls disks, clocks, keys and the network of nodes that share their configuration: nothing that was confirmed is lost, nothing is
 //! half done, all nodes end with the same, and clients notice nothing. `cargo xtask soak kills` is the whole of what begins here.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use lb_user::clock::Time;
-use lb_user::control::api::EventRecord;
+use lb_user::control::api::{EventRecord, Status};
 use lb_user::peer;
 use lb_user::peer::supervisor::{CallError, Peer, Reach, Spec};
 use lb_user::shared::generation::{Generation, Saying};
@@ -16,6 +17,7 @@ use lb_user::shared::keys::{NodeKeys, Seed};
 use lb_user::shared::origin::Local;
 use lb_user::shared::record::{Record, SignedRecord, Word};
 use lb_user::shared::store::Store;
+use rollcall_tests::lab::{PUBLIC_NAME, Plan};
 use rollcall_tests::node::{Cluster, Node, PATIENCE, rollcall};
 use rollcall_tests::shared::agreed;
 use rollcall_tests::soak;
@@ -26,6 +28,36 @@ use crate::{apply, at_work, log, sharing};
 #[test]
 fn agents_that_are_killed_while_they_change_something_lose_nothing_and_leave_nothing_half_done() {
     soak::kills::run(10, soak::kills::SEED).unwrap();
+}
+
+#[test]
+fn a_node_whose_disk_is_full_says_so_serves_on_and_catches_up_when_there_is_room() {
+    let mut cluster = Cluster::raise(&Plan::light(3)).unwrap();
+    let state = cluster.nodes[2].state_folder();
+    cluster.lab.disk(&state, 512 << 10).unwrap();
+    cluster.share().unwrap();
+    let browsers = load(&cluster);
+    let filler = fill(&state);
+    let before = at_work(&cluster.nodes[0]);
+    // What it cannot keep it does not put in force.
+    let refused = apply(&cluster.nodes[2], |text| with_limit(&text, 120)).unwrap_err();
+    assert!(refused.contains(&*Store::folder(&state).to_string_lossy()), "{refused}");
+    assert!(refused.contains("is the disk full"), "{refused}");
+    assert_eq!(cluster.nodes.iter().map(at_work).collect::<Vec<_>>(), [&before[..]; 3]);
+    // Others go on without it, and say so.
+    let applied = apply(&cluster.nodes[0], |text| with_limit(&text, 121)).unwrap();
+    assert_eq!(applied["unreached"], serde_json::json!(["arr3"]), "{applied}");
+    cluster.converge().unwrap();
+    assert_eq!(at_work(&cluster.nodes[2]), before, "it works with what its disk has");
+    fs::remove_file(filler).unwrap();
+    let now = agreed(&cluster.nodes.iter().collect::<Vec<_>>()).unwrap();
+    assert_eq!(applied["generation"], now.as_str());
+    // Its disk has it, too.
+    assert!(cluster.node("arr3").stop().unwrap().success());
+    let opened = Store::open(&state).unwrap();
+    assert_eq!(opened.history.current().map(|head| head.id().to_string()), Some(now));
+    all_was_served(browsers);
+    assert_eq!(cluster.tear_down(), Vec::<String>::new());
 }
 
 #[test]
@@ -166,21 +198,11 @@ fn changes_on_both_sides_of_a_split_end_the_same_on_every_node_and_both_are_know
     let mut cluster = sharing(3);
     cluster.settle().unwrap();
     let alone = cluster.nodes[2].place.clone();
+    // It starts in a part of its own, so that nobody waits for the answers of connections that were there before.
+    assert!(cluster.node("arr3").stop().unwrap().success());
     cluster.lab.split_off(&[&alone]).unwrap();
-    for (name, others) in [("arr1", vec!["arr3"]), ("arr3", vec!["arr1", "arr2"])] {
-        cluster
-            .node(name)
-            .wait_until("it misses the others", |status| {
-                let silent = |other: &&str| {
-                    status
-                        .nodes
-                        .iter()
-                        .any(|node| node.name == **other && node.silent_ms.is_some_and(|ms| ms > 2000))
-                };
-                others.iter().all(silent)
-            })
-            .unwrap();
-    }
+    cluster.node("arr3").start().unwrap();
+    cluster.node("arr3").wait_until("it answers", |_| true).unwrap();
     let change = |node: usize, limit| apply(&cluster.nodes[node], |text| with_limit(&text, limit)).unwrap();
     let (theirs, ours) = thread::scope(|scope| {
         let ours = scope.spawn(|| change(0, 120));
@@ -201,6 +223,32 @@ fn changes_on_both_sides_of_a_split_end_the_same_on_every_node_and_both_are_know
         assert_eq!((standing(&now), standing(lost)), (Some(&"current".into()), Some(&"superseded".into())));
     }
     cluster.settle().unwrap();
+    assert_eq!(cluster.tear_down(), Vec::<String>::new());
+}
+
+#[test]
+fn servers_with_the_certificate_of_before_are_accepted_by_an_agent_that_was_started_since() {
+    let mut cluster = sharing(2);
+    let renewed = cluster.certificates.renewed(&cluster.lab.folder().join("renewed")).unwrap();
+    let (certificate, key) = (renewed.certificate.to_string_lossy(), renewed.key.to_string_lossy());
+    let set = ["certificate", "set", PUBLIC_NAME, &certificate, "--key", &key];
+    cluster.nodes[0].control(&set).unwrap();
+    // An operator imports it on the servers later, and meanwhile the power goes.
+    cluster.settle().unwrap();
+    for name in ["arr1", "arr2"] {
+        cluster.power_off(name).unwrap();
+        cluster.power_on(name).unwrap();
+    }
+    cluster.start_agents().unwrap();
+    for name in ["arr1", "arr2"] {
+        let all = |status: &Status| {
+            status
+                .proxy
+                .as_ref()
+                .is_some_and(|proxy| proxy.ready && proxy.servers.iter().all(|server| server.healthy))
+        };
+        cluster.node(name).wait_until("its servers are healthy", all).unwrap();
+    }
     assert_eq!(cluster.tear_down(), Vec::<String>::new());
 }
 
@@ -228,6 +276,16 @@ fn with_limit(text: &str, fields: usize) -> String {
         Some(before) => text.replace(before, &line),
         None => text.replace("[exchange]\n", &format!("[limits]\n{line}\n\n[exchange]\n")),
     }
+}
+
+/// Fills a disk to its last byte; the file that does.
+fn fill(folder: &Path) -> PathBuf {
+    let path = folder.join("filler");
+    let mut file = File::create(&path).unwrap();
+    for size in [4096, 1] {
+        while file.write_all(&vec![b'x'; size]).is_ok() {}
+    }
+    path
 }
 
 fn flip_a_bit(path: &Path, at: usize) {

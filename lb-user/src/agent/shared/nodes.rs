@@ -301,8 +301,13 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         let Reply::Inventory(theirs) = self.ask(node, &Question::Inventory).await? else {
             return Err(format!("{node} answers something else"));
         };
-        let mine = self.state.lock().await.local.history.inventory();
-        let missing = missing(&mine, &theirs);
+        let missing = {
+            let state = self.state.lock().await;
+            let mut missing = missing(&state.local.history.inventory(), &theirs);
+            missing.generations.retain(|id| !state.past.generations.contains(id));
+            missing.records.retain(|id| !state.past.records.contains(id));
+            missing
+        };
         let mut generations = Vec::new();
         for ids in missing.generations.chunks(AT_ONCE) {
             let mut wanted: BTreeSet<GenerationId> = ids.iter().copied().collect();
@@ -326,6 +331,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
                 records.extend(pieces.iter().filter_map(|piece| SignedRecord::decode(piece).ok()));
             }
         }
+        self.state.lock().await.note_past(&generations, &records);
         self.take_in(generations, records).await.map(drop)
     }
 

@@ -1,6 +1,6 @@
 //! What this node has of the shared configuration, and what it makes of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,10 +14,11 @@ use crate::config::model::Node;
 use crate::config::{self, told};
 use crate::control::api::GenerationEntry;
 use crate::shared::draft::{self, Draft};
+use crate::shared::exchange;
 use crate::shared::generation::{Generation, GenerationId, Header, Saying, SignedHeader};
 use crate::shared::history;
 use crate::shared::origin::{InForce, LoadError, Local};
-use crate::shared::record::{Record, SignedRecord, Word};
+use crate::shared::record::{Record, RecordId, SignedRecord, Word};
 use crate::shared::store::Store;
 use crate::wall::WallTime;
 
@@ -35,6 +36,8 @@ pub(super) struct State {
     promise: Option<Promise>,
     /// What this node works with in place of the generation in force.
     pub(super) trial: Option<Trial>,
+    /// What nodes have that cannot be taken in here, now or later.
+    pub(super) past: Past,
     /// Until when the author of what this node works with is talked to, though it left itself out: it waits for an answer.
     pub(super) guest: Option<Time>,
     /// What there is to know of the store that is no node, if there is one.
@@ -59,7 +62,16 @@ pub(super) struct Words {
 
 impl State {
     pub(super) fn new(local: Local, applied: GenerationId) -> Self {
-        Self { local, applied, objection: None, promise: None, trial: None, guest: None, store: None }
+        Self {
+            local,
+            applied,
+            objection: None,
+            promise: None,
+            trial: None,
+            guest: None,
+            store: None,
+            past: Past::default(),
+        }
     }
 
     /// The generation in force in the cluster, as far as is known here.
@@ -295,6 +307,24 @@ impl State {
         Ok(taken)
     }
 
+    /// Notes what of this is from before what is kept here.
+    pub(super) fn note_past(
+        &mut self,
+        generations: &[(SignedHeader, Option<crate::shared::generation::Content>)],
+        records: &[SignedRecord],
+    ) {
+        if self.past.generations.len().max(self.past.records.len()) >= MOST_PAST {
+            self.past = Past::default();
+        }
+        let history = &self.local.history;
+        let old = |head: &&SignedHeader| exchange::judge(history, head) == exchange::Verdict::Old;
+        let heads = generations.iter().map(|(head, _)| head);
+        self.past.generations.extend(heads.filter(old).map(SignedHeader::id));
+        let past = &mut self.past;
+        let old = |record: &&SignedRecord| past.generations.contains(&record.record().generation);
+        past.records.extend(records.iter().filter(old).map(SignedRecord::id));
+    }
+
     /// Lets go of what is old. Blocks.
     pub(super) fn prune(&mut self) {
         let Local { store, history, .. } = &mut self.local;
@@ -307,6 +337,16 @@ impl State {
         }
     }
 }
+
+/// What is from before the oldest generation that is kept here: before this node came, or let go of. So that it is not asked for again and again.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    pub(super) generations: BTreeSet<GenerationId>,
+    pub(super) records: BTreeSet<RecordId>,
+}
+
+/// Who makes up old generations is not to fill the memory.
+const MOST_PAST: usize = 4096;
 
 /// What became of what another node has.
 #[derive(Debug, Default)]

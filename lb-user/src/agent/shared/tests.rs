@@ -24,6 +24,7 @@ use crate::shared::token::{Newcomer, Token};
 
 mod canary;
 mod certificate;
+mod missed;
 
 type Shared = Arc<SharedConfig<Played, Wire>>;
 
