@@ -53,9 +53,9 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Measure: packet, failover, idle or proxy; peers in the same run.
+    /// Measure: packet, failover, idle or proxy, with peers in the same run; or reload.
     Bench {
-        /// packet | failover | idle | proxy, and its options.
+        /// packet | failover | idle | proxy | reload, and its options.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },

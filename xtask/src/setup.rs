@@ -57,7 +57,7 @@ struct Need {
 const BUILD: [Need; 2] =
     [Need { program: "cc", package: "gcc" }, Need { program: "cmake", package: "cmake" }];
 
-const TESTS: [Need; 21] = [
+const TESTS: [Need; 23] = [
     Need { program: "ip", package: "iproute2" },
     Need { program: "nsenter", package: "util-linux" },
     Need { program: "nft", package: "nftables" },

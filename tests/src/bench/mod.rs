@@ -4,6 +4,7 @@
 pub mod failover;
 pub mod packet;
 pub mod proxy;
+pub mod reload;
 
 use std::fs;
 
@@ -16,7 +17,7 @@ use crate::report::{line, table};
 /// One figure.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
-    /// `packet`, `failover` (`idle` is a part of it) or `proxy`.
+    /// `packet`, `failover` (`idle` is a part of it), `proxy` or `reload`.
     pub bench: &'static str,
     /// What was done.
     pub case: String,

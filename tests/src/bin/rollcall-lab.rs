@@ -97,6 +97,8 @@ enum Bench {
     Idle,
     /// What requests, downloads, handshakes and connections at rest cost the reverse proxy.
     Proxy,
+    /// What a change of the configuration costs that three nodes share.
+    Reload,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -125,6 +127,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Bench { what, quick, json, beside, profile, case, rounds } => match what {
             Bench::Packet => bench::publish("packet", &bench::packet::run()?, json)?,
             Bench::Failover => bench::failover::run(quick, json)?,
+            Bench::Reload => bench::reload::run(quick, json)?,
             Bench::Idle => bench::failover::idle::run(quick, beside.as_deref(), json)?,
             Bench::Proxy => {
                 bench::proxy::run(&bench::proxy::Options { quick, json, profile, case, rounds, beside })?;
