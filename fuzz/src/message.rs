@@ -4,6 +4,8 @@
 #[allow(dead_code, unreachable_pub, reason = "in the place of a module of the library")]
 mod config;
 mod library;
+#[allow(dead_code, unreachable_pub, reason = "in the place of a module of the library")]
+mod proxy;
 
 use libfuzzer_sys::fuzz_target;
 

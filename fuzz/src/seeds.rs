@@ -11,6 +11,8 @@ mod corpus;
 #[allow(dead_code, reason = "the tests' own builders, of which the seeds need some")]
 mod frames;
 mod library;
+#[allow(dead_code, unreachable_pub, reason = "in the place of a module of the library")]
+mod proxy;
 #[allow(dead_code, reason = "the seeds need no more than its addresses")]
 mod world;
 

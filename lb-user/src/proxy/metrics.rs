@@ -6,16 +6,16 @@
 
 mod atoms;
 mod layout;
+mod tally;
 pub(crate) mod text;
 mod write;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use self::atoms::{Counter, Gauge, Histogram};
 pub use self::layout::{Layout, Named, Parties};
+pub use self::tally::Tally;
 use super::access::Outcome as Ended;
 use super::cause::Cause;
 use super::protect::connections::ConnectionRefused;
@@ -42,20 +42,6 @@ pub struct Finished {
     pub received: u64,
     /// Bytes of the response's body.
     pub sent: u64,
-}
-
-/// What became of everything that clients wanted, since the proxy was started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tally {
-    /// Requests that are over, connections of TCP services, and TLS handshakes that came to nothing for other reasons than time.
-    pub ended: u64,
-    /// Those answered with 500 and above.
-    pub server_errors: u64,
-    /// Those answered with 403 or 404.
-    pub denied: u64,
-    /// Those that ended in mid-answer for a server's fault, connections that did, and those handshakes.
-    pub broken: u64,
 }
 
 /// How a logon was judged before it went to a server.

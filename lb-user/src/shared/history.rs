@@ -96,11 +96,28 @@ impl History {
         if self.may_write(head) { Ok(()) } else { Err(Refused::Removed(head.header().author.clone())) }
     }
 
+    /// Whether [`History::admit`] would find anything new in this header, with its content or without. Changes nothing.
+    pub fn is_news(&self, head: &SignedHeader, whole: bool) -> Result<bool, Refused> {
+        match self.entries.get(&head.id()) {
+            Some(entry) => Ok(whole && entry.content.is_none()),
+            None => self.fits(head).map(|()| true),
+        }
+    }
+
     /// Takes a record in if its generation is here and a node of it signed it. Whether it was new.
     pub fn admit_record(&mut self, record: SignedRecord) -> Result<bool, Refused> {
+        let news = self.is_new_record(&record)?;
+        if news {
+            self.records.insert((record.record().generation, record.id()), record);
+            self.settle();
+        }
+        Ok(news)
+    }
+
+    /// Whether [`History::admit_record`] would take this in. Changes nothing.
+    pub fn is_new_record(&self, record: &SignedRecord) -> Result<bool, Refused> {
         let about = record.record().generation;
-        let id = (about, record.id());
-        if self.records.contains_key(&id) {
+        if self.records.contains_key(&(about, record.id())) {
             return Ok(false);
         }
         let of = self.entries.get(&about).ok_or(Refused::Orphan)?;
@@ -111,8 +128,6 @@ impl History {
         if self.records_on(about).count() >= MOST_RECORDS_OF_ONE {
             return Err(Refused::TooMany);
         }
-        self.records.insert(id, record);
-        self.settle();
         Ok(true)
     }
 

@@ -268,15 +268,15 @@ impl State {
         Ok(())
     }
 
-    /// What this node makes follows what is in force, and is signed by a node of it: it is taken in.
+    /// What this node makes follows what is in force, and is signed by a node of it; what another made was looked at: it is taken in.
     fn own(&self, admitted: Result<bool, history::Refused>) {
         if let Err(error) = admitted {
-            warn!(node = %self.local.file.name, %error, "what this node made itself was not taken in");
+            warn!(node = %self.local.file.name, %error, "what is on the disk was not taken in");
         }
     }
 
     /// Takes in what another node has, as far as it can be checked, the oldest first; what it is orphaned of is asked for another
-    /// time. Whether anything was new. Blocks.
+    /// time. What the disk does not take is not known here either, so that it is asked for again. Whether anything was new. Blocks.
     pub(super) fn take(
         &mut self,
         mut generations: Vec<(SignedHeader, Option<crate::shared::generation::Content>)>,
@@ -285,9 +285,11 @@ impl State {
         generations.sort_by_key(|(head, _)| head.header().height);
         let mut taken = Taken::default();
         for (head, content) in generations {
-            match self.local.history.admit(head.clone(), content.clone()) {
+            match self.local.history.is_news(&head, content.is_some()) {
                 Ok(true) => {
                     self.local.store.keep(&head, content.as_ref())?;
+                    let admitted = self.local.history.admit(head, content);
+                    self.own(admitted);
                     taken.news = true;
                 }
                 Ok(false) => {}
@@ -295,9 +297,11 @@ impl State {
             }
         }
         for record in records {
-            match self.local.history.admit_record(record.clone()) {
+            match self.local.history.is_new_record(&record) {
                 Ok(true) => {
                     self.local.store.keep_record(&record)?;
+                    let admitted = self.local.history.admit_record(record);
+                    self.own(admitted);
                     taken.news = true;
                 }
                 Ok(false) => {}
