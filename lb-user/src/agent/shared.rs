@@ -561,7 +561,11 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
                         let candidate =
                             Candidate { generation: &generation, parent: before.id, found: &found };
                         let tried = self.have_tried(candidate, (examined, places.clone()), watch).await?;
-                        let (examined, found) = self.look_again(before.id, &generation).await?;
+                        let again = self.look_again(before.id, &generation).await;
+                        if again.is_err() {
+                            self.call_off(&tried.node, generation.id()).await;
+                        }
+                        let (examined, found) = again?;
                         (Some(tried), examined, found)
                     }
                 };
@@ -585,11 +589,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             state.local.read(generation)?
         };
         let (examined, _) = self.applier.examine(read.config).await?;
-        let found = self.ask_all(generation).await;
-        if found.is_err() {
-            self.go_back(generation.id()).await;
-        }
-        Ok((examined, found?))
+        Ok((examined, self.ask_all(generation).await?))
     }
 
     /// Puts in force what every node that was reached found sound. Whoever calls holds the turn.
@@ -605,6 +605,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         let (late, dismissed) = match self.put_in_force(parent, change, examined).await {
             Ok((record, dismissed)) => (self.tell_all(generation, &record).await, dismissed),
             Err(refused) => {
+                self.go_back(generation.id()).await;
                 self.forget_all(generation.id(), &found.sound).await;
                 return Err(refused);
             }

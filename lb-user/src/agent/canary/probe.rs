@@ -20,6 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{Outcome, Probe};
+use crate::clock::Time;
 use crate::config::told;
 use crate::control::api::ProxyStatus;
 use crate::proxy::snapshot::Verify;
@@ -27,6 +28,9 @@ use crate::proxy::tls::{Fingerprint, client_config, server_name};
 
 /// Longest time for one answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Longest time for all of them: what is not known by then counts as no answer.
+const IN_ALL: Duration = Duration::from_secs(15);
 
 /// How long servers may take until their tests have said that they work: two rounds of a usual test.
 const TESTED: Duration = Duration::from_secs(6);
@@ -44,18 +48,19 @@ pub(in crate::agent) async fn ask(
         Some(proxy) if servers => tested(proxy.clone()).await,
         Some(_) | None => ProxyStatus::default(),
     };
-    let status = Arc::new(status);
-    let outcomes = stream::iter(probes.to_vec()).map(|probe| one(probe, Arc::clone(&status)));
+    let (status, until) = (Arc::new(status), Time::now() + IN_ALL);
+    let outcomes = stream::iter(probes.to_vec()).map(|probe| one(probe, Arc::clone(&status), until));
     outcomes.buffered(AT_ONCE).collect().await
 }
 
-async fn one(probe: Probe, status: Arc<ProxyStatus>) -> Outcome {
-    let late = |_| Err(format!("no answer within {PATIENCE:?}"));
+async fn one(probe: Probe, status: Arc<ProxyStatus>, until: Time) -> Outcome {
+    let late = |_| Err("no answer in time".to_owned());
+    let patience = PATIENCE.min(until.since(Time::now()));
     match &probe {
         Probe::Certificate { at, host, fingerprint } => {
-            timeout(PATIENCE, greet(*at, host, Some(*fingerprint))).await.map_or_else(late, |it| it.map(drop))
+            timeout(patience, greet(*at, host, Some(*fingerprint))).await.map_or_else(late, |it| it.map(drop))
         }
-        Probe::Page { at, host, path } => timeout(PATIENCE, page(*at, host, path)).await.unwrap_or_else(late),
+        Probe::Page { at, host, path } => timeout(patience, page(*at, host, path)).await.unwrap_or_else(late),
         Probe::Server { farm, server } => {
             let found = status.servers.iter().find(|it| it.farm == *farm && it.name == *server);
             match found {

@@ -239,6 +239,14 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         self.spread(generation, &record).await;
     }
 
+    /// What did well comes to nothing all the same: whoever tries it goes back.
+    pub(super) async fn call_off(&self, node: &str, id: GenerationId) {
+        self.go_back(id).await;
+        if self.state.lock().await.local.file.name != node {
+            self.forget_all(id, &[node.to_owned()]).await;
+        }
+    }
+
     /// Who does not hear of it goes back when its time is over, and learns why when it asks what is new.
     async fn spread(&self, generation: &Generation, record: &SignedRecord) {
         drop(self.tell_all(generation, record).await);

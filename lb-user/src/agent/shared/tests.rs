@@ -36,6 +36,8 @@ struct Played(Arc<StdMutex<Serving>>);
 struct Serving {
     drain_timeout: Option<Duration>,
     objects_to: Option<Duration>,
+    /// It objects to this from the second look on.
+    objects_once_tried: Option<Duration>,
     /// The cluster has gone on without it.
     dismissed: bool,
     /// What it publishes does not do well with this.
@@ -61,7 +63,10 @@ impl Applier for Played {
             return Err(Refusal::Unread);
         }
         assert!(matches!(config.files, Files::Held(_)), "nothing is read from a disk");
-        let serving = self.0.lock().unwrap();
+        let mut serving = self.0.lock().unwrap();
+        if serving.objects_once_tried == Some(wanted) {
+            serving.objects_to = Some(wanted);
+        }
         let changes = serving.clients.is_some() && serving.drain_timeout != Some(wanted);
         let changed = changes.then(|| "drain timeout".to_owned()).into_iter().collect();
         Ok((wanted, Outlook { changed, ..Outlook::default() }))

@@ -119,6 +119,20 @@ async fn a_node_that_tries_for_one_that_dies_goes_back_by_itself_and_what_it_tri
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_did_well_and_cannot_be_put_in_force_all_the_same_is_at_work_nowhere() {
+    let world = World::publishing(2, 1).await;
+    let before = world.served()[0];
+    // Who tries it takes long enough for the other to find that it cannot work with it.
+    for node in ["arr1", "arr2"] {
+        world.play(node).one_answers = true;
+    }
+    world.play("arr1").objects_once_tried = Some(Duration::from_secs(40));
+    let refused = world.change("arr1", 40).await.unwrap_err();
+    assert_eq!((world.served(), world.worked_with("arr2")), (vec![before; 2], vec![40, before]), "{refused}");
+    assert!(world.node("arr2").state.lock().await.trial.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_all_are_to_work_with_at_once_is_tried_nowhere() {
     let world = World::publishing(2, 2).await;
     world.play("arr1").fails_with = Some(Duration::from_secs(40));
