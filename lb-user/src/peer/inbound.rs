@@ -20,6 +20,7 @@ use super::channel::Up;
 use super::doors::{Doors, Turned, Who};
 use super::frame::Limits;
 use super::message::{Message, of_node, of_stranger};
+use super::prepare;
 use super::supervisor::Asker;
 use super::talk::{Kept, Patience, Reader, Room, Writer};
 use super::tls::{Identity, Proven};
@@ -165,8 +166,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 async fn serve(seat: Seat, stream: TcpStream, address: IpAddr, identity: Identity) {
-    // Answers are whole pieces: nothing is gained by waiting for more.
-    drop(stream.set_nodelay(true));
+    prepare(&stream);
     let Ok(acceptor) = seat.0.acceptor(&identity, address) else { return };
     let Ok(Some(stream)) = timeout(HANDSHAKE, handshake(stream, &acceptor)).await else { return };
     let connection: &ServerConnection = stream.get_ref().1;

@@ -25,6 +25,7 @@ use tokio_rustls::client::TlsStream;
 use super::channel::{Trouble, Up, Why};
 use super::inbound::{HANDSHAKE, Upward, WHOLE};
 use super::message::{Message, of_asked};
+use super::prepare;
 use super::talk::{Kept, Patience, Reader, Room, Writer};
 use super::tls::{Identity, Proven, why_of};
 use crate::config::model::PEER_PORT;
@@ -172,7 +173,7 @@ impl Link {
         let no_peer = Why::Unreachable(Trouble::NoPeer);
         let address = SocketAddr::from((self.address, PEER_PORT));
         let stream = TcpStream::connect(address).await.map_err(|error| why_of(&error))?;
-        drop(stream.set_nodelay(true));
+        prepare(&stream);
         let config = self.identity.client(self.key, presented).map_err(|_| no_peer)?;
         let name = ServerName::IpAddress(self.address.into());
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
