@@ -83,10 +83,9 @@ pub enum Verdict {
 
 /// See [`Verdict`].
 pub fn judge(history: &History, head: &SignedHeader) -> Verdict {
-    let oldest = history.head(history.root()).map_or(0, |root| root.header().height);
     match history.fits(head) {
         Ok(()) => Verdict::Fits,
-        Err(Refused::Orphan) if head.header().height <= oldest => Verdict::Old,
+        Err(Refused::Orphan) if history.is_past(head) => Verdict::Old,
         Err(Refused::Orphan) => Verdict::Later,
         Err(refused) => Verdict::Refused(refused),
     }

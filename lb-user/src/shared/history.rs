@@ -35,6 +35,33 @@ struct Entry {
     content: Option<Content>,
 }
 
+/// A generation that was looked at, and is to be taken in: between the two it is brought to the disk.
+#[derive(Debug)]
+pub struct News(Entry);
+
+impl News {
+    /// Its header.
+    pub fn head(&self) -> &SignedHeader {
+        &self.0.head
+    }
+
+    /// Its content, where that came along.
+    pub fn content(&self) -> Option<&Content> {
+        self.0.content.as_ref()
+    }
+}
+
+/// A record likewise.
+#[derive(Debug)]
+pub struct NewRecord(SignedRecord);
+
+impl NewRecord {
+    /// The record.
+    pub fn record(&self) -> &SignedRecord {
+        &self.0
+    }
+}
+
 /// What became of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -73,16 +100,30 @@ impl History {
 
     /// Takes a generation in if it follows one that is here and is signed as it must be. Whether anything was new.
     pub fn admit(&mut self, head: SignedHeader, content: Option<Content>) -> Result<bool, Refused> {
-        let id = head.id();
-        if let Some(entry) = self.entries.get_mut(&id) {
-            let news = entry.content.is_none() && content.is_some();
-            entry.content = entry.content.take().or(content);
-            return Ok(news);
+        let news = self.weigh(head, content)?;
+        Ok(news.map(|news| self.insert(news)).is_some())
+    }
+
+    /// What [`History::admit`] would take in of this; `None`: nothing of it is new. Changes nothing.
+    pub fn weigh(&self, head: SignedHeader, content: Option<Content>) -> Result<Option<News>, Refused> {
+        let head = match self.entries.get(&head.id()) {
+            Some(entry) if entry.content.is_some() || content.is_none() => return Ok(None),
+            // Its signature was looked at; a name says nothing of that which came along now.
+            Some(entry) => entry.head.clone(),
+            None => {
+                self.fits(&head)?;
+                head
+            }
+        };
+        Ok(Some(News(Entry { head, content })))
+    }
+
+    /// Takes in what was weighed, by this history as it is.
+    pub fn insert(&mut self, News(entry): News) {
+        // Contents decide nothing.
+        if self.entries.insert(entry.head.id(), entry).is_none() {
+            self.settle();
         }
-        self.fits(&head)?;
-        self.entries.insert(id, Entry { head, content });
-        self.settle();
-        Ok(true)
     }
 
     /// Whether [`History::admit`] would take this header in. Changes nothing.
@@ -96,29 +137,22 @@ impl History {
         if self.may_write(head) { Ok(()) } else { Err(Refused::Removed(head.header().author.clone())) }
     }
 
-    /// Whether [`History::admit`] would find anything new in this header, with its content or without. Changes nothing.
-    pub fn is_news(&self, head: &SignedHeader, whole: bool) -> Result<bool, Refused> {
-        match self.entries.get(&head.id()) {
-            Some(entry) => Ok(whole && entry.content.is_none()),
-            None => self.fits(head).map(|()| true),
-        }
+    /// Whether a header is from before the oldest that is kept here, so that what it follows will never be here.
+    pub fn is_past(&self, head: &SignedHeader) -> bool {
+        self.head(self.root).is_some_and(|root| head.header().height <= root.header().height)
     }
 
     /// Takes a record in if its generation is here and a node of it signed it. Whether it was new.
     pub fn admit_record(&mut self, record: SignedRecord) -> Result<bool, Refused> {
-        let news = self.is_new_record(&record)?;
-        if news {
-            self.records.insert((record.record().generation, record.id()), record);
-            self.settle();
-        }
-        Ok(news)
+        let news = self.weigh_record(record)?;
+        Ok(news.map(|news| self.insert_record(news)).is_some())
     }
 
-    /// Whether [`History::admit_record`] would take this in. Changes nothing.
-    pub fn is_new_record(&self, record: &SignedRecord) -> Result<bool, Refused> {
+    /// What [`History::admit_record`] would take in; `None`: it is here. Changes nothing.
+    pub fn weigh_record(&self, record: SignedRecord) -> Result<Option<NewRecord>, Refused> {
         let about = record.record().generation;
         if self.records.contains_key(&(about, record.id())) {
-            return Ok(false);
+            return Ok(None);
         }
         let of = self.entries.get(&about).ok_or(Refused::Orphan)?;
         let before = of.head.header().parent.and_then(|parent| self.entries.get(&parent));
@@ -128,7 +162,13 @@ impl History {
         if self.records_on(about).count() >= MOST_RECORDS_OF_ONE {
             return Err(Refused::TooMany);
         }
-        Ok(true)
+        Ok(Some(NewRecord(record)))
+    }
+
+    /// Takes in what was weighed, by this history as it is.
+    pub fn insert_record(&mut self, NewRecord(record): NewRecord) {
+        self.records.insert((record.record().generation, record.id()), record);
+        self.settle();
     }
 
     /// The generation in force; `None`: none was put in force yet.

@@ -331,7 +331,6 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
                 records.extend(pieces.iter().filter_map(|piece| SignedRecord::decode(piece).ok()));
             }
         }
-        self.state.lock().await.note_past(&generations, &records);
         self.take_in(generations, records).await.map(drop)
     }
 

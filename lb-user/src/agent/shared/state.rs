@@ -14,7 +14,6 @@ use crate::config::model::Node;
 use crate::config::{self, told};
 use crate::control::api::GenerationEntry;
 use crate::shared::draft::{self, Draft};
-use crate::shared::exchange;
 use crate::shared::generation::{Generation, GenerationId, Header, Saying, SignedHeader};
 use crate::shared::history;
 use crate::shared::origin::{InForce, LoadError, Local};
@@ -268,10 +267,10 @@ impl State {
         Ok(())
     }
 
-    /// What this node makes follows what is in force, and is signed by a node of it; what another made was looked at: it is taken in.
+    /// What this node makes follows what is in force, and is signed by a node of it: it is taken in.
     fn own(&self, admitted: Result<bool, history::Refused>) {
         if let Err(error) = admitted {
-            warn!(node = %self.local.file.name, %error, "what is on the disk was not taken in");
+            warn!(node = %self.local.file.name, %error, "what this node made itself was not taken in");
         }
     }
 
@@ -283,50 +282,41 @@ impl State {
         records: Vec<SignedRecord>,
     ) -> Result<Taken, Refused> {
         generations.sort_by_key(|(head, _)| head.header().height);
+        let Self { local: Local { history, store, .. }, past, .. } = self;
         let mut taken = Taken::default();
         for (head, content) in generations {
-            match self.local.history.is_news(&head, content.is_some()) {
-                Ok(true) => {
-                    self.local.store.keep(&head, content.as_ref())?;
-                    let admitted = self.local.history.admit(head, content);
-                    self.own(admitted);
+            let (id, is_past) = (head.id(), history.is_past(&head));
+            match history.weigh(head, content) {
+                Ok(Some(news)) => {
+                    store.keep(news.head(), news.content())?;
+                    history.insert(news);
                     taken.news = true;
                 }
-                Ok(false) => {}
-                Err(refused) => taken.note(head.id().short(), &refused),
+                Ok(None) => {}
+                Err(refused) => {
+                    if is_past && refused == history::Refused::Orphan {
+                        past.note(id);
+                    }
+                    taken.note(id.short(), &refused);
+                }
             }
         }
         for record in records {
-            match self.local.history.is_new_record(&record) {
-                Ok(true) => {
-                    self.local.store.keep_record(&record)?;
-                    let admitted = self.local.history.admit_record(record);
-                    self.own(admitted);
+            let (about, id) = (record.record().generation, record.id());
+            match history.weigh_record(record) {
+                Ok(Some(news)) => {
+                    store.keep_record(news.record())?;
+                    history.insert_record(news);
                     taken.news = true;
                 }
-                Ok(false) => {}
-                Err(refused) => taken.note(record.record().generation.short(), &refused),
+                Ok(None) => {}
+                Err(refused) => {
+                    past.note_record(about, id);
+                    taken.note(about.short(), &refused);
+                }
             }
         }
         Ok(taken)
-    }
-
-    /// Notes what of this is from before what is kept here.
-    pub(super) fn note_past(
-        &mut self,
-        generations: &[(SignedHeader, Option<crate::shared::generation::Content>)],
-        records: &[SignedRecord],
-    ) {
-        if self.past.generations.len().max(self.past.records.len()) >= MOST_PAST {
-            self.past = Past::default();
-        }
-        let history = &self.local.history;
-        let old = |head: &&SignedHeader| exchange::judge(history, head) == exchange::Verdict::Old;
-        let heads = generations.iter().map(|(head, _)| head);
-        self.past.generations.extend(heads.filter(old).map(SignedHeader::id));
-        let past = &mut self.past;
-        let old = |record: &&SignedRecord| past.generations.contains(&record.record().generation);
-        past.records.extend(records.iter().filter(old).map(SignedRecord::id));
     }
 
     /// Lets go of what is old. Blocks.
@@ -351,6 +341,25 @@ pub(super) struct Past {
 
 /// Who makes up old generations is not to fill the memory.
 const MOST_PAST: usize = 4096;
+
+impl Past {
+    fn note(&mut self, id: GenerationId) {
+        if self.generations.len() >= MOST_PAST {
+            *self = Self::default();
+        }
+        self.generations.insert(id);
+    }
+
+    /// A record counts as its generation does.
+    fn note_record(&mut self, about: GenerationId, id: RecordId) {
+        if self.records.len() >= MOST_PAST {
+            *self = Self::default();
+        }
+        if self.generations.contains(&about) {
+            self.records.insert(id);
+        }
+    }
+}
 
 /// What became of what another node has.
 #[derive(Debug, Default)]

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::shared::generation::decode;
 use crate::shared::generation::tests::generation;
 use crate::shared::record::tests::record;
 
@@ -53,6 +54,25 @@ fn a_generation_is_in_force_once_somebody_said_so_and_never_after_it_failed() {
     let words: Vec<_> =
         history.log().into_iter().map(|(head, standing)| (head.id(), standing.word())).collect();
     assert_eq!(words, [(second.id(), "failed"), (first.id(), "current")]);
+}
+
+#[test]
+fn a_content_that_comes_later_brings_no_other_signature_along() {
+    let first = generation(None, 1, ALL, "a");
+    let mut history = history(&first);
+    let second = generation(Some(&first.head), 2, ALL, "b");
+    history.admit(second.head.clone(), None).unwrap();
+    let signature =
+        |head: &SignedHeader| String::from_utf8(head.encode()).unwrap().lines().nth(1).unwrap().to_owned();
+    let text = String::from_utf8(second.head.encode()).unwrap();
+    let text = text.replace(&signature(&second.head), &signature(&first.head));
+    let (forged, None) = decode(text.as_bytes()).unwrap() else { panic!() };
+    assert_eq!(forged.id(), second.id());
+    assert_ne!(forged, second.head);
+    let news = history.weigh(forged, Some(second.content.clone())).unwrap().unwrap();
+    assert_eq!(news.head(), &second.head, "which is what the disk gets");
+    history.insert(news);
+    assert_eq!(history.generation(second.id()), Some(second));
 }
 
 #[test]
