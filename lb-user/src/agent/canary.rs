@@ -135,16 +135,6 @@ fn shorten(told: &mut Vec<String>) {
     }
 }
 
-/// What clients got between two looks; `None`: the proxy was started anew between them.
-pub(super) fn between(first: Tally, then: Tally) -> Option<Tally> {
-    Some(Tally {
-        ended: then.ended.checked_sub(first.ended)?,
-        server_errors: then.server_errors.checked_sub(first.server_errors)?,
-        denied: then.denied.checked_sub(first.denied)?,
-        broken: then.broken.checked_sub(first.broken)?,
-    })
-}
-
 /// Fewest requests on either side that can be told apart: with all of eleven bad here and none of eleven there, chance is out of the question.
 pub(super) const FEWEST: u64 = 11;
 
@@ -190,9 +180,10 @@ pub(super) fn compare(here: Tally, elsewhere: Tally) -> Comparison {
 /// Whether the first share is above the second by more than chance and by more than a trifle.
 #[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
 fn exceeds((bad, of): (u64, u64), (usual, of_usual): (u64, u64)) -> bool {
-    let (here, there) = (bad as f64 / of as f64, usual as f64 / of_usual as f64);
-    let all = (bad + usual) as f64 / (of + of_usual) as f64;
-    let error = (all * (1.0 - all) * (1.0 / of as f64 + 1.0 / of_usual as f64)).sqrt();
+    let [bad_here, of_here, bad_there, of_there] = [bad, of, usual, of_usual].map(|count| count as f64);
+    let (here, there) = (bad_here / of_here, bad_there / of_there);
+    let all = (bad_here + bad_there) / (of_here + of_there);
+    let error = (all * (1.0 - all) * (1.0 / of_here + 1.0 / of_there)).sqrt();
     // Where everything is bad on both sides there is no error, and no difference.
     bad >= FEWEST_BAD && here - there >= LEAST && here - there >= APART * error
 }

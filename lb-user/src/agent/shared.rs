@@ -47,13 +47,12 @@ mod removal;
 mod state;
 mod trial;
 
-use self::canary::Candidate;
 pub(super) use self::external::StoreTold;
 pub(super) use self::join::nodes_of;
 use self::nodes::Found;
 pub(super) use self::nodes::{Asker, Network};
 use self::state::{State, Words};
-use self::trial::Trial;
+use self::trial::{Attempt, Trial};
 
 /// See the module.
 pub(super) struct SharedConfig<A, N> {
@@ -283,6 +282,7 @@ struct Brought {
 }
 
 /// A generation that comes to be.
+#[derive(Clone, Copy)]
 struct Change<'a> {
     generation: &'a Generation,
     /// Whom this node is to talk to with it.
@@ -547,49 +547,24 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             How::Try(within) => {
                 // Meanwhile others may change what they like: it is confirmed, or it is not.
                 self.forget_all(generation.id(), &found.sound).await;
-                self.try_out(before.id, &generation, (examined, places), within, None).await?;
+                let attempt =
+                    Attempt { parent: before.id, generation: &generation, places, within, author: None };
+                self.try_out(attempt, examined).await?;
                 let account = account(generation.id(), outlook, found, draft.kept);
                 let applied = Applied { confirm_within: Some(within.as_secs()), ..account };
                 Ok(Brought { applied, dismissed: Vec::new() })
             }
             How::InForce(canary) => {
-                let watch = canary.filter(|_| Self::can_be_tried(&outlook, &removed));
                 let change = Change { generation: &generation, places: &places, removed: &removed };
-                let (tried, examined, found) = match watch {
-                    None => (None, examined, found),
+                let examined = (examined, outlook);
+                match canary.filter(|_| Self::can_be_tried(&examined.1, &removed)) {
+                    None => self.bring_all(before.id, change, examined, found, draft.kept).await,
                     Some(watch) => {
-                        let candidate =
-                            Candidate { generation: &generation, parent: before.id, found: &found };
-                        let tried = self.have_tried(candidate, (examined, places.clone()), watch).await?;
-                        let again = self.look_again(before.id, &generation).await;
-                        if again.is_err() {
-                            self.call_off(&tried.node, generation.id()).await;
-                        }
-                        let (examined, found) = again?;
-                        (Some(tried), examined, found)
+                        self.bring_tried(before.id, change, examined, found, draft.kept, watch).await
                     }
-                };
-                let mut brought =
-                    self.bring_all(before.id, change, (examined, outlook), found, draft.kept).await?;
-                brought.applied.canary = tried;
-                Ok(brought)
+                }
             }
         }
-    }
-
-    /// Finds what was tried sound once more: others may have changed something meanwhile.
-    async fn look_again(
-        &self,
-        parent: GenerationId,
-        generation: &Generation,
-    ) -> Result<(A::Examined, Found), Refused> {
-        let read = {
-            let state = self.state.lock().await;
-            state.may_follow(parent)?;
-            state.local.read(generation)?
-        };
-        let (examined, _) = self.applier.examine(read.config).await?;
-        Ok((examined, self.ask_all(generation).await?))
     }
 
     /// Puts in force what every node that was reached found sound. Whoever calls holds the turn.
@@ -605,7 +580,6 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         let (late, dismissed) = match self.put_in_force(parent, change, examined).await {
             Ok((record, dismissed)) => (self.tell_all(generation, &record).await, dismissed),
             Err(refused) => {
-                self.go_back(generation.id()).await;
                 self.forget_all(generation.id(), &found.sound).await;
                 return Err(refused);
             }

@@ -37,9 +37,16 @@ fn a_rate_that_is_higher_by_more_than_chance_is_worse_and_a_trifle_is_not() {
 }
 
 #[test]
+fn counts_that_no_proxy_can_have_counted_are_borne() {
+    let most = tally(u64::MAX, u64::MAX, u64::MAX, u64::MAX);
+    assert_eq!(compare(most, most), Comparison::Alike);
+    assert_eq!([most, most].into_iter().sum::<Tally>(), most);
+}
+
+#[test]
 fn a_proxy_that_was_started_anew_between_two_looks_is_not_compared() {
-    assert_eq!(between(tally(9, 1, 1, 1), tally(12, 1, 3, 1)), Some(tally(3, 0, 2, 0)));
-    assert_eq!(between(tally(9, 1, 1, 1), tally(3, 0, 0, 0)), None);
+    assert_eq!(tally(12, 1, 3, 1).since(tally(9, 1, 1, 1)), Some(tally(3, 0, 2, 0)));
+    assert_eq!(tally(3, 0, 0, 0).since(tally(9, 1, 1, 1)), None);
 }
 
 #[test]

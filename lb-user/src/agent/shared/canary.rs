@@ -18,8 +18,9 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use super::nodes::Network;
-use super::{Applier, Found, Outlook, Places, Refused, SharedConfig};
-use crate::agent::canary::{Comparison, between, compare, findings};
+use super::trial::Attempt;
+use super::{Applier, Brought, Change, Found, Outlook, Places, Refused, SharedConfig};
+use crate::agent::canary::{Comparison, compare, findings};
 use crate::agent::events::Note;
 use crate::clock::Time;
 use crate::config::told;
@@ -27,7 +28,7 @@ use crate::control::api::{Canary, TRIAL};
 use crate::proxy::metrics::Tally;
 use crate::shared::generation::{Generation, GenerationId};
 use crate::shared::message::{Findings, Question, Reply, Work};
-use crate::shared::record::{SignedRecord, Word};
+use crate::shared::record::Word;
 
 /// How long a node may take to look at itself twice, with servers that it has not tested yet, and to apply in between.
 const ATTEMPT: Duration = Duration::from_secs(45);
@@ -45,42 +46,67 @@ const LOOK: Duration = Duration::from_secs(1);
 /// So many looks in a row that tell nothing of it are the canary's fault.
 const MISSED: u32 = 3;
 
-/// A generation that is tried, and by whom it was found sound.
-pub(super) struct Candidate<'a> {
-    pub(super) generation: &'a Generation,
-    pub(super) parent: GenerationId,
-    pub(super) found: &'a Found,
-}
-
 impl<A: Applier, N: Network> SharedConfig<A, N> {
     /// Whether there is anything that one node could try.
     pub(super) fn can_be_tried(outlook: &Outlook, removed: &[String]) -> bool {
         removed.is_empty() && !outlook.changed.is_empty() && Self::may_be_tried(outlook).is_ok()
     }
 
-    /// Has one node try a change, and watches it for `watch`. An error: it went back, and the generation is failed on all nodes.
-    pub(super) async fn have_tried(
+    /// Has one node try a change, and watches it for `watch`; then all are to work with it, as with any. What comes to nothing after all
+    /// is on trial no more.
+    pub(super) async fn bring_tried(
         &self,
-        candidate: Candidate<'_>,
-        examined: (A::Examined, Places),
+        parent: GenerationId,
+        change: Change<'_>,
+        (examined, outlook): (A::Examined, Outlook),
+        found: Found,
+        kept: Vec<String>,
         watch: Duration,
-    ) -> Result<Canary, Refused> {
-        let Candidate { generation, parent, found } = candidate;
+    ) -> Result<Brought, Refused> {
+        let Change { generation, places, .. } = change;
         // Meanwhile others may change what they like: it is found sound once more, or it is not.
         self.forget_all(generation.id(), &found.sound).await;
+        let places = places.clone();
+        let attempt = Attempt { parent, generation, places, within: watch + GRACE, author: None };
+        let canary = self.have_tried(attempt, examined, &found.sound, watch).await?;
+        let brought = async {
+            let ((examined, _), _, found) = self.look_again(parent, generation).await?;
+            self.bring_all(parent, change, (examined, outlook), found, kept).await
+        };
+        match brought.await {
+            Ok(mut brought) => {
+                brought.applied.canary = Some(canary);
+                Ok(brought)
+            }
+            Err(refused) => {
+                self.call_off(&canary.node, generation.id()).await;
+                Err(refused)
+            }
+        }
+    }
+
+    /// An error: it went back, and the generation is failed on all nodes.
+    async fn have_tried(
+        &self,
+        attempt: Attempt<'_>,
+        examined: A::Examined,
+        others: &[String],
+        watch: Duration,
+    ) -> Result<Canary, Refused> {
+        let generation = attempt.generation;
         let me = self.state.lock().await.local.file.name.clone();
-        let before = self.works(&me, &found.sound).await;
+        let before = self.works(&me, others).await;
         let node = choose(&me, &before, self.applier.one_answers());
         let tried = if node == me {
-            self.attempt(parent, generation, examined, watch + GRACE, None).await?
+            self.attempt(attempt, examined).await?
         } else {
             self.ask_to_try(&node, generation).await?
         };
-        let mut verdict =
-            if tried.worse.is_empty() { Ok(String::new()) } else { Err(tried.worse.join("; ")) };
-        if verdict.is_ok() {
-            verdict = self.watch_over(&node, &before, watch).await;
-        }
+        let verdict = if tried.worse.is_empty() {
+            self.watch_over(&node, &me, &before, watch).await
+        } else {
+            Err(tried.worse.join("; "))
+        };
         match verdict {
             Ok(clients) => Ok(Canary { node, asked: tried.asked, remarks: tried.remarks, clients }),
             Err(why) => {
@@ -92,20 +118,14 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
 
     /// This node works with a generation for a while, and says whether that goes as well as what it worked with before. If not, it goes
     /// back at once.
-    async fn attempt(
-        &self,
-        parent: GenerationId,
-        generation: &Generation,
-        (examined, places): (A::Examined, Places),
-        within: Duration,
-        author: Option<&str>,
-    ) -> Result<Findings, Refused> {
+    async fn attempt(&self, attempt: Attempt<'_>, examined: A::Examined) -> Result<Findings, Refused> {
+        let id = attempt.generation.id();
         let probes = self.applier.probes(&examined);
         let before = self.applier.ask(&probes).await;
-        self.try_out(parent, generation, (examined, places), within, author).await?;
+        self.try_out(attempt, examined).await?;
         let found = findings(&probes, &before, &self.applier.ask(&probes).await);
         if !found.worse.is_empty() {
-            self.go_back(generation.id()).await;
+            self.go_back(id).await;
         }
         Ok(found)
     }
@@ -125,7 +145,8 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         Self::may_be_tried(&outlook).map_err(|refused| told(&refused))?;
         let (least, most) = TRIAL.into_inner();
         let within = Duration::from_secs(seconds.into()).clamp(least, most);
-        let found = self.attempt(parent, &generation, (examined, places), within, Some(node)).await;
+        let attempt = Attempt { parent, generation: &generation, places, within, author: Some(node) };
+        let found = self.attempt(attempt, examined).await;
         self.heard_of(node).await;
         found.map_err(|refused| told(&refused))
     }
@@ -173,6 +194,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
     async fn watch_over(
         &self,
         canary: &str,
+        me: &str,
         before: &BTreeMap<String, Work>,
         watch: Duration,
     ) -> Result<String, String> {
@@ -185,14 +207,13 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         if others.is_empty() {
             return Ok("synthetic only: no other node answers clients now".to_owned());
         }
-        let me = self.state.lock().await.local.file.name.clone();
-        let all: Vec<String> = before.keys().filter(|node| **node != me && answers(node)).cloned().collect();
-        let first = self.works(&me, &all).await;
+        let all: Vec<String> = before.keys().filter(|node| *node != me && answers(node)).cloned().collect();
+        let first = self.works(me, &all).await;
         let (began, mut missed) = (Time::now(), 0);
         let mut seen = (Tally::default(), Tally::default());
         while Time::now().since(began) < watch {
             sleep(LOOK.min(watch)).await;
-            let then = self.works(&me, &all).await;
+            let then = self.works(me, &all).await;
             let Some(here) = sum(&first, &then, std::iter::once(canary)) else {
                 missed += 1;
                 if missed >= MISSED {
@@ -236,7 +257,8 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             record
         };
         self.go_back(generation.id()).await;
-        self.spread(generation, &record).await;
+        // Who does not hear of it goes back when its time is over, and learns why when it asks what is new.
+        drop(self.tell_all(generation, &record).await);
     }
 
     /// What did well comes to nothing all the same: whoever tries it goes back.
@@ -247,23 +269,9 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         }
     }
 
-    /// Who does not hear of it goes back when its time is over, and learns why when it asks what is new.
-    async fn spread(&self, generation: &Generation, record: &SignedRecord) {
-        drop(self.tell_all(generation, record).await);
-    }
-
     /// Ends the trial of this generation, if that is what this node tries.
     pub(super) async fn go_back(&self, id: GenerationId) {
-        let ended = self.state.lock().await.trial.take_if(|trial| trial.generation.id() == id);
-        if ended.is_some() {
-            self.trials.notify_one();
-            let text = format!(
-                "generation {} of the configuration is on trial no more: the one in force is at work again",
-                id.short()
-            );
-            self.events.push(Note::new("configuration-returned", true, text));
-            self.follow().await;
-        }
+        self.end_trial_if("there is no more trial of", |trial| trial.generation.id() == id).await;
     }
 }
 
@@ -281,18 +289,7 @@ fn sum<'a>(
     then: &BTreeMap<String, Work>,
     nodes: impl Iterator<Item = &'a str>,
 ) -> Option<Tally> {
-    nodes.map(|node| between(first.get(node)?.tally, then.get(node)?.tally)).try_fold(
-        Tally::default(),
-        |all, one| {
-            let one = one?;
-            Some(Tally {
-                ended: all.ended + one.ended,
-                server_errors: all.server_errors + one.server_errors,
-                denied: all.denied + one.denied,
-                broken: all.broken + one.broken,
-            })
-        },
-    )
+    nodes.map(|node| then.get(node)?.tally.since(first.get(node)?.tally)).sum()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::info;
 
-use super::{Applier, Change, Network, Outlook, Places, Refused, SharedConfig};
+use super::{Applier, Change, Found, Network, Outlook, Places, Refused, SharedConfig};
 use crate::agent::events::Note;
 use crate::clock::Time;
 use crate::control::api::{Applied, GenerationEntry};
@@ -30,6 +30,16 @@ pub(super) struct Trial {
     pub(super) confirm_by: WallTime,
     /// The node that this one tries it for.
     pub(super) author: Option<String>,
+}
+
+/// A generation that this node is to try.
+pub(super) struct Attempt<'a> {
+    pub(super) parent: GenerationId,
+    pub(super) generation: &'a Generation,
+    pub(super) places: Places,
+    pub(super) within: Duration,
+    /// The node that it is tried for; `None`: this one.
+    pub(super) author: Option<&'a str>,
 }
 
 impl Trial {
@@ -62,14 +72,8 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
     }
 
     /// Has this node alone work with it.
-    pub(super) async fn try_out(
-        &self,
-        parent: GenerationId,
-        generation: &Generation,
-        (examined, places): (A::Examined, Places),
-        within: Duration,
-        author: Option<&str>,
-    ) -> Result<(), Refused> {
+    pub(super) async fn try_out(&self, attempt: Attempt<'_>, examined: A::Examined) -> Result<(), Refused> {
+        let Attempt { parent, generation, places, within, author } = attempt;
         let _one_at_a_time = self.following.lock().await;
         self.state.lock().await.may_follow(parent)?;
         self.applier.adopt(examined).await?;
@@ -95,19 +99,32 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
     /// The operator is content with what is on trial: all nodes are to work with it.
     pub(super) async fn confirm(&self) -> Result<Applied, Refused> {
         let _turn = self.turn.try_lock().map_err(|_| Refused::Busy)?;
-        let (parent, generation, read) = {
+        let (parent, generation) = {
             let state = self.state.lock().await;
             let trial = state.trial.as_ref().ok_or(Refused::NoTrial)?;
-            state.may_follow(trial.parent)?;
-            (trial.parent, trial.generation.clone(), state.local.read(&trial.generation)?)
+            (trial.parent, trial.generation.clone())
         };
-        let places = Places::of(&read.config);
         // It is at work already: what could not be changed has been.
-        let (examined, outlook) = self.applier.examine(read.config).await?;
-        let found = self.ask_all(&generation).await?;
+        let (examined, places, found) = self.look_again(parent, &generation).await?;
         // It leaves nobody out, or it could not have been tried.
         let change = Change { generation: &generation, places: &places, removed: &[] };
-        Ok(self.bring_all(parent, change, (examined, outlook), found, Vec::new()).await?.applied)
+        Ok(self.bring_all(parent, change, examined, found, Vec::new()).await?.applied)
+    }
+
+    /// Finds what is on trial sound once more: others may have changed something meanwhile.
+    pub(super) async fn look_again(
+        &self,
+        parent: GenerationId,
+        generation: &Generation,
+    ) -> Result<((A::Examined, Outlook), Places, Found), Refused> {
+        let read = {
+            let state = self.state.lock().await;
+            state.may_follow(parent)?;
+            state.local.read(generation)?
+        };
+        let places = Places::of(&read.config);
+        let examined = self.applier.examine(read.config).await?;
+        Ok((examined, places, self.ask_all(generation).await?))
     }
 
     /// Ends what is on trial when its time is over. Never returns.
@@ -129,16 +146,22 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
     pub(super) async fn end_trial(&self, until: Time) {
         // A change that is being made may be its confirmation.
         let turn = self.turn.lock().await;
-        let ended = self.state.lock().await.trial.take_if(|trial| trial.until == until);
+        self.end_trial_if("nobody confirmed", |trial| trial.until == until).await;
+        drop(turn);
+    }
+
+    /// Has this node work with what is in force again, if this is what it tries. `why` stands before the generation's name.
+    pub(super) async fn end_trial_if(&self, why: &str, is_it: impl Fn(&Trial) -> bool) {
+        let ended = self.state.lock().await.trial.take_if(|trial| is_it(trial));
         if let Some(trial) = ended {
+            self.trials.notify_one();
             let text = format!(
-                "nobody confirmed generation {} of the configuration: the one in force is at work again",
+                "{why} generation {} of the configuration: the one in force is at work again",
                 trial.generation.id().short()
             );
             info!("{text}");
             self.events.push(Note::new("configuration-returned", true, text));
             self.follow().await;
         }
-        drop(turn);
     }
 }
