@@ -41,6 +41,7 @@ pub mod etcd;
 pub(crate) mod hearing;
 pub mod iis;
 pub(crate) mod ndp;
+pub(crate) mod once;
 pub mod peer;
 pub mod preflight;
 pub mod proxy;

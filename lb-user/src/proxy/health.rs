@@ -4,11 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::Request;
-use hyper::header::{CONNECTION, HOST, USER_AGENT};
-use hyper_util::rt::TokioIo;
+use http_body_util::{BodyExt as _, Limited};
 use thiserror::Error;
 
 use super::balance::finding::Finding;
@@ -16,6 +12,7 @@ use super::balance::monitor::Mismatch;
 use super::farm::{ConnectError, Farm};
 use super::group;
 use crate::config::model::HealthTest;
+use crate::once;
 
 /// Makes one of a farm's tests with one server for ever, and tells `farm` what it finds.
 pub async fn watch(farm: Arc<Farm>, test: usize, server: usize) {
@@ -30,10 +27,10 @@ pub async fn watch(farm: Arc<Farm>, test: usize, server: usize) {
 async fn ask(farm: &Farm, test: &HealthTest, server: usize) -> Result<Finding, Failure> {
     let dialled = farm.connect(server, &farm.health_greeting).await;
     let dialled = dialled.map_err(Failure::Connect)?;
-    let connection = hyper::client::conn::http1::handshake(TokioIo::new(dialled.stream)).await;
-    let (mut sender, driver) = connection.map_err(Failure::Http)?;
-    let exchange = async {
-        let response = sender.send_request(request(test)?).await.map_err(Failure::Http)?;
+    let asked = once::over(dialled.stream, move |mut sender| async move {
+        let request = once::request(&test.method, &test.path, &test.host, "rollcall-health");
+        let request = request.map_err(Failure::Request)?;
+        let response = sender.send_request(request).await.map_err(Failure::Http)?;
         let status = response.status().as_u16();
         // Most answers have said enough by their status.
         let is_good = test.expect.check(status, &[]);
@@ -44,27 +41,8 @@ async fn ask(farm: &Farm, test: &HealthTest, server: usize) -> Result<Finding, F
         let body = body.map_err(|_| Failure::Mismatch(Mismatch::Body))?.to_bytes();
         test.expect.check(status, &body).map_err(Failure::Mismatch)?;
         Ok(Finding::Status(status))
-    };
-    // Why the connection ended shows in the exchange, which may still have to read what came before the end.
-    let driver = async {
-        drop(driver.await);
-        std::future::pending().await
-    };
-    tokio::select! {
-        outcome = exchange => outcome,
-        never = driver => never,
-    }
-}
-
-fn request(test: &HealthTest) -> Result<Request<Empty<Bytes>>, Failure> {
-    Request::builder()
-        .method(test.method.as_str())
-        .uri(&test.path)
-        .header(HOST, &test.host)
-        .header(USER_AGENT, "rollcall-health")
-        .header(CONNECTION, "close")
-        .body(Empty::new())
-        .map_err(Failure::Request)
+    });
+    asked.await.map_err(Failure::Http)?
 }
 
 /// Why a test failed.

@@ -8,10 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use http_body_util::Empty;
-use hyper::Request;
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{CONNECTION, HOST, USER_AGENT};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::http1::SendRequest;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -23,6 +20,7 @@ use super::{Outcome, Probe};
 use crate::clock::Time;
 use crate::config::told;
 use crate::control::api::ProxyStatus;
+use crate::once;
 use crate::proxy::snapshot::Verify;
 use crate::proxy::tls::{Fingerprint, client_config, server_name};
 
@@ -101,24 +99,12 @@ async fn greet(
 
 async fn page(at: SocketAddr, host: &str, path: &str) -> Outcome {
     let stream = greet(at, host, None).await?;
-    let (mut sender, driver) = handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    // Why the connection ended shows in the exchange.
-    let driver = async {
-        drop(driver.await);
-        std::future::pending().await
-    };
-    tokio::select! {
-        outcome = exchange(&mut sender, host, path) => outcome,
-        never = driver => never,
-    }
+    let asked = once::over(stream, |sender| exchange(sender, host, path)).await;
+    asked.map_err(|error| error.to_string())?
 }
 
-async fn exchange(sender: &mut SendRequest<Empty<Bytes>>, host: &str, path: &str) -> Outcome {
-    let request = Request::get(path)
-        .header(HOST, host)
-        .header(USER_AGENT, "rollcall-canary")
-        .header(CONNECTION, "close")
-        .body(Empty::new())
+async fn exchange(mut sender: SendRequest<Empty<Bytes>>, host: &str, path: &str) -> Outcome {
+    let request = once::request("GET", path, host, "rollcall-canary")
         .map_err(|error| format!("the path or host cannot be sent: {error}"))?;
     let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
     match response.status().as_u16() {

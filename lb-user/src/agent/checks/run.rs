@@ -5,15 +5,14 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::Request;
-use hyper::header::{CONNECTION, HOST, USER_AGENT};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::http1::SendRequest;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{Outcome, command};
 use crate::config::model::{Check, CheckKind};
+use crate::once;
 
 /// Most bytes of an answer that are looked at.
 const LONGEST_BODY: usize = 64 << 10;
@@ -71,25 +70,12 @@ impl Page<'_> {
     /// With a connection of its own.
     async fn fetch(&self, address: SocketAddr) -> Outcome {
         let stream = TcpStream::connect(address).await.map_err(|error| cannot_connect(&error))?;
-        let connection = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, driver) = connection.map_err(|error| error.to_string())?;
-        // Why the connection ended shows in the exchange, which may still have to read what came before the end.
-        let driver = async {
-            drop(driver.await);
-            std::future::pending().await
-        };
-        tokio::select! {
-            outcome = self.exchange(&mut sender) => outcome,
-            never = driver => never,
-        }
+        let asked = once::over(stream, |sender| self.exchange(sender)).await;
+        asked.map_err(|error| error.to_string())?
     }
 
-    async fn exchange(&self, sender: &mut hyper::client::conn::http1::SendRequest<Empty<Bytes>>) -> Outcome {
-        let request = Request::get(self.path)
-            .header(HOST, self.host)
-            .header(USER_AGENT, "rollcall-check")
-            .header(CONNECTION, "close")
-            .body(Empty::new())
+    async fn exchange(&self, mut sender: SendRequest<Empty<Bytes>>) -> Outcome {
+        let request = once::request("GET", self.path, self.host, "rollcall-check")
             .map_err(|error| format!("the path or host cannot be sent: {error}"))?;
         let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
         let status = response.status().as_u16();
