@@ -19,10 +19,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::Settings;
 use super::channel::{ChannelError, Down, Up};
 use super::request::{Reply, Request};
+use crate::child::{Pauses, Ward, see_out};
 use crate::clock::Time;
 use crate::peer::MAX_MESSAGE;
 use crate::peer::stream::{Frames, write};
-use crate::proxy::child::Child;
 use crate::proxy::spawn::{Account, Program, SpawnError};
 
 /// What a child is started with.
@@ -157,7 +157,7 @@ struct Keeper {
 impl Keeper {
     /// Until it is told to stop, or nobody is left who could.
     async fn run(mut self) {
-        let mut pause = SHORTEST_PAUSE;
+        let mut pauses = Pauses::new();
         loop {
             let Wanted { settings, stop } = self.wanted.borrow_and_update().clone();
             let settings = match settings {
@@ -170,15 +170,12 @@ impl Keeper {
             // Another etcd, or the end, is wanted.
             let Err(fault) = self.one_child(&settings).await else { continue };
             self.news.notify_one();
-            if Time::now().since(began) > LONGEST_PAUSE {
-                pause = SHORTEST_PAUSE;
-            }
+            let pause = pauses.after(Time::now().since(began));
             let error = anyhow::Error::from(fault);
             tracing::warn!("the child that talks to etcd is started again in {pause:?}: {error:#}");
             if let Ok(Err(_)) = timeout(pause, self.wanted.changed()).await {
                 return;
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -187,11 +184,12 @@ impl Keeper {
         let (ours, theirs) = StdUnixStream::pair().map_err(Fault::System)?;
         ours.set_nonblocking(true).map_err(Fault::System)?;
         let channel = UnixStream::from_std(ours).map_err(Fault::System)?;
-        let ward = Ward(self.program.start("store", self.account, theirs.into(), None)?);
-        self.pid.send_replace(Some(ward.0.id()));
+        let ward = Ward::of(self.program.start("store", self.account, theirs.into(), None)?);
         let (from, mut to) = channel.into_split();
         let start = Down::Start(Box::new(settings.clone())).into_frame();
         write(&mut to, &start, DEAF).await.map_err(Fault::System)?;
+        let child = ward.release().ok_or(Fault::Closed)?;
+        self.pid.send_replace(Some(child.id()));
         let mut line = Line { from: Frames::new(from, Up::limits), to, open: None, heard: Instant::now() };
         let mut wanted = self.wanted.clone();
         let ended = tokio::select! {
@@ -200,25 +198,12 @@ impl Keeper {
         };
         // It sees its channel's end by that.
         drop(line);
-        let exit = timeout(EXIT_GRACE, ward.0.wait()).await;
+        let exit = see_out(&child).await;
         self.pid.send_replace(None);
         match (ended, exit) {
-            (Err(Fault::Closed), Ok(Ok(status))) => Err(Fault::Exit(status)),
-            (ended, Ok(_)) => ended,
-            (ended, Err(_)) => {
-                drop(ward.0.kill().await);
-                ended
-            }
+            (Err(Fault::Closed), Some(status)) => Err(Fault::Exit(status)),
+            (ended, _) => ended,
         }
-    }
-}
-
-/// A child that nobody else would end.
-struct Ward(Child);
-
-impl Drop for Ward {
-    fn drop(&mut self) {
-        self.0.end();
     }
 }
 
@@ -315,12 +300,6 @@ enum Fault {
     System(#[source] io::Error),
 }
 
-/// Pause before a dead child is replaced; doubles up to the longest, and begins anew after a child that lived longer than that.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-
-/// See `SHORTEST_PAUSE`.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
 /// A child speaks every second.
 const SILENCE: Duration = Duration::from_secs(10);
 
@@ -329,6 +308,3 @@ const DEAF: Duration = Duration::from_secs(10);
 
 /// How much later than it should an answer may come.
 const GRACE: Duration = Duration::from_secs(20);
-
-/// How long a child whose channel was closed may take to be gone.
-const EXIT_GRACE: Duration = Duration::from_secs(2);

@@ -2,23 +2,21 @@
 
 use std::sync::Arc;
 
+use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
 
 use super::Settings;
+use crate::proxy::tls::{certificates, roots};
 
 /// How members are greeted; `None`: none speaks TLS.
 pub fn client(settings: &Settings) -> Result<Option<Arc<ClientConfig>>, TlsError> {
     if !settings.endpoints.iter().any(|endpoint| endpoint.tls) {
         return Ok(None);
     }
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(&settings.ca).map_err(|()| TlsError::Ca)? {
-        roots.add(certificate).map_err(|_| TlsError::Ca)?;
-    }
+    let roots = roots(&settings.ca).map_err(|_| TlsError::Ca)?;
     let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Unusable)?
@@ -26,7 +24,7 @@ pub fn client(settings: &Settings) -> Result<Option<Arc<ClientConfig>>, TlsError
     let mut config = match &settings.identity {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
-            let chain = certificates(certificate).map_err(|()| TlsError::Certificate)?;
+            let chain = certificates(certificate).map_err(|_| TlsError::Certificate)?;
             let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| TlsError::Key)?;
             builder.with_client_auth_cert(chain, key).map_err(TlsError::Identity)?
         }
@@ -34,12 +32,6 @@ pub fn client(settings: &Settings) -> Result<Option<Arc<ClientConfig>>, TlsError
     // etcd tells its gateway from gRPC by the version of HTTP.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Some(Arc::new(config)))
-}
-
-/// At least one.
-fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, ()> {
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    read.ok().filter(|read| !read.is_empty()).ok_or(())
 }
 
 /// Why no member can be greeted.

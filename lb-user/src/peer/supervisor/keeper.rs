@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::error::Fault;
 use super::pending::{About, Pending};
 use super::{Answer, Asked, Asker, Greeted, PeerStatus, Queued, Reach};
+use crate::child::{Pauses, Ward, see_out};
 use crate::clock::Time;
 use crate::peer::channel::{Down, Start, Up, Why};
 use crate::peer::frame::Frame;
@@ -67,22 +68,19 @@ pub(super) struct Desk {
 impl Keeper {
     /// Until it is told to stop, or nobody is left who could.
     pub(super) async fn run(mut self) {
-        let mut pause = SHORTEST_PAUSE;
+        let mut pauses = Pauses::new();
         for number in 1.. {
             let began = Time::now();
             let ended = self.one_child(number).await;
             self.desk.pending.fail_all();
             self.desk.gone();
             let Err(fault) = ended else { break };
-            if Time::now().since(began) > LONGEST_PAUSE {
-                pause = SHORTEST_PAUSE;
-            }
+            let pause = pauses.after(Time::now().since(began));
             let error = anyhow::Error::from(fault);
             tracing::warn!("the child that talks to other nodes is started again in {pause:?}: {error:#}");
             if timeout(pause, stopped(self.wanted.clone())).await.is_ok() {
                 break;
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
             self.desk.status.send_modify(|status| status.restarts += 1);
         }
         self.desk.pending.stop();
@@ -119,14 +117,9 @@ impl Keeper {
         };
         // It sees its channel's end by that.
         drop((teller, hearer));
-        let exit = timeout(EXIT_GRACE, child.wait()).await;
-        match (ended, exit) {
-            (Err(Fault::Closed), Ok(Ok(status))) => Err(Fault::Exit(status)),
-            (ended, Ok(_)) => ended,
-            (ended, Err(_)) => {
-                drop(child.kill().await);
-                ended
-            }
+        match (ended, see_out(&child).await) {
+            (Err(Fault::Closed), Some(status)) => Err(Fault::Exit(status)),
+            (ended, _) => ended,
         }
     }
 }
@@ -142,13 +135,13 @@ impl Means {
         let start = Start { me: self.me.clone(), seed: self.seed, nodes: nodes.to_vec() };
         let frame = Down::Start(Box::new(start)).into_frame();
         let socket = self.listener.as_ref().map(OwnedFd::try_clone).transpose().map_err(Fault::System)?;
-        let ward = Ward(Some(self.program.start("peer", self.account, theirs.into(), None)?));
+        let ward = Ward::of(self.program.start("peer", self.account, theirs.into(), None)?);
         // To a process that may not read: not on the runtime's threads.
         let sent =
             tokio::task::spawn_blocking(move || send_start(&ours, &frame, socket.as_ref()).map(|()| ours));
         let sent = sent.await.map_err(io::Error::other).flatten().map_err(Fault::System)?;
         let channel = UnixStream::from_std(sent).map_err(Fault::System)?;
-        Ok((ward.release()?, channel))
+        Ok((ward.release().ok_or(Fault::Closed)?, channel))
     }
 }
 
@@ -157,23 +150,6 @@ fn send_start(channel: &StdUnixStream, frame: &Frame, socket: Option<&OwnedFd>) 
     let along: Vec<_> = socket.iter().map(|socket| socket.as_fd()).collect();
     fds::send(channel, &frame.encode(), &along)?;
     channel.set_nonblocking(true)
-}
-
-/// A child that has not got all that it needs. Nobody else would end it.
-struct Ward(Option<Child>);
-
-impl Ward {
-    fn release(mut self) -> Result<Child, Fault> {
-        self.0.take().ok_or(Fault::Closed)
-    }
-}
-
-impl Drop for Ward {
-    fn drop(&mut self) {
-        if let Some(child) = &self.0 {
-            child.end();
-        }
-    }
 }
 
 impl Desk {
@@ -362,12 +338,6 @@ impl Teller<'_> {
     }
 }
 
-/// Pause before a dead child is replaced; doubles up to the longest, and begins anew after a child that lived longer than that.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-
-/// See `SHORTEST_PAUSE`.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
 /// How long a child may take to read what it begins with.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -376,9 +346,6 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 /// How long it may take to read 16 KiB.
 const DEAF: Duration = Duration::from_secs(10);
-
-/// How long a child whose channel was closed may take to be gone.
-const EXIT_GRACE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests;

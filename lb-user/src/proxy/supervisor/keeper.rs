@@ -31,6 +31,7 @@ use super::handover::{HANDOVER, listen_at};
 use super::passage::Left;
 use super::question::QUESTIONS;
 use super::{News, Spec, Wanted};
+use crate::child::{EXIT_GRACE, Pauses, Ward, see_out};
 use crate::clock::Time;
 use crate::control::api::{ProxyStatus, RetiringStatus};
 use crate::proxy::channel::{MAX_LISTENERS, Order, Record, Refusal, ServerState, encode_frame};
@@ -223,7 +224,7 @@ enum Ended {
 impl Keeper {
     /// Until it is told to end; gives what there is for the next image of this program to go on with, if it was told so.
     pub(super) async fn run(mut self) -> Option<Left> {
-        let mut pause = SHORTEST_PAUSE;
+        let mut pauses = Pauses::new();
         while !self.wanted.borrow().is_end() {
             let began = Time::now();
             let ended = self.one_child().await;
@@ -237,6 +238,7 @@ impl Keeper {
             }
             self.book.dead();
             self.publish();
+            let pause = pauses.after(Time::now().since(began));
             match ended {
                 Ended::Stopped | Ended::Killed | Ended::Left => break,
                 Ended::LetGo => return None,
@@ -245,16 +247,12 @@ impl Keeper {
                     tracing::warn!("the proxy is started again in {pause:?}: {error:#}");
                 }
             }
-            if Time::now().since(began) > LONGEST_PAUSE {
-                pause = SHORTEST_PAUSE;
-            }
             // A stop cuts the pause short; everything else waits for the next child.
             let stopped = self.wanted.wait_for(|wanted| wanted.is_end());
             let nobody_left = matches!(timeout(pause, stopped).await, Ok(Err(_)));
             if nobody_left {
                 return None;
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
             self.book.status.restarts += 1;
         }
         if let Wanted::Leave { drain } = *self.wanted.borrow() {
@@ -290,7 +288,7 @@ impl Keeper {
         };
         let ended = self.watch(&mut running).await;
         match &ended {
-            Ended::Stopped => end(&running.child).await,
+            Ended::Stopped => drop(see_out(&running.child).await),
             Ended::LetGo => {}
             Ended::Failed(_) | Ended::Killed => drop(running.child.kill().await),
             Ended::Left => self.running = Some(running),
@@ -509,7 +507,7 @@ impl Keeper {
             Heard::End(None) => {
                 self.tell_cut();
                 if let Some(retiring) = self.retiring.take() {
-                    end(&retiring.running.child).await;
+                    drop(see_out(&retiring.running.child).await);
                     let text = format!("the proxy's worker {} has finished and is gone", retiring.status.pid);
                     self.tell("worker-gone", false, text);
                 }
@@ -549,7 +547,7 @@ impl Keeper {
                 Heard::Word { cut } => self.cut.extend(cut),
                 Heard::End(None) => {
                     if let Some(retiring) = self.retiring.take() {
-                        end(&retiring.running.child).await;
+                        drop(see_out(&retiring.running.child).await);
                     }
                 }
                 Heard::End(Some(fault)) => self.end_retiring(&fault.to_string()).await,
@@ -612,13 +610,13 @@ async fn start_child(
     }
     let (ours, theirs) = StdUnixStream::pair().map_err(Fault::System)?;
     let log = means.log.as_ref().map(OwnedFd::try_clone).transpose().map_err(Fault::System)?;
-    let mut ward = Ward(Some(means.program.start("proxy", means.account, theirs.into(), log)?));
+    let ward = Ward::of(means.program.start("proxy", means.account, theirs.into(), log)?);
     let ports = sockets.snapshot.ports();
     let sockets = Arc::clone(sockets);
     // Up to megabytes to a process that may not read: not on the runtime's threads.
     let sent = tokio::task::spawn_blocking(move || sockets.send(&ours).map(|()| ours)).await;
     let sent = sent.map_err(io::Error::other).flatten().and_then(UnixStream::from_std);
-    let child = ward.0.take().ok_or(Fault::Closed)?;
+    let child = ward.release().ok_or(Fault::Closed)?;
     match sent {
         Ok(channel) => Ok(Running {
             child,
@@ -631,19 +629,8 @@ async fn start_child(
             program: means.program.digest(),
         }),
         Err(error) => {
-            end(&child).await;
+            drop(see_out(&child).await);
             Err(Fault::System(error))
-        }
-    }
-}
-
-/// A child that has not got all that it needs. Nobody else would end it.
-struct Ward(Option<Child>);
-
-impl Drop for Ward {
-    fn drop(&mut self) {
-        if let Some(child) = &self.0 {
-            child.end();
         }
     }
 }
@@ -671,21 +658,8 @@ async fn exit_of(child: &Child) -> Fault {
     }
 }
 
-/// Waits a moment for the child's own end, then kills it. It is our child and not yet waited for, so its id is its own.
-async fn end(child: &Child) {
-    if timeout(EXIT_GRACE, child.wait()).await.is_err() {
-        drop(child.kill().await);
-    }
-}
-
 /// Time between looks at the child; it sends a heartbeat as often.
 const TICK: Duration = Duration::from_millis(250);
-
-/// Pause before a dead child is replaced; doubles up to the longest, and begins anew after a child that lived longer than that.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-
-/// See `SHORTEST_PAUSE`.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long a child may take to read its settings.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -693,5 +667,3 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long beyond the drain timeout a child may take to stop: the handshakes that it had begun.
 const STOP_GRACE: Duration = Duration::from_secs(12);
 
-/// How long a child that said goodbye may take to be gone.
-const EXIT_GRACE: Duration = Duration::from_secs(2);
