@@ -293,7 +293,7 @@ impl Agent {
         let certificates = Certificates::new(Arc::clone(&events));
         certificates.follow(Arc::clone(&self.config));
         self.certificates = Some(Arc::clone(&certificates));
-        let shared = self.start_peering(&reloader, &events)?;
+        let shared = self.start_peering(&reloader, &cluster, &events)?;
         let dataplane = self.dataplane.as_ref().context("the control socket needs the data path")?;
         let serving = self.serving.as_ref().context("the control socket needs what serves")?;
         let shared = Arc::new(Shared {
@@ -345,12 +345,13 @@ impl Agent {
     fn start_peering(
         &mut self,
         reloader: &Arc<Reloader>,
+        cluster: &Handle,
         events: &Arc<EventLog>,
     ) -> Result<Option<Arc<peering::Shared>>> {
         let Origin::Store { node } = &self.files else { return Ok(None) };
         let local = SharedLocal::open(node)?;
         let (peering, shared) =
-            Peering::start(&self.config, local, Arc::clone(reloader), Arc::clone(events))?;
+            Peering::start(&self.config, local, Arc::clone(reloader), cluster.clone(), Arc::clone(events))?;
         self.peering = Some(peering);
         if let Some(serving) = &mut self.serving {
             serving.heed(shared.told());

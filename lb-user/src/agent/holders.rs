@@ -76,7 +76,7 @@ pub(super) mod tests {
     use crate::clock::Time;
     use crate::cluster::operate::{Intent, Mandate};
     use crate::cluster::sets::BucketSet;
-    use crate::cluster::wire::{Health, State, TableId, Traffic};
+    use crate::cluster::wire::{Generations, Health, State, TableId, Traffic};
 
     /// This node with `tables`, and no peers.
     pub(in crate::agent) fn snapshot(tables: Vec<BucketTable>) -> Snapshot {
@@ -96,6 +96,7 @@ pub(super) mod tests {
             problem: None,
             facts: 0,
             switched: 0,
+            generations: Generations::default(),
             preparation: None,
             waiting: None,
             lease: None,
@@ -129,6 +130,7 @@ pub(super) mod tests {
             health: Health::default(),
             wants: Vec::new(),
             traffic: Traffic::default(),
+            generations: Generations::default(),
             holds: vec![0; tables],
             state: Some(Arc::new(State { holdings, published: None })),
             last_heard: None,

@@ -169,7 +169,8 @@ impl Shared {
     fn configuration(&self) -> ConfigurationStatus {
         let at_work = self.reloader.status();
         let Some(shared) = &self.shared else { return at_work };
-        let Told { generation, confirm_by, objection, store } = shared.told().borrow().clone();
+        let Told { generation, generations: _, confirm_by, objection, store } =
+            shared.told().borrow().clone();
         let store = store.map(|StoreTold { since, why }| StoreStatus { kind: "etcd".to_owned(), since, why });
         ConfigurationStatus { generation: Some(generation), confirm_by, objection, store, ..at_work }
     }

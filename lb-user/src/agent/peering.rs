@@ -1,10 +1,11 @@
 //! The shared configuration's way to the other nodes: `rollcall peer`, and who asks through it.
 //!
-//! A node asks every other what it has when it starts, when one is reached again, and every now and then; so what it missed while it
-//! was away, or what was told it while it could not take it, comes to it without anybody's doing. Where there is an etcd that keeps the same,
+//! A node asks every other what it has when it starts, when one is reached again, when its heartbeats say that it works with something
+//! else, and every now and then; so what it missed while it was away, or what was told it while it could not take it, comes to it without
+//! anybody's doing. Where there is an etcd that keeps the same,
 //! it is asked likewise, through `rollcall store`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -19,8 +20,11 @@ use tracing::{debug, warn};
 use super::events::EventLog;
 use super::reload::Reloader;
 use super::shared::{Asker, Network, SEEN_OFF, SharedConfig, nodes_of};
+use super::status;
 use super::upgrade::own_program;
 use crate::clock::Time;
+use crate::cluster::driver::Handle;
+use crate::cluster::peer::Standing;
 use crate::config::model::Config;
 use crate::etcd;
 use crate::etcd::request::{Reply, Request};
@@ -33,6 +37,9 @@ pub(super) type Shared = SharedConfig<Arc<Reloader>, Wire>;
 
 /// How often every other node is asked what it has.
 const EVERY: Duration = Duration::from_secs(10);
+
+/// How often what heartbeats say is looked at.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// How long the listening socket of before may be open still.
 const FREED: Duration = Duration::from_secs(2);
@@ -81,6 +88,7 @@ impl Peering {
         config: &Config,
         local: Local,
         reloader: Arc<Reloader>,
+        cluster: Handle,
         events: Arc<EventLog>,
     ) -> Result<(Self, Arc<Shared>)> {
         let applied = local.in_force()?;
@@ -96,11 +104,12 @@ impl Peering {
         let spec = etcd::supervisor::Spec { program: own_program(), user };
         let store = etcd::supervisor::Supervisor::start(&spec)?;
         let wire = Wire { calls: peer.calls(), store: store.store() };
+        let beats = Beats { cluster, reloader: Arc::clone(&reloader) };
         let shared = SharedConfig::new(local, &applied, reloader, wire, events);
         let shared = Arc::new(shared);
         let asked = peer.asked();
         let answers = tokio::spawn(answer(Arc::clone(&shared), asked));
-        let follows = tokio::spawn(follow(Arc::clone(&shared), peer.status()));
+        let follows = tokio::spawn(follow(Arc::clone(&shared), peer.status(), beats));
         let minding = Arc::clone(&shared);
         let minds = tokio::spawn(async move { minding.mind_trials().await });
         let keeps = tokio::spawn(keep_outside(Arc::clone(&shared), store.store()));
@@ -151,12 +160,65 @@ async fn answer(shared: Arc<Shared>, asked: Option<mpsc::Receiver<Asked>>) {
     }
 }
 
-async fn follow(shared: Arc<Shared>, mut status: tokio::sync::watch::Receiver<supervisor::PeerStatus>) {
-    let mut every = interval(EVERY);
+/// What the heartbeats of the others say.
+struct Beats {
+    cluster: Handle,
+    reloader: Arc<Reloader>,
+}
+
+impl Beats {
+    /// By the names of the nodes that live and say so: the beginning of the generation that each works with.
+    fn current(&self) -> BTreeMap<String, u64> {
+        let (snapshot, config) = (self.cluster.snapshot(), self.reloader.in_force());
+        let living = snapshot.peers.iter().filter(|peer| peer.standing == Standing::Alive);
+        let telling = living.filter(|peer| peer.generations.current != 0);
+        telling.map(|peer| (status::name(&config, peer.node), peer.generations.current)).collect()
+    }
+}
+
+/// Who works with something else, by its heartbeats, and was not asked about that yet.
+#[derive(Debug, Default)]
+struct Unlike {
+    /// Those of the look before.
+    seen: BTreeMap<String, u64>,
+    asked: BTreeMap<String, u64>,
+}
+
+impl Unlike {
+    /// Those who say so for two looks running: a change that is being made reaches one node a moment after the other. Who does not give
+    /// what it speaks of is not asked again for that.
+    fn look(&mut self, own: u64, said: BTreeMap<String, u64>) -> Vec<String> {
+        let lasts = |(node, current): &(&String, &u64)| {
+            **current != own
+                && self.seen.get(*node) == Some(*current)
+                && self.asked.get(*node) != Some(*current)
+        };
+        let news: Vec<(String, u64)> =
+            said.iter().filter(lasts).map(|(node, current)| (node.clone(), *current)).collect();
+        self.seen = said.into_iter().filter(|(_, current)| *current != own).collect();
+        self.asked.extend(news.iter().cloned());
+        news.into_iter().map(|(node, _)| node).collect()
+    }
+}
+
+async fn follow(
+    shared: Arc<Shared>,
+    mut status: tokio::sync::watch::Receiver<supervisor::PeerStatus>,
+    beats: Beats,
+) {
+    let (mut every, mut look) = (interval(EVERY), interval(LOOK));
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut reached, mut unlisted) = (BTreeSet::new(), BTreeSet::new());
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut reached, mut unlisted, mut unlike) = (BTreeSet::new(), BTreeSet::new(), Unlike::default());
     loop {
         let asked = tokio::select! {
+            _ = look.tick() => {
+                let news = unlike.look(shared.current().await.beginning(), beats.current());
+                if news.is_empty() {
+                    continue;
+                }
+                news
+            }
             _ = every.tick() => {
                 shared.mind_the_door().await;
                 shared.see_off().await;
@@ -210,4 +272,30 @@ fn reached_of(status: &supervisor::PeerStatus) -> (BTreeSet<String>, BTreeSet<St
         those(|reach| *reach == Reach::Yes),
         those(|reach| matches!(reach, Reach::No(CallError::Unlisted { .. }))),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_works_with_something_else_is_asked_once_about_it_and_not_for_the_moment_of_a_change() {
+        let mut unlike = Unlike::default();
+        for (own, said, asked, why) in [
+            (1, [1, 1], &[][..], "all have the same"),
+            (1, [1, 2], &[], "it may be under way"),
+            (1, [1, 2], &["arr3"], "it lasts"),
+            (1, [1, 2], &[], "it was asked about that"),
+            (1, [3, 2], &[], "another's may be under way"),
+            (3, [3, 2], &[], "it was"),
+            (3, [3, 4], &[], "something else again"),
+            (3, [3, 4], &["arr3"], "it lasts"),
+            (4, [3, 4], &[], "now the other is behind, but for how long"),
+            (4, [3, 4], &["arr2"], "it lasts"),
+        ] {
+            let said: BTreeMap<String, u64> =
+                [("arr2".to_owned(), said[0]), ("arr3".to_owned(), said[1])].into();
+            assert_eq!(unlike.look(own, said), asked, "{why}");
+        }
+    }
 }

@@ -70,8 +70,8 @@ pub(super) enum News {
     Proxy(Box<ProxyStatus>),
     /// Something happened to its workers.
     Worker(ProxyNews),
-    /// This node cannot work with the configuration that the nodes share, or can again.
-    Objection(Option<String>),
+    /// This node stands otherwise to the configuration that the nodes share.
+    Shared(Box<Told>),
     /// Time went by.
     Time,
 }
@@ -117,7 +117,7 @@ impl Serving {
         self.proxy = Some(status);
     }
 
-    /// Heeds from now on whether this node can work with the configuration that the nodes share.
+    /// Heeds from now on how this node stands to the configuration that the nodes share.
     pub(super) fn heed(&mut self, mut shared: watch::Receiver<Told>) {
         shared.mark_changed();
         self.shared = Some(shared);
@@ -137,7 +137,7 @@ impl Serving {
         tokio::select! {
             Some((test, outcome)) = outcomes.recv() => News::Outcome(test, outcome),
             status = next_of(proxy) => News::Proxy(Box::new(status)),
-            told = next_of(shared) => News::Objection(told.objection),
+            told = next_of(shared) => News::Shared(Box::new(told)),
             news = next_news(proxy_news) => News::Worker(news),
             () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => News::Time,
             () = tokio::time::sleep(GLANCE), if leaves => News::Time,
@@ -161,7 +161,10 @@ impl Agent {
         let Some(Serving { services, .. }) = &mut self.serving else { return };
         match news {
             News::Outcome(test, outcome) => services.handle_outcome(test, outcome),
-            News::Objection(objection) => services.handle_objection(objection),
+            News::Shared(told) => {
+                services.handle_objection(told.objection);
+                self.tell(Input::Generations(told.generations));
+            }
             News::Proxy(status) => services.handle_proxy(&status, Time::now()),
             News::Worker(ProxyNews { kind, warning, text }) => self.log(Note::new(kind, warning, text)),
             News::Time => services.handle_timeout(Time::now()),

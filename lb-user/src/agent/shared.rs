@@ -22,6 +22,7 @@ use super::canary::{Outcome, Probe};
 use super::events::{EventLog, Note};
 use super::reload::Refusal;
 use crate::clock::Time;
+use crate::cluster::wire::Generations;
 use crate::config::model::{Config, Node};
 use crate::config::{ConfigErrors, told};
 use crate::control::api::{Answer, Applied, Configure, GenerationEntry, Shown, TRIAL, WATCH};
@@ -77,6 +78,8 @@ pub(super) struct SharedConfig<A, N> {
 pub(super) struct Told {
     /// The generation that it works with, by its name.
     pub(super) generation: String,
+    /// What heartbeats say of that.
+    pub(super) generations: Generations,
     /// It is on trial until then.
     pub(super) confirm_by: Option<WallTime>,
     /// Why this node cannot work with the generation in force, if it cannot.

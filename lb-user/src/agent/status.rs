@@ -12,7 +12,7 @@ use crate::clock::Time;
 use crate::cluster::node::{PeerSnapshot, Snapshot};
 use crate::cluster::operate::Intent;
 use crate::cluster::peer::Standing;
-use crate::cluster::wire::{Phase, Traffic, Want};
+use crate::cluster::wire::{Generations, Phase, Traffic, Want};
 use crate::config::model::{Config, Filtering, HEARTBEAT_PORT, Node, PEER_PORT, Priority};
 use crate::control::api::{
     CertificateEntry, ConfigurationStatus, Count, InterfaceStatus, NodeStatus, ProxyStatus, RuleStatus,
@@ -171,6 +171,14 @@ fn node_status(facts: &Facts<'_>, node: &Node, table: usize) -> NodeStatus {
         connections: peer.phase.map(|_| connections),
         ..common
     }
+    .with_generations(peer.generations)
+}
+
+impl NodeStatus {
+    fn with_generations(self, Generations { current, candidate }: Generations) -> Self {
+        let name = |beginning: u64| (beginning != 0).then(|| format!("{beginning:016x}"));
+        Self { generation: name(current), candidate: name(candidate), ..self }
+    }
 }
 
 fn own_status(facts: &Facts<'_>, common: NodeStatus, table: usize) -> NodeStatus {
@@ -191,6 +199,7 @@ fn own_status(facts: &Facts<'_>, common: NodeStatus, table: usize) -> NodeStatus
         connections: Some(facts.connections.max(proxied)),
         ..common
     }
+    .with_generations(snapshot.generations)
 }
 
 /// How many buckets of it this node holds.
@@ -295,6 +304,7 @@ mod tests {
         let mut snapshot = tests::snapshot(vec![BucketTable::filled(BucketState::Mine); plan.tables.len()]);
         snapshot.peers = vec![PeerSnapshot {
             traffic: Traffic { packets: 9, bytes: 900, connections: 2 },
+            generations: Generations { current: 0x00c0_ffee << 32, candidate: 0 },
             health: crate::cluster::wire::Health { deaf: true, ..Default::default() },
             ..tests::peer(2, plan.tables.len(), &[], &[])
         }];
@@ -310,6 +320,9 @@ mod tests {
         let passed: Vec<_> = status.nodes.iter().map(|node| node.passed.unwrap().packets).collect();
         assert_eq!(passed, [3, 9]);
         assert!(status.nodes[1].deaf);
+        let generations: Vec<_> = status.nodes.iter().map(|node| node.generation.as_deref()).collect();
+        assert_eq!(generations, [None, Some("00c0ffee00000000")]);
+        assert_eq!(status.nodes[1].candidate, None);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use super::farm::works;
 use super::output::{self, Column, Table, count, size};
 use super::reload::waits;
 use crate::control::api::{
-    Answer, CertificateEntry, ConfigurationStatus, Count, ProxyStatus, Request, RetiringStatus, ServerStatus,
-    Status, StoreStatus, TableStatus,
+    Answer, CertificateEntry, ConfigurationStatus, Count, NodeStatus, ProxyStatus, Request, RetiringStatus,
+    ServerStatus, Status, StoreStatus, TableStatus,
 };
 use crate::control::client;
 use crate::wall::WallTime;
@@ -60,6 +60,7 @@ fn show(status: &Status) {
         status.pid
     ));
     show_configuration(&status.configuration);
+    unlike(&status.nodes, &status.node).iter().for_each(|sentence| folded(sentence));
     output::heading("nodes");
     nodes(status).print();
     if !status.heartbeats.remarks.is_empty() {
@@ -112,6 +113,23 @@ fn show_configuration(configuration: &ConfigurationStatus) {
     if let Some(refused) = &configuration.refused {
         folded(&format!("a later one was not applied: {refused}"));
     }
+}
+
+/// The nodes that work with another generation than the node called `me`, or try one, as far as they say.
+fn unlike(nodes: &[NodeStatus], me: &str) -> Vec<String> {
+    let own = nodes.iter().find(|node| node.name == me).and_then(|node| node.generation.as_deref());
+    let short = |id: &str| id.chars().take(12).collect::<String>();
+    let others = || nodes.iter().filter(|node| node.name != me);
+    let behind = others().filter(|node| node.generation.is_some() && node.generation.as_deref() != own);
+    let behind = behind.filter_map(|node| {
+        let id = node.generation.as_deref()?;
+        Some(format!("{} works with another generation: {}", node.name, short(id)))
+    });
+    let tried = others().filter_map(|node| {
+        let id = node.candidate.as_deref()?;
+        Some(format!("{} tries generation {}", node.name, short(id)))
+    });
+    behind.chain(tried).collect()
 }
 
 /// A store that is no node.
@@ -345,5 +363,33 @@ fn show_events(status: &Status) {
         let mut lines = wrapped(event, WIDTH - 4).into_iter();
         output::line(&format!("  {}", lines.next().unwrap_or_default()));
         lines.for_each(|line| output::line(&format!("    {line}")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_that_work_with_another_generation_or_try_one_are_named() {
+        let node = |name: &str, generation: Option<&str>, candidate: Option<&str>| NodeStatus {
+            name: name.to_owned(),
+            generation: generation.map(str::to_owned),
+            candidate: candidate.map(str::to_owned),
+            ..NodeStatus::default()
+        };
+        let (old, new) = (Some("0123456789abcdef"), Some("fedcba9876543210"));
+        let nodes = [
+            node("arr1", new, None),
+            node("arr2", old, None),
+            node("arr3", new, old),
+            node("arr4", None, None),
+        ];
+        let said = unlike(&nodes, "arr1");
+        assert_eq!(
+            said,
+            ["arr2 works with another generation: 0123456789ab", "arr3 tries generation 0123456789ab"]
+        );
+        assert_eq!(unlike(&[node("arr1", None, None), node("arr2", None, None)], "arr1"), [""; 0]);
     }
 }

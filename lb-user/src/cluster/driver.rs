@@ -30,7 +30,7 @@ use super::operate::{Denied, Mandate, Wish};
 use super::peer::Path;
 use super::sets::BucketSet;
 use super::transport::{Inbox, Network, Transport, Wanted};
-use super::wire::{MAX_KNOWN, Message, Traffic};
+use super::wire::{Generations, MAX_KNOWN, Message, Traffic};
 use crate::clock::Time;
 use crate::config::model::Priority;
 use crate::config::secret::ClusterSecret;
@@ -71,6 +71,8 @@ pub enum Input {
     Heard(BTreeMap<Priority, Time>),
     /// What this node's data path has passed; as often as the others should know.
     Traffic(Traffic),
+    /// What this node has of the configuration that the nodes share, whenever that changes.
+    Generations(Generations),
     /// Cluster facts that were checked: the node is to be able to switch to them, and then to speak with these peers under this secret.
     Prepare(Box<Settings>, Box<Network>, ClusterSecret),
     /// Other nodes may come to seal with this secret, which this one takes up only at its next start.
@@ -354,6 +356,7 @@ impl<D: DataPath> Driver<D> {
                 Input::Idle(idle) => self.node.handle_idle(&idle, now),
                 Input::Heard(heard) => self.node.handle_heard(heard, now),
                 Input::Traffic(traffic) => self.node.handle_traffic(traffic, now),
+                Input::Generations(generations) => self.node.handle_generations(generations, now),
                 Input::Prepare(settings, network, secret) => {
                     self.prepare(*settings, *network, secret, now)?
                 }

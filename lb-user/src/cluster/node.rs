@@ -53,8 +53,8 @@ use super::operate::{Denied, Intent, Mandate, Wish};
 use super::peer::{Answer, Arrived, Path, PathChange, Peer, Probe, Standing, lease_time};
 use super::sets::BucketSet;
 use super::wire::{
-    Health, Heartbeat, Holdings, Message, News, Owners, PeerReport, Phase, Published, Refusal, State,
-    TableId, Traffic,
+    Generations, Health, Heartbeat, Holdings, Message, News, Owners, PeerReport, Phase, Published, Refusal,
+    State, TableId, Traffic,
 };
 use crate::clock::Time;
 use crate::config::model::{Failback, Priority, Spread, Timing};
@@ -84,6 +84,7 @@ pub struct Node {
     lateness: Lateness,
     conflicts: Conflicts,
     traffic: Traffic,
+    generations: Generations,
     carrier: bool,
     /// When the gateway, or a neighbour, last answered.
     gateway_answered: Option<Time>,
@@ -170,6 +171,7 @@ impl Node {
             lateness: Lateness::default(),
             conflicts: Conflicts::default(),
             traffic: Traffic::default(),
+            generations: Generations::default(),
             carrier: true,
             gateway_answered: None,
             next_gateway: now,
@@ -385,6 +387,13 @@ impl Node {
     pub fn handle_traffic(&mut self, traffic: Traffic, now: Time) {
         self.notice(now);
         self.traffic = traffic;
+    }
+
+    /// What this node has of the configuration that the nodes share. The others learn of it at once.
+    pub fn handle_generations(&mut self, generations: Generations, now: Time) {
+        self.notice(now);
+        self.urgent |= self.generations != generations;
+        self.generations = generations;
     }
 
     /// What the agent wants.

@@ -24,7 +24,7 @@ use super::operate::{Denied, Intent, Wish};
 use crate::config::model::Priority;
 
 /// The version of all this. Nodes of different versions refuse each other.
-pub(crate) const VERSION: u8 = 4;
+pub(crate) const VERSION: u8 = 5;
 
 /// Header length: what is authenticated but not encrypted.
 pub(crate) const HEADER: usize = 32;
@@ -156,6 +156,8 @@ pub struct Heartbeat {
     pub hears: u64,
     /// What it has passed.
     pub traffic: Traffic,
+    /// What it has of the configuration that the nodes share.
+    pub generations: Generations,
     /// What it thinks of the other nodes, in the order of priorities.
     pub peers: Vec<PeerReport>,
 }
@@ -206,6 +208,16 @@ pub struct Traffic {
     pub bytes: u64,
     /// TCP connections to the cluster IPs that are open on it now.
     pub connections: u32,
+}
+
+/// What a node has of the configuration that the nodes share, by the first 64 bits of the generations' names
+/// (`GenerationId::beginning`). Ownership does not depend on it: it tells operators who is behind, and the others whom to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Generations {
+    /// What it works with, or has tried something in place of; 0: its nodes do not share a configuration.
+    pub current: u64,
+    /// What it tries; 0: nothing.
+    pub candidate: u64,
 }
 
 /// Where a node is between start and stop.

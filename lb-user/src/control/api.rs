@@ -458,6 +458,12 @@ pub struct NodeStatus {
     pub deaf: bool,
     /// What its data path has passed for the cluster IPs since it was attached, as far as it says.
     pub passed: Option<Count>,
+    /// The first 16 digits of the generation that it works with, or tries another in place of; `None`: it says of none.
+    #[serde(default)]
+    pub generation: Option<String>,
+    /// The first 16 digits of the generation that it tries, if it does.
+    #[serde(default)]
+    pub candidate: Option<String>,
 }
 
 /// What this node holds of one owner table.

@@ -38,6 +38,12 @@ impl GenerationId {
         Self(bytes)
     }
 
+    /// Its first 16 digits as a number, for heartbeats.
+    pub fn beginning(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// Its first 12 digits, for people.
     pub fn short(&self) -> String {
         hex(&self.0[..6])

@@ -106,6 +106,12 @@ fn a_node_whose_author_dies_in_mid_trial_goes_back_by_itself() {
         let waiting = scope
             .spawn(|| apply_with(author, &["--canary", "10min"], |text| denying(&text, "198.51.100.0/24")));
         wait_for(&cluster.nodes[1], "it tries something", |status| status.configuration.confirm_by.is_some());
+        let other = &cluster.nodes[2];
+        wait_for(other, "it hears that another tries something", |status| {
+            status.nodes[1].candidate.is_some()
+        });
+        let heard = &other.status().unwrap().nodes;
+        assert!(heard.iter().all(|node| node.generation.as_deref() == Some(&before[..16])), "{heard:#?}");
         signal(pid, Signal::KILL);
         waiting.join().unwrap().unwrap_err();
     });

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use super::nodes::Network;
-use super::trial::Attempt;
+use super::trial::{Attempt, Trial};
 use super::{Applier, Brought, Change, Found, Outlook, Places, Refused, SharedConfig};
 use crate::agent::canary::{Comparison, compare, findings};
 use crate::agent::events::Note;
@@ -271,7 +271,8 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
 
     /// Ends the trial of this generation, if that is what this node tries.
     pub(super) async fn go_back(&self, id: GenerationId) {
-        self.end_trial_if("there is no more trial of", |trial| trial.generation.id() == id).await;
+        let why = |_: &Trial| "it is not to come into force".to_owned();
+        self.end_trial_if(why, |trial| trial.generation.id() == id).await;
     }
 }
 

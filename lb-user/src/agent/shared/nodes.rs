@@ -155,6 +155,11 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         join_all(answers).await.into_iter().flatten().collect()
     }
 
+    /// The generation in force in the cluster, as far as is known here.
+    pub(in crate::agent) async fn current(&self) -> GenerationId {
+        self.state.lock().await.current()
+    }
+
     /// The other nodes of the generation in force, by name.
     async fn others(&self) -> Vec<String> {
         let state = self.state.lock().await;

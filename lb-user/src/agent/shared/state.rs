@@ -10,6 +10,7 @@ use super::external::External;
 use super::trial::Trial;
 use super::{Refused, Told};
 use crate::clock::Time;
+use crate::cluster::wire::Generations;
 use crate::config::model::Node;
 use crate::config::{self, told};
 use crate::control::api::GenerationEntry;
@@ -96,8 +97,15 @@ impl State {
             )
         });
         let confirm_by = self.trial.as_ref().map(|trial| trial.confirm_by);
+        let tried = self.trial.as_ref().map(|trial| (trial.parent, trial.generation.id()));
+        let (current, candidate) =
+            tried.map_or((self.applied, None), |(parent, tried)| (parent, Some(tried)));
+        let generations = Generations {
+            current: current.beginning(),
+            candidate: candidate.map_or(0, |tried| tried.beginning()),
+        };
         let store = self.store.as_ref().map(External::told);
-        Told { generation: self.applied.to_string(), confirm_by, objection, store }
+        Told { generation: self.applied.to_string(), generations, confirm_by, objection, store }
     }
 
     /// Whether nothing is on trial here.

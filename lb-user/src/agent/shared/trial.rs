@@ -146,18 +146,23 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
     pub(super) async fn end_trial(&self, until: Time) {
         // A change that is being made may be its confirmation.
         let turn = self.turn.lock().await;
-        self.end_trial_if("nobody confirmed", |trial| trial.until == until).await;
+        let why = |trial: &Trial| match &trial.author {
+            None => "nobody confirmed it".to_owned(),
+            Some(author) => format!("nothing is heard of {author}, which wanted to know how it does"),
+        };
+        self.end_trial_if(why, |trial| trial.until == until).await;
         drop(turn);
     }
 
-    /// Has this node work with what is in force again, if this is what it tries. `why` stands before the generation's name.
-    pub(super) async fn end_trial_if(&self, why: &str, is_it: impl Fn(&Trial) -> bool) {
+    /// Has this node work with what is in force again, if this is what it tries.
+    pub(super) async fn end_trial_if(&self, why: impl Fn(&Trial) -> String, is_it: impl Fn(&Trial) -> bool) {
         let ended = self.state.lock().await.trial.take_if(|trial| is_it(trial));
         if let Some(trial) = ended {
             self.trials.notify_one();
             let text = format!(
-                "{why} generation {} of the configuration: the one in force is at work again",
-                trial.generation.id().short()
+                "generation {} of the configuration is tried no more, and the one in force is at work again: {}",
+                trial.generation.id().short(),
+                why(&trial)
             );
             info!("{text}");
             self.events.push(Note::new("configuration-returned", true, text));

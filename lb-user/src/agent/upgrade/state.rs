@@ -13,7 +13,7 @@ use crate::proxy::supervisor::Words;
 
 /// The number of this format, and of everything that a program says to its successor in it: to be raised with every change of `State`,
 /// of a type in it, of the cluster's saved state, or of the layout of a pinned map.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// How the file begins, before its format's number.
 const MAGIC: [u8; 8] = *b"rollcall";

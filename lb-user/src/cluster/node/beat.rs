@@ -80,6 +80,7 @@ impl Node {
             state_version: self.state_version,
             hears: self.hearing.hears(now),
             traffic: self.traffic,
+            generations: self.generations,
             peers: self.peers.values().map(report).collect(),
         }
     }

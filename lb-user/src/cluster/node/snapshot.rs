@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub facts: u64,
     /// The epoch at which the cluster switched to them; 0: they came with an agent's start.
     pub switched: u64,
+    /// What it has of the configuration that the nodes share.
+    pub generations: Generations,
     /// What it has prepared to switch to.
     pub preparation: Option<Preparation>,
     /// Why it does not serve yet, if that lasts.
@@ -77,6 +79,8 @@ pub struct PeerSnapshot {
     pub wants: Vec<Want>,
     /// What its data path has passed, by its latest heartbeat.
     pub traffic: Traffic,
+    /// What it has of the configuration that the nodes share, by its latest heartbeat.
+    pub generations: Generations,
     /// How many buckets of each owner table it holds.
     pub holds: Vec<u32>,
     /// What it holds, and what departs from it, as it last announced; `None`: that is not known.
@@ -101,6 +105,10 @@ impl Node {
             incarnation: peer.heartbeat.as_ref().map(|heartbeat| heartbeat.incarnation),
             health: peer.heartbeat.as_ref().map_or(Health::default(), |heartbeat| heartbeat.health),
             wants: peer.heartbeat.as_ref().map_or(Vec::new(), |heartbeat| heartbeat.wants.clone()),
+            generations: peer
+                .heartbeat
+                .as_ref()
+                .map_or(Generations::default(), |heartbeat| heartbeat.generations),
             traffic: peer.heartbeat.as_ref().map_or(Traffic::default(), |heartbeat| heartbeat.traffic),
             holds: self.counts_of(peer),
             state: peer.state.as_ref().map(|(_, state)| Arc::clone(state)),
@@ -124,6 +132,7 @@ impl Node {
             problem: self.conflicts.problem(now).filter(|_| self.serves()),
             facts: self.settings.facts,
             switched: self.facts.since,
+            generations: self.generations,
             preparation: self.preparation(now),
             waiting: self.waiting.clone(),
             lease: self.lease,

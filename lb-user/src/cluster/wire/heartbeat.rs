@@ -5,7 +5,8 @@ use std::time::Duration;
 use lb_common::table::TABLES;
 
 use super::{
-    Health, Heartbeat, MAX_KNOWN, Malformed, News, PeerReport, Phase, Reader, TableId, Traffic, Want,
+    Generations, Health, Heartbeat, MAX_KNOWN, Malformed, News, PeerReport, Phase, Reader, TableId, Traffic,
+    Want,
 };
 use crate::cluster::operate::Intent;
 use crate::config::model::Priority;
@@ -26,7 +27,7 @@ impl Heartbeat {
     pub(crate) fn news_since(&self, last: &Self, me: Priority) -> News {
         let of_itself = |of: &Self| {
             let times = (of.period, of.multiplier, of.incarnation, of.state_version);
-            // One that tells its hearing and its traffic once a second is not news for that.
+            // One that tells its hearing and its traffic once a second is not news for that, nor is one that has another generation.
             (times, of.phase, of.intent, of.rank, of.health, of.mac, of.table)
         };
         let facts = |of: &Self| (of.facts, of.switched, of.ready, of.removes);
@@ -60,6 +61,8 @@ impl Heartbeat {
         out.extend(self.traffic.packets.to_le_bytes());
         out.extend(self.traffic.bytes.to_le_bytes());
         out.extend(self.traffic.connections.to_le_bytes());
+        out.extend(self.generations.current.to_le_bytes());
+        out.extend(self.generations.candidate.to_le_bytes());
         out.push(u8::try_from(self.peers.len()).unwrap_or(u8::MAX));
         for peer in &self.peers {
             out.extend([peer.node.number(), u8::from(peer.alive) | u8::from(peer.flaps) << 1]);
@@ -98,6 +101,7 @@ impl Heartbeat {
             state_version: reader.u64()?,
             hears: reader.u64()?,
             traffic: Traffic { packets: reader.u64()?, bytes: reader.u64()?, connections: reader.u32()? },
+            generations: Generations { current: reader.u64()?, candidate: reader.u64()? },
             peers: Self::decode_peers(reader)?,
         })
     }

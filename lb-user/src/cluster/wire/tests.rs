@@ -34,6 +34,7 @@ fn heartbeat() -> Heartbeat {
         state_version: 99,
         hears: 0x8000_0000_0000_0002,
         traffic: Traffic { packets: 70_000, bytes: 1 << 40, connections: 12 },
+        generations: Generations { current: 0x00c0_ffee, candidate: 0x7ea },
         peers: vec![PeerReport {
             node,
             alive: true,

@@ -666,4 +666,3 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long beyond the drain timeout a child may take to stop: the handshakes that it had begun.
 const STOP_GRACE: Duration = Duration::from_secs(12);
-

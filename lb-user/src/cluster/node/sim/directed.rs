@@ -254,6 +254,15 @@ fn what_a_node_has_passed_is_known_to_the_others() {
 }
 
 #[test]
+fn which_generations_a_node_has_is_known_to_the_others_before_its_next_period() {
+    let mut sim = Sim::converged(2, 28);
+    let generations = Generations { current: 7, candidate: 9 };
+    sim.tell(0, |node, now| node.handle_generations(generations, now));
+    sim.run(MS * 5);
+    assert_eq!(sim.hosts[1].node().unwrap().snapshot(sim.now).peers[0].generations, generations);
+}
+
+#[test]
 #[cfg_attr(feature = "simulation", ignore = "few buckets make no large state")]
 fn every_part_of_a_large_state_is_sent_within_some_rounds_and_after_the_heartbeats() {
     let mut sim = Sim::converged(3, 29);
