@@ -56,12 +56,14 @@ use self::state::{State, Words};
 use self::trial::{Attempt, Trial};
 
 /// See the module.
-pub(super) struct SharedConfig<A, N> {
+pub(super) struct SharedConfig<A: Applier, N> {
     state: Mutex<State>,
     /// Held while a change is made here.
     turn: Mutex<()>,
     /// Held while a generation comes to work here.
     following: Mutex<()>,
+    /// What this node found sound for another last.
+    readied: Mutex<Option<Readied<A::Examined>>>,
     applier: A,
     network: N,
     events: Arc<EventLog>,
@@ -313,6 +315,15 @@ impl Places {
     }
 }
 
+/// What was looked at, so that it need not be once more when it comes into force a moment later.
+struct Readied<E> {
+    id: GenerationId,
+    /// What this node worked with then.
+    over: GenerationId,
+    places: Places,
+    examined: E,
+}
+
 /// How long a node that has left is talked to, so that it hears that this one knows.
 pub(super) const SEEN_OFF: Duration = Duration::from_secs(2);
 
@@ -375,6 +386,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             state: Mutex::new(state),
             turn: Mutex::new(()),
             following: Mutex::new(()),
+            readied: Mutex::new(None),
             applier,
             network,
             events,
@@ -527,11 +539,12 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             }
             // Before another node is asked to keep a place for this.
             state.may_follow(before.id)?;
-            let removed = state.left_out_by(&draft)?;
+            let roster = draft::roster(&draft.text)?;
+            let removed = state.left_out_by(&roster);
             if !removed.is_empty() {
                 draft = draft.with_next_secret(&removal::random()?)?;
             }
-            let generation = state.make(&draft, words)?;
+            let generation = state.make(&draft, roster, words)?;
             let read = state.local.read(&generation)?;
             (generation, read, removed)
         };

@@ -7,9 +7,10 @@ use futures_util::future::join_all;
 use tracing::{debug, warn};
 
 use super::state::State;
-use super::{Applier, Places, Refused, SharedConfig};
+use super::{Applier, Places, Readied, Refused, SharedConfig};
 use crate::agent::events::Note;
 use crate::clock::Time;
+use crate::config::model::Config;
 use crate::config::told;
 use crate::etcd::Settings;
 use crate::etcd::request::{Reply as StoreReply, Request};
@@ -204,6 +205,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             },
             (_, Question::Forget(id)) => {
                 self.state.lock().await.forget(id);
+                self.readied.lock().await.take_if(|readied| readied.id == id);
                 self.go_back(id).await;
                 Reply::Taken
             }
@@ -245,7 +247,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
     /// Whether this node could work with what another one is about to put in force.
     async fn check(&self, node: &str, bytes: &[u8]) -> Result<(), String> {
         let generation = Generation::decode(bytes).map_err(|error| error.to_string())?;
-        let read = {
+        let (read, over) = {
             let mut state = self.state.lock().await;
             // Of two that make a change at once, one has to give way, and both know which.
             if self.turn.try_lock().is_err() && *state.local.file.name < *node {
@@ -258,13 +260,19 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             }
             let read = state.follower(&generation)?;
             state.promise(node, generation.id(), Time::now());
-            read
+            (read, state.applied)
         };
-        let examined = self.applier.examine(read.config).await.map(drop).map_err(|refusal| told(&refusal));
-        if examined.is_err() {
-            self.state.lock().await.forget(generation.id());
+        let (id, places) = (generation.id(), Places::of(&read.config));
+        match self.applier.examine(read.config).await {
+            Ok((examined, _)) => {
+                *self.readied.lock().await = Some(Readied { id, over, places, examined });
+                Ok(())
+            }
+            Err(refusal) => {
+                self.state.lock().await.forget(id);
+                Err(told(&refusal))
+            }
         }
-        examined
     }
 
     async fn take(&self, node: &str, generations: &[Vec<u8>], records: &[Vec<u8>]) -> Result<(), String> {
@@ -360,6 +368,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         if self.heed_removal().await {
             return;
         }
+        let readied = self.readied.lock().await.take();
         let (id, read, at_work) = {
             let mut state = self.state.lock().await;
             let id = state.to_work_with();
@@ -371,17 +380,21 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
                 self.object(&mut state, None);
                 return;
             }
-            let read = state
-                .generation(id)
-                .and_then(|generation| state.local.read(&generation).map(|read| (generation, read)));
+            let readied = readied.filter(|readied| readied.id == id && readied.over == state.applied);
+            let read = state.generation(id).and_then(|generation| match readied {
+                Some(readied) => Ok((generation, Looked::Readied(Box::new(readied)))),
+                None => {
+                    state.local.read(&generation).map(|read| (generation, Looked::At(Box::new(read.config))))
+                }
+            });
             (id, read, at_work)
         };
         let outcome = match read {
-            Ok((generation, read)) if at_work => {
-                self.at_work(&generation, &Places::of(&read.config)).await;
+            Ok((generation, looked)) if at_work => {
+                self.at_work(&generation, &looked.places()).await;
                 return;
             }
-            Ok((generation, read)) => self.put_to_work(&generation, read.config).await,
+            Ok((generation, looked)) => self.put_to_work(&generation, looked).await,
             Err(error) => Err(told(&error)),
         };
         let mut state = self.state.lock().await;
@@ -401,16 +414,32 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         }
     }
 
-    async fn put_to_work(
-        &self,
-        generation: &Generation,
-        config: crate::config::model::Config,
-    ) -> Result<(), String> {
-        let places = Places::of(&config);
-        let (examined, _) = self.applier.examine(config).await.map_err(|refusal| told(&refusal))?;
+    async fn put_to_work(&self, generation: &Generation, looked: Looked<A::Examined>) -> Result<(), String> {
+        let places = looked.places();
+        let examined = match looked {
+            Looked::Readied(readied) => readied.examined,
+            Looked::At(config) => self.applier.examine(*config).await.map_err(|refusal| told(&refusal))?.0,
+        };
         self.applier.adopt(examined).await.map_err(|refusal| told(&refusal))?;
         self.at_work(generation, &places).await;
         Ok(())
+    }
+}
+
+/// What is to come to work here.
+enum Looked<E> {
+    /// It could be read.
+    At(Box<Config>),
+    /// It was found sound a moment ago.
+    Readied(Box<Readied<E>>),
+}
+
+impl<E> Looked<E> {
+    fn places(&self) -> Places {
+        match self {
+            Self::At(config) => Places::of(config),
+            Self::Readied(readied) => readied.places.clone(),
+        }
     }
 }
 

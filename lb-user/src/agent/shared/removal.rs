@@ -64,7 +64,8 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             let known = draft::facts(&draft.text, &before.secrets);
             let draft = draft.with_next_secret(&random()?)?;
             let comment = if comment.is_empty() { format!("{node} leaves") } else { comment };
-            let generation = state.make(&draft, Words { comment, restores: None })?;
+            let generation =
+                state.make(&draft, draft::roster(&draft.text)?, Words { comment, restores: None })?;
             let record = state.word(generation.id(), Word::InForce, "");
             (node, generation, record, known)
         };

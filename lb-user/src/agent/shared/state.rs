@@ -14,8 +14,8 @@ use crate::cluster::wire::Generations;
 use crate::config::model::Node;
 use crate::config::{self, told};
 use crate::control::api::GenerationEntry;
-use crate::shared::draft::{self, Draft};
-use crate::shared::generation::{Generation, GenerationId, Header, Saying, SignedHeader};
+use crate::shared::draft::Draft;
+use crate::shared::generation::{Generation, GenerationId, Header, Roster, Saying, SignedHeader};
 use crate::shared::history;
 use crate::shared::origin::{InForce, LoadError, Local};
 use crate::shared::record::{Record, RecordId, SignedRecord, Word};
@@ -191,8 +191,7 @@ impl State {
     }
 
     /// The generation that follows the one in force with this content, signed by this node.
-    pub(super) fn make(&self, draft: &Draft, words: Words) -> Result<Generation, Refused> {
-        let roster = draft::roster(&draft.text)?;
+    pub(super) fn make(&self, draft: &Draft, roster: Roster, words: Words) -> Result<Generation, Refused> {
         let content = draft.seal(&roster)?;
         let saying = Saying {
             author: self.local.file.name.clone(),
@@ -222,12 +221,11 @@ impl State {
         cluster.nodes.into_iter().find(|node| node.name == *author)
     }
 
-    /// The other nodes of the generation in force that a draft of this node leaves out.
-    pub(super) fn left_out_by(&self, draft: &Draft) -> Result<Vec<String>, Refused> {
-        let next = draft::roster(&draft.text)?;
+    /// The other nodes of the generation in force that these are without.
+    pub(super) fn left_out_by(&self, next: &Roster) -> Vec<String> {
         let now = self.local.history.head(self.current()).map(|head| &head.header().roster);
         let names = now.into_iter().flat_map(BTreeMap::keys);
-        Ok(names.filter(|name| !next.contains_key(*name)).cloned().collect())
+        names.filter(|name| !next.contains_key(*name)).cloned().collect()
     }
 
     /// Why the last node does not go.

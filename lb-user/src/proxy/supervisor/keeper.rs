@@ -288,7 +288,9 @@ impl Keeper {
         };
         let ended = self.watch(&mut running).await;
         match &ended {
-            Ended::Stopped => drop(see_out(&running.child).await),
+            Ended::Stopped => {
+                see_out(&running.child).await;
+            }
             Ended::LetGo => {}
             Ended::Failed(_) | Ended::Killed => drop(running.child.kill().await),
             Ended::Left => self.running = Some(running),
@@ -507,7 +509,7 @@ impl Keeper {
             Heard::End(None) => {
                 self.tell_cut();
                 if let Some(retiring) = self.retiring.take() {
-                    drop(see_out(&retiring.running.child).await);
+                    see_out(&retiring.running.child).await;
                     let text = format!("the proxy's worker {} has finished and is gone", retiring.status.pid);
                     self.tell("worker-gone", false, text);
                 }
@@ -547,7 +549,7 @@ impl Keeper {
                 Heard::Word { cut } => self.cut.extend(cut),
                 Heard::End(None) => {
                     if let Some(retiring) = self.retiring.take() {
-                        drop(see_out(&retiring.running.child).await);
+                        see_out(&retiring.running.child).await;
                     }
                 }
                 Heard::End(Some(fault)) => self.end_retiring(&fault.to_string()).await,
@@ -629,7 +631,7 @@ async fn start_child(
             program: means.program.digest(),
         }),
         Err(error) => {
-            drop(see_out(&child).await);
+            see_out(&child).await;
             Err(Fault::System(error))
         }
     }

@@ -102,7 +102,7 @@ async fn a_node_that_tries_for_one_that_dies_goes_back_by_itself_and_what_it_tri
         let draft =
             Draft { text: with_timeout(&text, 40), secrets: in_force.secrets.clone(), kept: Vec::new() };
         let words = Words { comment: String::new(), restores: None };
-        (state.make(&draft, words).unwrap(), in_force.id)
+        (state.make(&draft, draft::roster(&draft.text).unwrap(), words).unwrap(), in_force.id)
     };
     let question = Question::Try { generation: generation.encode(), seconds: 5 };
     let node = world.node("arr2");
