@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::config::model::{Action, Cluster, HEARTBEAT_PORT, Node, Site};
+use crate::config::model::{Action, Cluster, Endpoint, HEARTBEAT_PORT, Node, PEER_PORT, Site};
 
 /// The way over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -115,23 +115,34 @@ impl Way<'_> {
         if let Some(old) = self.old {
             commands.push(format!("# in cluster.toml: {} in place of {old}", self.new));
         }
-        let names: Vec<&str> = self.cluster.nodes.iter().map(|node| node.name.as_str()).collect();
-        commands.push(format!("# on {}", names.join(" and ")));
-        commands.extend(
-            [
-                "rollcall check /etc/rollcall/cluster.toml",
-                "rollcall run --config /etc/rollcall/cluster.toml",
-                "rollcall status",
-            ]
-            .map(str::to_owned),
-        );
+        let mut names = self.cluster.nodes.iter().map(|node| node.name.as_str());
+        let first = names.next().unwrap_or("the first node");
+        commands.push(format!(
+            "# on {first}, with cluster.toml, which names {first} alone: the others come in by themselves"
+        ));
+        commands
+            .extend(["rollcall check cluster.toml", "rollcall init --from cluster.toml"].map(str::to_owned));
+        commands.push("rollcall run          # it goes on: as a service, say".to_owned());
+        for name in names {
+            commands
+                .push(format!("rollcall token        # on {first}: prints the line for {name}, good once"));
+            commands.push(format!("# on {name}"));
+            commands.push(format!("rollcall join {} --token ...", self.first_address()));
+            commands.push("rollcall run".to_owned());
+        }
+        commands.push("# on each of them".to_owned());
+        commands.extend(["rollcall doctor", "rollcall status"].map(str::to_owned));
         let text = format!(
             "The new nodes serve the spare cluster IP {}, whose cluster MAC is another than that of NLB's, in the same network. Their own \
-             addresses must not be those of the Windows hosts while both run. `rollcall status` has to say that the cluster has converged \
-             and each server is healthy.",
+             addresses must not be those of the Windows hosts while both run. `rollcall doctor` has to find nothing wrong, and `rollcall status` to say \
+             that the cluster has converged and each server is healthy.",
             self.new
         );
         step("Raise the new pair beside Windows NLB", &text, commands)
+    }
+
+    fn first_address(&self) -> String {
+        self.cluster.nodes.first().map_or(String::new(), |node| node.address.to_string())
     }
 
     fn try_out(&self) -> Step {
@@ -228,7 +239,7 @@ impl Way<'_> {
         if let Some(old) = self.old {
             text.push_str(&format!(
                 " The new pair may keep {}, or take {old} over: only after NLB is stopped, for two owners of one address serve nobody. \
-                 Cluster IPs are changed by a restart of the agents.",
+                 Cluster IPs are changed while nodes serve: `rollcall config edit`.",
                 self.new
             ));
         }
@@ -283,7 +294,7 @@ fn flows(cluster: &Cluster, new: IpAddr) -> Vec<Flow> {
     });
     let of_nodes = cluster.nodes.iter().flat_map(|node| {
         let (servers, nodes) = (to_servers(cluster, node), to_nodes(cluster, node));
-        servers.into_iter().chain(nodes).chain(to_the_network(node))
+        servers.into_iter().chain(nodes).chain(to_the_store(cluster, node)).chain(to_the_network(node))
     });
     let mut seen = BTreeSet::new();
     let all = public.chain(of_nodes);
@@ -316,15 +327,30 @@ fn to_nodes(cluster: &Cluster, node: &Node) -> Vec<Flow> {
     let to = |other: &Node| {
         let why = "heartbeats and orders, in the DMZ's own network";
         let first = flow(node, format!("{} {}", other.name, other.address), ("udp", HEARTBEAT_PORT), why);
+        let shared = Flow {
+            protocol: "tcp",
+            port: PEER_PORT,
+            why: "the configuration that the nodes share, and joining".to_owned(),
+            ..first.clone()
+        };
         let second = node.second_address.zip(other.second_address).map(|(from, to)| Flow {
             from: format!("{} {from}", node.name),
             to: format!("{} {to}", other.name),
             why: "heartbeats on the second path".to_owned(),
             ..first.clone()
         });
-        [Some(first), second].into_iter().flatten().collect::<Vec<_>>()
+        [Some(first), Some(shared), second].into_iter().flatten().collect::<Vec<_>>()
     };
     others.flat_map(to).collect()
+}
+
+/// Where generations are kept beside the nodes.
+fn to_the_store(cluster: &Cluster, node: &Node) -> Vec<Flow> {
+    let to = |endpoint: &Endpoint| {
+        let (to, port) = (endpoint.address.ip().to_string(), endpoint.address.port());
+        flow(node, to, ("tcp", port), "etcd, which has the configuration, too")
+    };
+    cluster.store.iter().flat_map(|etcd| etcd.endpoints.iter().map(to)).collect()
 }
 
 /// What the host itself needs.
@@ -372,12 +398,14 @@ mod tests {
                 "arr1 192.168.50.6 > 10.0.0.36 10.0.0.36 tcp 443",
                 "arr1 192.168.50.6 > 10.0.0.37 10.0.0.37 tcp 443",
                 "arr1 192.168.50.6 > arr2 192.168.50.7 udp 7644",
+                "arr1 192.168.50.6 > arr2 192.168.50.7 tcp 7645",
                 "arr1 192.168.50.6 > DNS servers udp 53",
                 "arr1 192.168.50.6 > DNS servers tcp 53",
                 "arr1 192.168.50.6 > NTP servers udp 123",
                 "arr2 192.168.50.7 > 10.0.0.36 10.0.0.36 tcp 443",
                 "arr2 192.168.50.7 > 10.0.0.37 10.0.0.37 tcp 443",
                 "arr2 192.168.50.7 > arr1 192.168.50.6 udp 7644",
+                "arr2 192.168.50.7 > arr1 192.168.50.6 tcp 7645",
                 "arr2 192.168.50.7 > DNS servers udp 53",
                 "arr2 192.168.50.7 > DNS servers tcp 53",
                 "arr2 192.168.50.7 > NTP servers udp 123",
