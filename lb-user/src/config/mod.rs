@@ -235,6 +235,12 @@ fn checked<R: serde::de::DeserializeOwned, T>(
     checked.map_err(|problems| Source { path, text: &text }.errors(problems))
 }
 
+/// The text of a cluster file, whatever editor wrote it: UTF-8 or UTF-16, without a byte order mark. Nothing of it is checked.
+pub fn text_of(path: &Path) -> Result<String, ConfigErrors> {
+    let bytes = read(path).map_err(|error| unreadable(path, &error, None))?;
+    encoding::decode(&bytes).map_err(|problem| Source { path, text: "" }.errors(vec![problem]))
+}
+
 /// At most one byte more than a configuration may have, so that a device or a wrong file costs little.
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();

@@ -1,16 +1,16 @@
 //! What becomes a generation: a text from a file, and the files that it names.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use thiserror::Error;
-use toml_edit::{DocumentMut, TomlError};
+use toml_edit::{ArrayOfTables, DocumentMut, TomlError};
 
+use super::founding::keep_in_rules;
 use super::generation::{Content, GenerationId, Roster};
 use super::origin::held;
 use super::sealed::{Bytes, SealError, Secrets};
@@ -75,14 +75,7 @@ impl Draft {
 /// The text in a file, and the generation that it says it was made from: lines that begin with `#:` above all others are what
 /// `rollcall config show` prints, and not part of it.
 pub fn read(path: &Path) -> Result<(String, Option<GenerationId>), DraftError> {
-    let cannot = |source| DraftError::Read { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    let limit = u64::try_from(LONGEST).unwrap_or(u64::MAX);
-    File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes)).map_err(cannot)?;
-    if bytes.len() > LONGEST {
-        return Err(cannot(io::ErrorKind::FileTooLarge.into()));
-    }
-    let text = String::from_utf8(bytes).map_err(|_| cannot(io::ErrorKind::InvalidData.into()))?;
+    let text = config::text_of(path)?;
     let made_from = text.lines().next().and_then(|line| line.strip_prefix(MADE_FROM));
     let made_from = made_from.and_then(|id| id.trim().parse().ok());
     let printed = text.split_inclusive('\n').take_while(|line| line.starts_with(PRINTED)).map(str::len).sum();
@@ -105,12 +98,16 @@ pub fn roster(text: &str) -> Result<Roster, DraftError> {
     cluster.nodes.iter().map(with_keys).collect()
 }
 
-/// `text` with the nodes of `other` in place of its own.
+/// `text` with the nodes of `other` in place of its own, and without what its rules say of nodes that are none of these.
 pub fn with_nodes_of(text: &str, other: &str) -> Result<String, DraftError> {
     let mut document: DocumentMut = text.parse().map_err(DraftError::Toml)?;
     let other: DocumentMut = other.parse().map_err(DraftError::Toml)?;
     let nodes = other.get("node").cloned().unwrap_or_default();
+    let tables = nodes.as_array_of_tables().into_iter().flat_map(ArrayOfTables::iter);
+    let names: BTreeSet<String> =
+        tables.filter_map(|node| node.get("name")?.as_str().map(str::to_owned)).collect();
     document.insert("node", nodes);
+    keep_in_rules(&mut document, |name| names.contains(name));
     Ok(document.to_string())
 }
 
@@ -155,14 +152,6 @@ fn certificates(cluster: &Cluster, secrets: &Secrets) -> BTreeMap<PathBuf, Certi
 /// Why nothing can become a generation.
 #[derive(Debug, Error)]
 pub enum DraftError {
-    /// The file cannot be read.
-    #[error("cannot read the configuration {path}; hint: a text file in UTF-8 of at most 1 MiB", path = path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
     /// A file that it names can be read neither here nor in the generation before.
     #[error("cannot read {path}, which the configuration names; hint: apply it on the node that has the file", path = path.display())]
     File {
@@ -190,5 +179,41 @@ pub enum DraftError {
     },
 }
 
-/// Longest text, bytes.
-const LONGEST: usize = 1 << 20;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_with_other_nodes_says_nothing_of_those_that_are_gone() {
+        let old = "[[node]]\nname = \"arr1\"\n[[node]]\nname = \"arr3\"\n\n[[rule]]\nports = 443\nweights = { arr1 = 10, arr3 = 90 }\n\n[[rule]]\nports = 80\nhandling_priorities = { arr3 = 1 }\n";
+        let now = "[[node]]\nname = \"arr1\"\n[[node]]\nname = \"arr4\"\n";
+        let text = with_nodes_of(old, now).unwrap();
+        assert!(text.contains("arr4") && !text.contains("arr3"), "{text}");
+        assert!(text.contains("weights = { arr1 = 10") && !text.contains("handling_priorities"), "{text}");
+    }
+
+    #[test]
+    fn what_an_editor_on_windows_saves_is_the_same_text_made_from_the_same_generation() {
+        let id = "ab".repeat(32);
+        let shown = format!("{MADE_FROM}{id}\n#: by arr1\n[cluster]\n");
+        let crlf = shown.replace('\n', "\r\n");
+        let utf16 = |text: &str| -> Vec<u8> {
+            std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect()
+        };
+        let path = std::env::temp_dir().join(format!("rollcall-draft-{}.toml", std::process::id()));
+        for (what, bytes, text) in [
+            ("as it was", shown.clone().into_bytes(), "[cluster]\n"),
+            ("a byte order mark", [&b"\xef\xbb\xbf"[..], shown.as_bytes()].concat(), "[cluster]\n"),
+            ("CRLF", crlf.clone().into_bytes(), "[cluster]\r\n"),
+            ("UTF-16", utf16(&crlf), "[cluster]\r\n"),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let (read, made_from) = read(&path).unwrap();
+            assert_eq!((read.as_str(), made_from), (text, Some(id.parse().unwrap())), "{what}");
+        }
+        std::fs::write(&path, b"[cluster]\nname = \"caf\xe9\"\n").unwrap();
+        let refused = read(&path).unwrap_err().to_string();
+        std::fs::remove_file(&path).unwrap();
+        assert!(refused.contains("line 2") && refused.contains("UTF-8"), "{refused}");
+    }
+}

@@ -151,15 +151,7 @@ pub fn without_node(text: &str, name: &str) -> Result<String, TomlError> {
             }
         }
     }
-    let rules = document.get_mut("rule").and_then(Item::as_array_of_tables_mut);
-    for rule in rules.into_iter().flat_map(ArrayOfTables::iter_mut) {
-        for key in BY_NODE {
-            let Some(numbers) = rule.get_mut(key).and_then(Item::as_table_like_mut) else { continue };
-            if numbers.remove(name).is_some() && numbers.is_empty() {
-                rule.remove(key);
-            }
-        }
-    }
+    keep_in_rules(&mut document, |node| node != name);
     Ok(document.to_string())
 }
 
@@ -176,21 +168,23 @@ fn with_only(text: &str, node: &NewNode, keys: &PublicKeys) -> Result<String, To
             }
         }
     }
-    let rules = document.get_mut("rule").and_then(Item::as_array_of_tables_mut);
-    for rule in rules.into_iter().flat_map(ArrayOfTables::iter_mut) {
-        BY_NODE.iter().for_each(|key| forget_others(rule, key, &node.name));
-    }
+    keep_in_rules(&mut document, |name| name == node.name);
     with_node(&document.to_string(), node, keys)
 }
 
-/// Leaves of a rule's numbers by node this node's.
-fn forget_others(rule: &mut Table, key: &str, node: &str) {
-    let Some(numbers) = rule.get_mut(key).and_then(Item::as_table_like_mut) else { return };
-    let others: Vec<String> =
-        numbers.iter().map(|(name, _)| name.to_owned()).filter(|name| name != node).collect();
-    others.iter().for_each(|name| drop(numbers.remove(name)));
-    if numbers.is_empty() {
-        rule.remove(key);
+/// Leaves of what rules have of each node that of the nodes that stay.
+pub(super) fn keep_in_rules(document: &mut DocumentMut, stays: impl Fn(&str) -> bool) {
+    let rules = document.get_mut("rule").and_then(Item::as_array_of_tables_mut);
+    for rule in rules.into_iter().flat_map(ArrayOfTables::iter_mut) {
+        for key in BY_NODE {
+            let Some(numbers) = rule.get_mut(key).and_then(Item::as_table_like_mut) else { continue };
+            let gone: Vec<String> =
+                numbers.iter().map(|(name, _)| name.to_owned()).filter(|name| !stays(name)).collect();
+            gone.iter().for_each(|name| drop(numbers.remove(name)));
+            if numbers.is_empty() {
+                rule.remove(key);
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 
 use super::{Change, Tried, about, applied, editor, print, shown};
 use crate::cli::output;
+use crate::config::text_of;
 use crate::control::api::Configure;
 
 pub(super) fn run(run_dir: &Path, tried: Tried, change: Change) -> anyhow::Result<()> {
@@ -30,7 +31,7 @@ pub(super) fn run(run_dir: &Path, tried: Tried, change: Change) -> anyhow::Resul
                 path.display()
             );
         }
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = text_of(&path)?;
         if text == before {
             output::line("nothing was changed");
             return remove(&path);
