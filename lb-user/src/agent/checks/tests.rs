@@ -152,6 +152,23 @@ fn a_dead_proxy_counts_at_once() {
     assert!(!services.news().unwrap()[3]);
 }
 
+#[test]
+fn a_node_that_cannot_work_with_the_configuration_has_no_service_that_works_until_it_can() {
+    let mut services = services();
+    services.handle_proxy(&proxy([true; 3]), at(0));
+    services.handle_outcome(0, Ok(()));
+    services.handle_timeout(at(60_000));
+    assert_eq!(services.news(), Some(vec![true; 5]));
+    services.handle_objection(Some("it has other keys".to_owned()));
+    assert_eq!(services.news(), Some(vec![false; 5]));
+    let troubles: Vec<Option<String>> =
+        services.status().into_iter().map(|status| status.and_then(|status| status.trouble)).collect();
+    assert_eq!(troubles, vec![Some("it has other keys".to_owned()); 5]);
+    assert_eq!(services.news(), None, "it is known");
+    services.handle_objection(None);
+    assert_eq!(services.news(), Some(vec![true; 5]));
+}
+
 fn check(kind: CheckKind) -> Check {
     let second = Duration::from_secs(1);
     Check { kind, interval: second, timeout: second * 2, failures: 1, successes: 1 }

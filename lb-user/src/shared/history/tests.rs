@@ -221,7 +221,13 @@ proptest! {
         let cut = cut.min(pieces.len());
         let swapped: Vec<Piece> = pieces[cut..].iter().chain(&pieces[..cut]).cloned().collect();
         for other in [shuffled, backward, swapped] {
-            prop_assert_eq!(current(&merge(&first, &other)), current(&forward));
+            let merged = merge(&first, &other);
+            prop_assert_eq!(current(&merged), current(&forward));
+            for (head, standing) in merged.log() {
+                if let Some(known) = forward.standing(head.id()) {
+                    prop_assert_eq!(standing, known, "{:?}", head.id());
+                }
+            }
         }
     }
 
