@@ -186,6 +186,7 @@ impl Shared {
         tokio::spawn(async move {
             let answer = match reloader.reload(replace_worker).await {
                 Ok(reloaded) => Answer::Reloaded(reloaded),
+                Err(refusal) if refusal.is_configuration() => Answer::Invalid { text: told(&refusal) },
                 Err(refusal) => Answer::Error { text: told(&refusal) },
             };
             // Nobody may be left to tell.

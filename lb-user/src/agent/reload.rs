@@ -160,6 +160,26 @@ pub(super) enum Refusal {
     Stopping,
 }
 
+impl Refusal {
+    /// Whether what was to be applied is wrong, not the proxy, the host or the moment.
+    pub(super) fn is_configuration(&self) -> bool {
+        match self {
+            Self::Load(error) => matches!(error, LoadError::Config(_)),
+            Self::Preflight(errors) => errors.is_configuration(),
+            Self::Material(error) => error.is_configuration(),
+            Self::Secret(_) | Self::Build(_) => true,
+            Self::NeedsRestart(_)
+            | Self::Apply(_)
+            | Self::Replace(_)
+            | Self::Silent
+            | Self::Unread
+            | Self::Unprepared
+            | Self::Busy
+            | Self::Stopping => false,
+        }
+    }
+}
+
 /// Why neither a configuration nor an upgrade is begun while another of either is under way.
 pub(super) const BUSY: &str =
     "a configuration is being applied, or an upgrade is under way; hint: wait for it";

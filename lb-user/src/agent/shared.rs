@@ -161,7 +161,7 @@ pub(super) enum Refused {
     Token(#[from] TokenError),
     /// It was made from another generation than the one in force.
     #[error(
-        "it was made from generation {}, and {} is in force since; hint: look at what changed: rollcall config diff {} {}, then say that it is to follow that: --parent {}",
+        "it was made from generation {}, and {} is in force since{changed}; hint: bring that into the file (rollcall config diff {} {} shows more), then say that it is to follow it: --parent {}",
         made_from.short(), current.short(), made_from.short(), current.short(), current.short()
     )]
     Stale {
@@ -169,6 +169,8 @@ pub(super) enum Refused {
         made_from: GenerationId,
         /// What is in force.
         current: GenerationId,
+        /// What of the text is another since, after a colon, a line each; nothing where that is not known.
+        changed: String,
     },
     /// No generation is called so.
     #[error("there is no generation {0}; hint: rollcall config log lists them")]
@@ -277,6 +279,38 @@ pub(super) enum Refused {
     /// Who wants to join cannot be let in.
     #[error("{0}")]
     Join(String),
+}
+
+impl Refused {
+    /// Whether what was brought is wrong, not this node, another or the moment.
+    fn is_configuration(&self) -> bool {
+        match self {
+            Self::Draft(_) | Self::Config(_) | Self::Certificate(_) | Self::File { .. } => true,
+            Self::Load(error) => matches!(error, LoadError::Config(_)),
+            Self::Apply(refusal) => refusal.is_configuration(),
+            Self::Seal(_)
+            | Self::Store(_)
+            | Self::Token(_)
+            | Self::Stale { .. }
+            | Self::Unknown(_)
+            | Self::Ambiguous(_)
+            | Self::Same(_)
+            | Self::Objections(_)
+            | Self::NoNode { .. }
+            | Self::Oneself
+            | Self::LastNode { .. }
+            | Self::Alone { .. }
+            | Self::NoRandom
+            | Self::Busy
+            | Self::OnTrial { .. }
+            | Self::NoTrial
+            | Self::Together(_)
+            | Self::Untried(_)
+            | Self::Canary { .. }
+            | Self::Untested { .. }
+            | Self::Join(_) => false,
+        }
+    }
 }
 
 /// What became of a draft.
@@ -444,7 +478,10 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
                 self.token(seconds).await.map(|(token, address)| Answer::Token { token, address })
             }
         };
-        answered.unwrap_or_else(|refused| Answer::Error { text: told(&refused) })
+        answered.unwrap_or_else(|refused| {
+            let text = told(&refused);
+            if refused.is_configuration() { Answer::Invalid { text } } else { Answer::Error { text } }
+        })
     }
 
     /// A generation, with what is sealed in it named but not told; `None`: the one in force.
@@ -492,7 +529,11 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
                 None => named.filter(|id| state.local.history.head(*id).is_some()),
             };
             if let Some(made_from) = made_from.filter(|made_from| *made_from != current) {
-                return Err(Refused::Stale { made_from, current });
+                return Err(Refused::Stale {
+                    made_from,
+                    current,
+                    changed: state.changed(made_from, current),
+                });
             }
             let before = state.in_force()?;
             let draft = Draft::new(text, &wanted.path, &before.secrets, wanted.reread)?;
@@ -654,6 +695,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             self.trials.notify_one();
         }
         state.objection = None;
+        state.behind.clear();
         self.tell(&state);
         tokio::task::block_in_place(|| state.prune());
         self.fresh.notify_one();

@@ -20,6 +20,7 @@ pub(super) fn patiently(run_dir: &Path, request: &Request) -> anyhow::Result<Ans
 pub(super) fn unexpected(answer: Answer) -> anyhow::Error {
     match answer {
         Answer::Error { text } => anyhow::anyhow!(text),
+        Answer::Invalid { text } => Invalid(text).into(),
         Answer::Status(_)
         | Answer::Shown(_)
         | Answer::Generations { .. }
@@ -44,3 +45,8 @@ pub(super) fn unexpected(answer: Answer) -> anyhow::Error {
         }
     }
 }
+
+/// What the agent found wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Invalid(String);

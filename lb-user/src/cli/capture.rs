@@ -39,7 +39,7 @@ pub(super) fn run(run_dir: &Path, args: Args) -> anyhow::Result<()> {
     let mut ended = Ok(());
     let mut complete = false;
     let mut see = |answer: Answer| {
-        complete |= matches!(answer, Answer::Captured(_) | Answer::Error { .. });
+        complete |= matches!(answer, Answer::Captured(_) | Answer::Error { .. } | Answer::Invalid { .. });
         let shown = if json { print_json(answer) } else { show(answer) };
         ended = std::mem::replace(&mut ended, Ok(())).and(shown);
     };

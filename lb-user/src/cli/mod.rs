@@ -464,6 +464,7 @@ fn status_of(error: &anyhow::Error) -> u8 {
             || cause.is::<LoadError>()
             || cause.is::<ImportError>()
             || cause.is::<import_iis::Incomplete>()
+            || cause.is::<ask::Invalid>()
             || cause.is::<SecretError>()
             || cause.downcast_ref().is_some_and(PreflightErrors::is_configuration)
             || cause.downcast_ref().is_some_and(InspectError::is_configuration)
@@ -478,6 +479,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::control::api::Answer;
     use crate::proxy::tls::TlsError;
 
     #[test]
@@ -489,6 +491,9 @@ mod tests {
     fn what_is_wrong_with_a_configuration_ends_with_2_and_the_rest_with_1() {
         let missing = crate::config::load(Path::new("/nonexistent/cluster.toml"), None).unwrap_err();
         assert_eq!(status_of(&missing.into()), 2);
+        let by_the_agent = |answer| status_of(&ask::unexpected(answer));
+        assert_eq!(by_the_agent(Answer::Invalid { text: "unknown key".to_owned() }), 2);
+        assert_eq!(by_the_agent(Answer::Error { text: "a node objects".to_owned() }), 1);
         assert_eq!(status_of(&anyhow::anyhow!("else")), 1);
     }
 

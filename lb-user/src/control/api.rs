@@ -273,6 +273,11 @@ pub enum Answer {
         /// What, where, and what to do.
         text: String,
     },
+    /// Refused because the configuration that was brought, or a file that it names, is wrong.
+    Invalid {
+        /// What, where, and what to do.
+        text: String,
+    },
 }
 
 /// How things are on one node, as `rollcall status` shows it and `status --json` prints it.

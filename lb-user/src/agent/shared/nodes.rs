@@ -317,7 +317,9 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         let missing = {
             let state = self.state.lock().await;
             let mut missing = missing(&state.local.history.inventory(), &theirs);
-            missing.generations.retain(|id| !state.past.generations.contains(id));
+            missing
+                .generations
+                .retain(|id| !state.past.generations.contains(id) && !state.is_behind(node, *id));
             missing.records.retain(|id| !state.past.records.contains(id));
             missing
         };
@@ -344,7 +346,22 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
                 records.extend(pieces.iter().filter_map(|piece| SignedRecord::decode(piece).ok()));
             }
         }
-        self.take_in(generations, records).await.map(drop)
+        let taken = self.take_in(generations, records).await?;
+        if let Some(newest) = taken.beyond {
+            self.fall_behind(node, newest, missing.generations).await;
+        }
+        Ok(())
+    }
+
+    /// That node has what this one cannot follow: it let go of what lies between.
+    async fn fall_behind(&self, node: &str, newest: GenerationId, offered: Vec<GenerationId>) {
+        let mut state = self.state.lock().await;
+        let is_first = state.note_behind(node, newest, offered);
+        self.tell(&state);
+        if let Some(text) = state.told().objection.filter(|_| is_first) {
+            warn!("{text}");
+            self.events.push(Note::new("configuration-missed", true, text));
+        }
     }
 
     async fn ask(&self, node: &str, question: &Question) -> Result<Reply, String> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
+use similar::TextDiff;
 use tracing::warn;
 
 use super::external::External;
@@ -38,10 +39,20 @@ pub(super) struct State {
     pub(super) trial: Option<Trial>,
     /// What nodes have that cannot be taken in here, now or later.
     pub(super) past: Past,
+    /// By node: what it has and this one cannot follow, because what lies between is nowhere any more.
+    pub(super) behind: BTreeMap<String, Behind>,
     /// Until when the author of what this node works with is talked to, though it left itself out: it waits for an answer.
     pub(super) guest: Option<Time>,
     /// What there is to know of the store that is no node, if there is one.
     pub(super) store: Option<External>,
+}
+
+/// What a node has that this one was away for too long to follow.
+pub(super) struct Behind {
+    /// The highest of it.
+    newest: GenerationId,
+    /// All of it, so that it is not asked for again.
+    generations: BTreeSet<GenerationId>,
 }
 
 struct Promise {
@@ -50,6 +61,9 @@ struct Promise {
     to: String,
     until: Time,
 }
+
+/// Most lines of a difference that are told with a refusal.
+const MOST_CHANGED: usize = 40;
 
 /// How long a node may take from the first answer that its change is sound until it is in force: the slowest node's look at it.
 const PROMISED: Duration = Duration::from_secs(20);
@@ -71,6 +85,7 @@ impl State {
             guest: None,
             store: None,
             past: Past::default(),
+            behind: BTreeMap::new(),
         }
     }
 
@@ -96,6 +111,7 @@ impl State {
                 id.short()
             )
         });
+        let objection = objection.or_else(|| self.left_behind());
         let confirm_by = self.trial.as_ref().map(|trial| trial.confirm_by);
         let tried = self.trial.as_ref().map(|trial| (trial.parent, trial.generation.id()));
         let (current, candidate) =
@@ -106,6 +122,33 @@ impl State {
         };
         let store = self.store.as_ref().map(External::told);
         Told { generation: self.applied.to_string(), generations, confirm_by, objection, store }
+    }
+
+    fn left_behind(&self) -> Option<String> {
+        let (node, Behind { newest, .. }) = self.behind.first_key_value()?;
+        let (newest, applied, me) = (newest.short(), self.applied.short(), &self.local.file.name);
+        Some(format!(
+            "this node was away for too long: {node} is at generation {newest} of the configuration, and nobody has kept what lies between that and {applied}, which is at work here; hint: `rollcall remove {me}` on {node}, then here, with the agent stopped, `rollcall leave --forgotten`, and `rollcall join` with a token of {node}"
+        ))
+    }
+
+    /// What this node cannot follow of what that one has. Whether it is the first of which that is known.
+    pub(super) fn note_behind(
+        &mut self,
+        node: &str,
+        newest: GenerationId,
+        offered: Vec<GenerationId>,
+    ) -> bool {
+        let is_first = self.behind.is_empty();
+        let generations = self.behind.remove(node).map(|behind| behind.generations).unwrap_or_default();
+        let generations = generations.into_iter().chain(offered).take(MOST_PAST).collect();
+        self.behind.insert(node.to_owned(), Behind { newest, generations });
+        is_first
+    }
+
+    /// Whether that node's generation is one that this node cannot follow.
+    pub(super) fn is_behind(&self, node: &str, id: GenerationId) -> bool {
+        self.behind.get(node).is_some_and(|behind| behind.generations.contains(&id))
     }
 
     /// Whether nothing is on trial here.
@@ -129,7 +172,11 @@ impl State {
     pub(super) fn may_follow(&self, parent: GenerationId) -> Result<(), Refused> {
         let current = self.current();
         if current != parent {
-            return Err(Refused::Stale { made_from: parent, current });
+            return Err(Refused::Stale {
+                made_from: parent,
+                current,
+                changed: self.changed(parent, current),
+            });
         }
         self.is_free(Time::now())
             .map_err(|other| Refused::Objections(format!("a change of {other} is under way")))
@@ -167,6 +214,19 @@ impl State {
 
     pub(super) fn generation(&self, id: GenerationId) -> Result<Generation, LoadError> {
         self.local.history.generation(id).ok_or(LoadError::Absent(id))
+    }
+
+    /// What the text of one generation says otherwise than another's, as a colon and the lines of a unified diff, whose number is bounded; empty if one is not here.
+    pub(super) fn changed(&self, from: GenerationId, to: GenerationId) -> String {
+        let (Ok(old), Ok(new)) = (self.generation(from), self.generation(to)) else { return String::new() };
+        let texts = TextDiff::from_lines(&old.content.text, &new.content.text);
+        let unified = texts.unified_diff().context_radius(0).to_string();
+        let mut lines: Vec<&str> = unified.lines().take(MOST_CHANGED + 1).collect();
+        if lines.len() > MOST_CHANGED {
+            lines.truncate(MOST_CHANGED);
+            lines.push("  and more");
+        }
+        if lines.is_empty() { String::new() } else { format!(":\n{}", lines.join("\n")) }
     }
 
     pub(super) fn in_force(&self) -> Result<InForce, Refused> {
@@ -290,8 +350,10 @@ impl State {
         generations.sort_by_key(|(head, _)| head.header().height);
         let Self { local: Local { history, store, .. }, past, .. } = self;
         let mut taken = Taken::default();
+        let offered: BTreeSet<GenerationId> = generations.iter().map(|(head, _)| head.id()).collect();
+        let mut torn = false;
         for (head, content) in generations {
-            let (id, is_past) = (head.id(), history.is_past(&head));
+            let (id, is_past, parent) = (head.id(), history.is_past(&head), head.header().parent);
             match history.weigh(head, content) {
                 Ok(Some(news)) => {
                     store.keep(news.head(), news.content())?;
@@ -300,8 +362,12 @@ impl State {
                 }
                 Ok(None) => {}
                 Err(refused) => {
-                    if is_past && refused == history::Refused::Orphan {
+                    let orphan = refused == history::Refused::Orphan;
+                    if orphan && is_past {
                         past.note(id);
+                    } else if orphan {
+                        torn |= parent.is_none_or(|parent| !offered.contains(&parent));
+                        taken.beyond = Some(id).filter(|_| torn);
                     }
                     taken.note(id.short(), &refused);
                 }
@@ -374,6 +440,8 @@ pub(super) struct Taken {
     pub(super) news: bool,
     /// Something follows what is not here.
     pub(super) orphans: bool,
+    /// The highest that follows what neither is here nor came along.
+    pub(super) beyond: Option<GenerationId>,
 }
 
 impl Taken {

@@ -332,7 +332,7 @@ impl World {
 
     async fn ask(&self, node: &str, wanted: Configure) -> Result<Applied, String> {
         let answer = self.node(node).answer(wanted).await;
-        if let Answer::Error { text } = answer {
+        if let Answer::Error { text } | Answer::Invalid { text } = answer {
             return Err(text);
         }
         let Answer::Applied(applied) = answer else { panic!("{answer:?}") };
@@ -463,7 +463,10 @@ async fn a_file_made_from_an_older_generation_is_refused_until_it_says_otherwise
     fs::write(&path, text).unwrap();
     world.change("arr2", 31).await.unwrap();
     let refused = world.apply("arr1", &path, None).await.unwrap_err();
-    assert!(refused.contains("is in force since"), "{refused}");
+    assert!(
+        refused.contains("is in force since") && refused.contains("+drain_timeout = \"31s\""),
+        "{refused}"
+    );
     assert_eq!(world.served(), [31; 2]);
     let now = world.node("arr1").show(None).await.unwrap().entry.id;
     world.apply("arr1", &path, Some(now)).await.unwrap();

@@ -45,7 +45,7 @@ async fn set(world: &World, node: &str, certificate: &Path, dry_run: bool) -> Re
         canary: None,
     };
     let answer = world.node(node).answer(wanted).await;
-    if let Answer::Error { text } = answer {
+    if let Answer::Error { text } | Answer::Invalid { text } = answer {
         return Err(text);
     }
     let Answer::CertificateSet(set) = answer else { panic!("{answer:?}") };

@@ -16,7 +16,7 @@ impl World {
 
     async fn rotate(&self, by: &str) -> Result<Applied, String> {
         let answer = self.node(by).answer(Configure::RotateSecret { comment: String::new() }).await;
-        if let Answer::Error { text } = answer {
+        if let Answer::Error { text } | Answer::Invalid { text } = answer {
             return Err(text);
         }
         let Answer::Applied(applied) = answer else { panic!("{answer:?}") };
@@ -39,7 +39,7 @@ impl World {
 }
 
 fn removed(answer: Answer) -> Result<Removed, String> {
-    if let Answer::Error { text } = answer {
+    if let Answer::Error { text } | Answer::Invalid { text } = answer {
         return Err(text);
     }
     let Answer::Removed(removed) = answer else { panic!("{answer:?}") };
