@@ -99,6 +99,9 @@ pub(super) enum Config {
         from: String,
         /// The newer one's [default: the one at work]
         to: Option<String>,
+        /// One JSON object on one line: both names, and what differs by lines
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         place: Place,
     },
@@ -194,7 +197,7 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
             print(applied(&place.run_dir, wanted)?, change.json)
         }
         Config::Confirm { json, place } => print(applied(&place.run_dir, Configure::Confirm)?, json),
-        Config::Diff { from, to, place } => diff::run(&place.run_dir, from, to),
+        Config::Diff { from, to, json, place } => diff::run(&place.run_dir, from, to, json),
         Config::Rollback { generation, change, place } => {
             let wanted = Configure::RollBack { generation, comment: change.comment };
             print(applied(&place.run_dir, wanted)?, change.json)

@@ -84,6 +84,18 @@ impl Host {
         self.whoami_as(self.name.clone().unwrap_or_else(host_name), None)
     }
 
+    /// What it is set up as, for `--json`.
+    pub(super) fn as_json(&self, me: &Me) -> serde_json::Value {
+        serde_json::json!({
+            "node": me.name,
+            "address": me.address,
+            "interface": me.interface,
+            "node_file": self.node_file(),
+            "key_file": self.key_file(),
+            "state_dir": self.state_dir,
+        })
+    }
+
     /// The name that was typed.
     pub(super) fn typed_name(&self) -> Option<&str> {
         self.name.as_deref()

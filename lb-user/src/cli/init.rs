@@ -1,6 +1,5 @@
 //! `rollcall init`: makes this host the first node of a cluster. What was not typed is asked, where somebody can answer.
 
-use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -47,6 +46,9 @@ pub(super) struct Args {
     /// A cluster file to begin with, such as `rollcall import-iis` wrote; this is the only node in it
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
+    /// One JSON object on one line: the node, and where its files are
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
@@ -62,6 +64,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         Store::create(&args.host.state_dir, &generation, &[record])?;
         Ok(())
     })?;
+    if args.json {
+        output::line(&args.host.as_json(&me).to_string());
+        return Ok(());
+    }
     tell(&args.host, &me);
     doctor::afterwards(&args.host.origin());
     Ok(())
@@ -108,7 +114,7 @@ fn exchange(args: &Args) -> anyhow::Result<Option<Exchange>> {
 
 /// The text of a cluster file, with this node's keys in it.
 fn taken_over(path: &Path, node: &NewNode, keys: &NodeKeys) -> anyhow::Result<String> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = config::text_of(path)?;
     let cluster = config::cluster_of(text.as_bytes(), path)?;
     let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
     ensure!(

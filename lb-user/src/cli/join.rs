@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{anyhow, bail, ensure};
+use rustix::io::Errno;
 
 use super::ask::{patiently, unexpected};
 use super::host::{Host, Me, new_keys};
@@ -11,7 +12,8 @@ use super::{Place, doctor, output};
 use crate::agent::upgrade::own_program;
 use crate::config::model::PEER_PORT;
 use crate::control::api::{Answer, Configure, Request};
-use crate::peer::supervisor::{Peer, Spec};
+use crate::peer::channel::Trouble;
+use crate::peer::supervisor::{CallError, Peer, Spec};
 use crate::shared::generation::Generation;
 use crate::shared::keys::NodeKeys;
 use crate::shared::message::{Application, Question, Reply};
@@ -31,6 +33,9 @@ pub(super) struct Args {
     /// Its host priority, 1 to 64 [default: the lowest that is free]
     #[arg(long)]
     priority: Option<u8>,
+    /// One JSON object on one line: the node, where its files are, and all nodes
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     host: Host,
 }
@@ -57,6 +62,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     })?;
     let arguments = args.host.arguments();
     let nodes: Vec<&str> = generation.head.header().roster.keys().map(String::as_str).collect();
+    if args.json {
+        let mut told = args.host.as_json(&me);
+        told["nodes"] = serde_json::json!(nodes);
+        output::line(&told.to_string());
+        return Ok(());
+    }
     output::line(&format!("{} is a node of the cluster now: {}", me.name, nodes.join(", ")));
     output::line("next:");
     output::line(&format!("  rollcall run{arguments}"));
@@ -85,13 +96,8 @@ fn ask(args: &Args, token: &Token, me: &Me, keys: &NodeKeys) -> anyhow::Result<(
         })?;
         let answer = peer.calls().greet(args.of, token.issuer, question, PATIENCE).await;
         peer.stop().await;
-        let reached = || {
-            format!(
-                "{} lets nobody in; hint: does `rollcall run` run there, is TCP {PEER_PORT} open from here, and is the token that node's and not used or expired?",
-                args.of
-            )
-        };
-        Ok::<_, anyhow::Error>(answer.with_context(reached)?.bytes)
+        let expired = token.expires <= WallTime::now().unix_ms() / 1000;
+        Ok::<_, anyhow::Error>(answer.map_err(|error| unheard(error, args.of, expired))?.bytes)
     })?;
     let (generation, record) = match Reply::decode(&answer)? {
         Reply::Welcome { generation, record } => (generation, record),
@@ -106,6 +112,35 @@ fn ask(args: &Args, token: &Token, me: &Me, keys: &NodeKeys) -> anyhow::Result<(
         }
     };
     welcome(&generation, &record, token, me, keys)
+}
+
+/// Why the node at `of` gave no answer at all, for who typed the token; `expired`: it has by this host's clock.
+fn unheard(error: CallError, of: Ipv4Addr, expired: bool) -> anyhow::Error {
+    const REFUSED: i32 = Errno::CONNREFUSED.raw_os_error();
+    match error {
+        CallError::OtherKey { .. } => anyhow!(
+            "the node at {of} did not issue this token: it is another node's, or another cluster's; hint: `rollcall token` on the host at {of} prints one of its own"
+        ),
+        CallError::Unlisted { .. } if expired => {
+            anyhow!("the token has expired; hint: `rollcall token` on the host at {of} prints another")
+        }
+        CallError::Unlisted { .. } => anyhow!(
+            "{of} takes nobody in now: this token was used, or has expired by the clock there; hint: `rollcall token` on that host prints another"
+        ),
+        CallError::Unreachable { trouble: Trouble::System(REFUSED), .. } => {
+            anyhow!("nobody listens at {of}, TCP {PEER_PORT}; hint: does `rollcall run` run there?")
+        }
+        CallError::Unreachable { trouble: Trouble::Silent, .. } => anyhow!(
+            "nothing comes back from {of}, TCP {PEER_PORT}; hint: is the host up, and does every firewall on the way let TCP {PEER_PORT} through, that host's own among them?"
+        ),
+        error @ (CallError::NoSuchNode { .. }
+        | CallError::Unreachable { .. }
+        | CallError::Refused { .. }
+        | CallError::Busy { .. }
+        | CallError::TimedOut { .. }
+        | CallError::TooLong { .. }
+        | CallError::Stopped) => anyhow::Error::new(error).context(format!("{of} lets nobody in")),
+    }
 }
 
 /// The other node is who the token says: what it sent must fit that, and this node.
@@ -162,4 +197,35 @@ pub(super) fn token(args: &TokenArgs) -> anyhow::Result<()> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shared::keys::{NodeKeys, Seed};
+
+    #[test]
+    fn who_is_not_let_in_is_told_what_to_do_about_it() {
+        let of = Ipv4Addr::new(192, 168, 50, 6);
+        let whom = || of.to_string();
+        let key = NodeKeys::new(Seed([1; 32]), Seed([2; 32])).public().transport;
+        let unreachable = |trouble| CallError::Unreachable { whom: whom(), trouble };
+        let refused = Errno::CONNREFUSED.raw_os_error();
+        for (error, expired, said) in [
+            (
+                CallError::OtherKey { whom: whom(), presented: key, wanted: key },
+                false,
+                "did not issue this token",
+            ),
+            (CallError::Unlisted { whom: whom(), ours: key }, true, "the token has expired"),
+            (CallError::Unlisted { whom: whom(), ours: key }, false, "this token was used"),
+            (unreachable(Trouble::System(refused)), false, "nobody listens"),
+            (unreachable(Trouble::Silent), false, "nothing comes back"),
+            (unreachable(Trouble::NoPeer), true, "no Rollcall node of this version"),
+            (CallError::Busy { whom: whom() }, false, "busy"),
+        ] {
+            let told = format!("{:#}", unheard(error, of, expired));
+            assert!(told.contains(said) && told.contains("hint: "), "{told}");
+        }
+    }
 }

@@ -9,9 +9,14 @@ use super::shown;
 use crate::cli::output;
 use crate::control::api::{CertificateFacts, FileFacts, Shown};
 
-pub(super) fn run(run_dir: &Path, from: String, to: Option<String>) -> anyhow::Result<()> {
+pub(super) fn run(run_dir: &Path, from: String, to: Option<String>, json: bool) -> anyhow::Result<()> {
     let (from, to) = (shown(run_dir, Some(from))?, shown(run_dir, to)?);
     let lines = lines(&from, &to);
+    if json {
+        let told = serde_json::json!({ "from": from.entry.id, "to": to.entry.id, "lines": lines });
+        output::line(&told.to_string());
+        return Ok(());
+    }
     if lines.is_empty() {
         output::line("they say the same");
     }
