@@ -187,10 +187,8 @@ pub fn held(secrets: &Secrets) -> Files {
 /// The keys in this file, or in the systemd credential `rollcall.node-key`, which comes first
 /// (<https://systemd.io/CREDENTIALS/>).
 pub fn read_keys(path: &Path) -> Result<NodeKeys, LoadError> {
-    let credential =
-        std::env::var_os("CREDENTIALS_DIRECTORY").map(|folder| Path::new(&folder).join(CREDENTIAL));
-    let credential = credential.filter(|path| path.exists());
-    let path = credential.as_deref().unwrap_or(path);
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
+    let path = &keys_at(path, credentials.as_deref().map(Path::new));
     let cannot = |source| LoadError::Keys { path: path.to_owned(), source };
     let file = File::open(path).map_err(cannot)?;
     let mode = file.metadata().map_err(cannot)?.mode();
@@ -200,6 +198,12 @@ pub fn read_keys(path: &Path) -> Result<NodeKeys, LoadError> {
     let mut text = String::new();
     file.take(LONGEST_KEYS).read_to_string(&mut text).map_err(cannot)?;
     NodeKeys::parse(&text).map_err(|error| cannot(io::Error::new(io::ErrorKind::InvalidData, error)))
+}
+
+/// Where a node's keys are: with systemd's credentials, if they are among them.
+fn keys_at(path: &Path, credentials: Option<&Path>) -> PathBuf {
+    let credential = credentials.map(|folder| folder.join(CREDENTIAL)).filter(|path| path.exists());
+    credential.unwrap_or_else(|| path.to_owned())
 }
 
 /// Why there is no configuration.
@@ -212,7 +216,7 @@ pub enum LoadError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// There are no keys.
-    #[error("cannot read this node's keys {path}; hint: `rollcall init` makes them on a cluster's first node, `rollcall join` on the others", path = path.display())]
+    #[error("cannot read this node's keys {path}; hint: `rollcall init` makes them on a cluster's first node, `rollcall join` on the others; keys that only a service has (systemd's credential rollcall.node-key) only its agent can read", path = path.display())]
     Keys {
         /// The file.
         path: PathBuf,
@@ -272,3 +276,20 @@ const CREDENTIAL: &str = "rollcall.node-key";
 
 /// Longest key file, bytes.
 const LONGEST_KEYS: u64 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_comes_before_the_file_and_only_if_it_is_there() {
+        let folder = std::env::temp_dir().join(format!("rollcall-credentials-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = Path::new("/etc/rollcall/node.key");
+        assert_eq!(keys_at(file, None), file);
+        assert_eq!(keys_at(file, Some(&folder)), file);
+        std::fs::write(folder.join(CREDENTIAL), "").unwrap();
+        assert_eq!(keys_at(file, Some(&folder)), folder.join("rollcall.node-key"));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
