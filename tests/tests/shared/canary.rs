@@ -7,21 +7,16 @@ use lb_user::control::api::Status;
 use rollcall_tests::lab::Plan;
 use rollcall_tests::node::{Cluster, Node};
 use rollcall_tests::sys::signal;
-use rollcall_tests::traffic::{Browsers, Habit, Request};
+use rollcall_tests::traffic::Request;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::removal::nothing_was_lost;
+use crate::removal::{load, nothing_was_lost};
 use crate::{apply_with, at_work, log, sharing};
 
 /// Denies everything to clients in this network.
 fn denying(text: &str, network: &str) -> String {
     text.replace("[exchange]\n", &format!("[exchange]\ndeny = [{network:?}]\n"))
-}
-
-/// Waits until every node has answered someone, so that there is something to compare.
-fn load(cluster: &Cluster) -> Browsers {
-    Browsers::start(&cluster.https().unwrap(), 6, Habit { most: 100_000, ..Habit::default() })
 }
 
 fn refused(node: &Node, network: &str) -> String {
@@ -97,9 +92,7 @@ fn where_one_node_answers_for_all_another_tries_it_and_clients_never_see_what_do
 fn a_node_whose_author_dies_in_mid_trial_goes_back_by_itself() {
     let mut cluster = sharing(3);
     let before = at_work(&cluster.nodes[0]);
-    // It has no clients, so another tries it.
-    cluster.nodes[0].drain().unwrap();
-    cluster.nodes[0].wait_until("it has no share", |status| buckets_here(status) == 0).unwrap();
+    has_no_clients(&mut cluster.nodes[0]);
     std::thread::scope(|scope| {
         let author = &cluster.nodes[0];
         let pid = author.status().unwrap().pid;
@@ -123,6 +116,40 @@ fn a_node_whose_author_dies_in_mid_trial_goes_back_by_itself() {
         assert_eq!(at_work(node), before, "{}", node.name());
     }
     assert_eq!(cluster.tear_down(), Vec::<String>::new());
+}
+
+#[test]
+fn a_node_that_is_cut_off_from_who_wanted_it_goes_back_by_itself() {
+    let mut cluster = sharing(3);
+    let before = at_work(&cluster.nodes[0]);
+    has_no_clients(&mut cluster.nodes[0]);
+    std::thread::scope(|scope| {
+        let [author, tries, _] = &cluster.nodes[..] else { panic!("there are three") };
+        let waiting = scope
+            .spawn(|| apply_with(author, &["--canary", "10min"], |text| denying(&text, "198.51.100.0/24")));
+        wait_for(tries, "it tries something", |status| status.configuration.confirm_by.is_some());
+        // Heartbeats go on.
+        let cut = "table inet cut { chain input { type filter hook input priority 0; tcp dport 7645 drop; tcp sport 7645 drop; }\n}";
+        tries.place.namespace.nft(cut).unwrap();
+        let said = waiting.join().unwrap().unwrap_err();
+        assert!(said.contains("it is not reached any more"), "{said}");
+        wait_for(tries, "it is back", |status| status.configuration.confirm_by.is_none());
+        assert_eq!(at_work(tries), before);
+        let returned =
+            tries.events().unwrap().into_iter().rfind(|event| event.kind == "configuration-returned");
+        assert!(returned.unwrap().text.contains("nothing is heard of arr1"));
+        tries.place.namespace.nft("delete table inet cut").unwrap();
+    });
+    let all: Vec<&Node> = cluster.nodes.iter().collect();
+    assert_eq!(rollcall_tests::shared::agreed(&all).unwrap(), before);
+    newest_is_failed(&cluster, &before);
+    assert_eq!(cluster.tear_down(), Vec::<String>::new());
+}
+
+/// So that another tries what this one wants.
+fn has_no_clients(node: &mut Node) {
+    node.drain().unwrap();
+    node.wait_until("it has no share", |status| buckets_here(status) == 0).unwrap();
 }
 
 /// How many buckets of a node's are its own.

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use rollcall_tests::node::{Cluster, Node};
+use rollcall_tests::node::{Cluster, Node, PATIENCE};
 
-use crate::{apply, at_work, log, maintenance, sharing};
+use crate::removal::{load, nothing_was_lost};
+use crate::{apply, apply_with, at_work, drain_timeout, log, maintenance, sharing};
 
 /// What clients are answered, by whichever nodes answer so many connections.
 pub(crate) fn answers(cluster: &Cluster) -> BTreeSet<(u16, String)> {
@@ -49,10 +50,12 @@ fn a_change_on_each_node_in_turn_is_served_by_all_and_goes_back() {
 #[test]
 fn a_node_that_was_off_during_ten_changes_has_the_last_one_when_it_is_back() {
     let mut cluster = sharing(3);
+    cluster.settle().unwrap();
+    let browsers = load(&cluster);
     cluster.node("arr2").stop().unwrap();
     for number in 0..10 {
         let node = &cluster.nodes[if number % 2 == 0 { 0 } else { 2 }];
-        let applied = apply(node, |text| maintenance(&text, &format!("number {number}"))).unwrap();
+        let applied = apply(node, |text| drain_timeout(&text, 20 + number)).unwrap();
         assert_eq!(applied["unreached"], serde_json::json!(["arr2"]));
     }
     cluster.start_agents().unwrap();
@@ -60,7 +63,67 @@ fn a_node_that_was_off_during_ten_changes_has_the_last_one_when_it_is_back() {
     cluster.node("arr2").wait_until("it works with what the others do", |_| true).unwrap();
     wait_for(&cluster.nodes[1], &wanted);
     cluster.settle().unwrap();
-    assert_eq!(answers(&cluster), [(503, "number 9".to_owned())].into());
+    assert!(cluster.nodes[1].control(&["config", "show"]).unwrap().contains("drain_timeout = \"29s\""));
+    nothing_was_lost(browsers);
+    assert_eq!(cluster.tear_down(), Vec::<String>::new());
+}
+
+#[test]
+fn a_change_on_trial_is_one_nodes_until_it_is_confirmed_and_gone_when_it_is_not() {
+    let cluster = sharing(2);
+    let before = at_work(&cluster.nodes[0]);
+    let tried = |seconds: &str, words: &str| {
+        let applied =
+            apply_with(&cluster.nodes[0], &["--confirm-within", seconds], |text| maintenance(&text, words))
+                .unwrap();
+        let tried = applied["generation"].as_str().unwrap().to_owned();
+        assert_eq!((at_work(&cluster.nodes[0]), at_work(&cluster.nodes[1])), (tried.clone(), before.clone()));
+        tried
+    };
+    // Nobody confirms.
+    tried("10s", "unconfirmed");
+    wait_for(&cluster.nodes[0], &before);
+    cluster.nodes[0].control(&["config", "confirm"]).unwrap_err();
+    let confirmed = tried("10min", "confirmed");
+    cluster.nodes[0].control(&["config", "confirm"]).unwrap();
+    assert_eq!((at_work(&cluster.nodes[0]), at_work(&cluster.nodes[1])), (confirmed.clone(), confirmed));
+    assert_eq!(answers(&cluster), [(503, "confirmed".to_owned())].into());
+    assert_eq!(cluster.tear_down(), Vec::<String>::new());
+}
+
+#[test]
+fn what_an_editor_leaves_is_applied_and_what_differs_is_shown() {
+    let cluster = sharing(2);
+    let before = at_work(&cluster.nodes[1]);
+    let edit = |editor: &str| {
+        let run_dir = cluster.nodes[0].run_dir.to_string_lossy().into_owned();
+        let arguments = ["config", "edit", "--no-canary", "--comment", "by hand", "--run-dir", &run_dir];
+        let editor = format!("EDITOR={editor}");
+        cluster.nodes[0].rollcall_under(&["env", "-u", "VISUAL", &editor], &arguments, PATIENCE).unwrap()
+    };
+    // As Notepad saves it: with a byte order mark and other ends of lines.
+    let output = edit(
+        "sed -i -e 's/^\\[exchange\\]/[exchange]\\nmaintenance = \"edited\"/' -e 's/$/\\r/' -e '1s/^/\\xef\\xbb\\xbf/'",
+    );
+    assert!(output.status.success(), "{output:?}");
+    let now = at_work(&cluster.nodes[1]);
+    assert_ne!(now, before);
+    assert_eq!(answers(&cluster), [(503, "edited".to_owned())].into());
+    let newest = &log(&cluster.nodes[1])[0];
+    assert_eq!(
+        (newest["comment"].as_str(), newest["parent"].as_str()),
+        (Some("by hand"), Some(before.as_str()))
+    );
+    let shown = cluster.nodes[1].control(&["config", "diff", &before[..12], "--json"]).unwrap();
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!((shown["from"].as_str(), shown["to"].as_str()), (Some(before.as_str()), Some(now.as_str())));
+    let lines = shown["lines"].as_array().unwrap();
+    assert!(lines.iter().any(|line| line.as_str().unwrap().starts_with("+maintenance")), "{shown}");
+    // A wrong one is the configuration's fault by the exit status, too.
+    let output = edit("sed -i s/^maintenance/colour/");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert_eq!(edit("true").status.code(), Some(0), "nothing was changed");
+    assert_eq!(at_work(&cluster.nodes[1]), now);
     assert_eq!(cluster.tear_down(), Vec::<String>::new());
 }
 

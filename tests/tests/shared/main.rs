@@ -41,6 +41,13 @@ fn maintenance(text: &str, words: &str) -> String {
     text.replace("[exchange]\n", &format!("[exchange]\nmaintenance = {words:?}\n"))
 }
 
+/// Something that no client notices.
+fn drain_timeout(text: &str, seconds: usize) -> String {
+    let kept = text.lines().filter(|line| !line.starts_with("drain_timeout"));
+    let text: String = kept.flat_map(|line| [line, "\n"]).collect();
+    text.replacen("[cluster]\n", &format!("[cluster]\ndrain_timeout = \"{seconds}s\"\n"), 1)
+}
+
 fn log(node: &Node) -> Vec<Value> {
     shared::log(node).unwrap()
 }

@@ -10,8 +10,9 @@ use serde_json::Value;
 use crate::{log, sharing};
 
 /// A few clients, each with a connection that lasts for some requests.
-fn load(cluster: &Cluster) -> Browsers {
-    Browsers::start(&cluster.https().unwrap(), 4, Habit::default())
+/// Clients that go on until they are told to end.
+pub(crate) fn load(cluster: &Cluster) -> Browsers {
+    Browsers::start(&cluster.https().unwrap(), 6, Habit { most: 100_000, ..Habit::default() })
 }
 
 /// Requests that a test which is to say something has at least.

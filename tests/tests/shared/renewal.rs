@@ -9,7 +9,7 @@ use rollcall_tests::lab::CLUSTER_IP;
 use rollcall_tests::node::{Cluster, Node, PATIENCE};
 use rollcall_tests::traffic::{Browsers, Habit, Request};
 
-use crate::{apply, at_work, sharing};
+use crate::{apply, apply_with, at_work, sharing};
 
 /// The agents' and the proxies' processes.
 fn processes(cluster: &Cluster) -> Vec<(u32, Option<u32>)> {
@@ -37,6 +37,17 @@ fn all_have_begun_anew(cluster: &mut Cluster, times: usize) {
     cluster.converge().unwrap();
 }
 
+/// What cannot be taken up as it is is said before, and nothing is done.
+fn is_said_before(cluster: &Cluster, rules: &str) {
+    let works = || cluster.nodes.iter().map(at_work).collect::<Vec<_>>();
+    let before = works();
+    let looked =
+        apply_with(&cluster.nodes[1], &["--dry-run"], |text| text.replace("[exchange]\n", rules)).unwrap();
+    assert_eq!(looked["dry_run"], true);
+    assert!(looked["renewed"][0].as_str().unwrap().contains("port rules"), "{looked}");
+    assert_eq!(works(), before);
+}
+
 #[test]
 fn other_port_rules_and_cluster_ips_are_taken_up_by_nodes_that_serve_and_no_connection_ends() {
     let mut cluster = sharing(3);
@@ -51,6 +62,7 @@ fn other_port_rules_and_cluster_ips_are_taken_up_by_nodes_that_serve_and_no_conn
         std::thread::sleep(Duration::from_millis(20));
     }
     let rules = "[[rule]]\nports = 80\n\n[[rule]]\nports = 443\naffinity = \"single\"\n\n[exchange]\n";
+    is_said_before(&cluster, rules);
     let applied = apply(&cluster.nodes[1], |text| text.replace("[exchange]\n", rules)).unwrap();
     assert_eq!(applied["on"].as_array().unwrap().len(), 2, "{applied}");
     assert!(applied["renewed"][0].as_str().unwrap().contains("port rules"), "{applied}");

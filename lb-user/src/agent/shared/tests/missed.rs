@@ -34,6 +34,16 @@ impl Network for Counting {
     fn follow(&self, _nodes: Vec<crate::peer::Node>) {}
 }
 
+/// A node as it starts, and how many generations it has asked for since.
+fn counting(world: &World, name: &str) -> (SharedConfig<Played, Counting>, Arc<AtomicUsize>) {
+    let local = Local::open(&world.node_file(name)).unwrap();
+    let applied = local.in_force().unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let wire = Wire { me: name.to_owned(), net: world.net.clone() };
+    let counting = Counting { wire, asked: Arc::clone(&asked) };
+    (SharedConfig::new(local, &applied, Played::default(), counting, events()), asked)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_before_a_node_came_is_not_asked_for_each_time() {
     let mut world = World::new().await;
@@ -42,12 +52,7 @@ async fn what_was_before_a_node_came_is_not_asked_for_each_time() {
     }
     let token = world.token("arr1").await;
     world.join("arr2", 2, &token, "arr1").await.unwrap();
-    let local = Local::open(&world.node_file("arr2")).unwrap();
-    let applied = local.in_force().unwrap();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let wire = Wire { me: "arr2".to_owned(), net: world.net.clone() };
-    let counting = Counting { wire, asked: Arc::clone(&asked) };
-    let newcomer = SharedConfig::new(local, &applied, Played::default(), counting, events());
+    let (newcomer, asked) = counting(&world, "arr2");
     newcomer.sync("arr1").await.unwrap();
     let once = asked.load(Ordering::Relaxed);
     newcomer.sync("arr1").await.unwrap();
@@ -62,12 +67,7 @@ async fn a_node_that_was_away_for_longer_than_anything_is_kept_says_so_and_does_
         world.change("arr1", seconds).await.unwrap();
     }
     world.node("arr1").state.lock().await.local.history.prune(1, 2);
-    let local = Local::open(&world.node_file("arr2")).unwrap();
-    let applied = local.in_force().unwrap();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let wire = Wire { me: "arr2".to_owned(), net: world.net.clone() };
-    let counting = Counting { wire, asked: Arc::clone(&asked) };
-    let back = SharedConfig::new(local, &applied, Played::default(), counting, events());
+    let (back, asked) = counting(&world, "arr2");
     back.sync("arr1").await.unwrap();
     let objection = back.told().borrow().objection.clone().unwrap();
     assert!(objection.contains("away for too long") && objection.contains("rollcall join"), "{objection}");
