@@ -210,6 +210,7 @@ async fn follow(
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut reached, mut unlisted, mut unlike) = (BTreeSet::new(), BTreeSet::new(), Unlike::default());
+    let mut other_keys = BTreeMap::new();
     loop {
         let asked = tokio::select! {
             _ = look.tick() => {
@@ -228,9 +229,13 @@ async fn follow(
                 if changed.is_err() {
                     return;
                 }
-                let (now, refuse) = reached_of(&status.borrow_and_update());
+                let Stand { reached: now, refuse, others } = Stand::of(&status.borrow_and_update());
                 let news: Vec<String> = now.difference(&reached).cloned().collect();
                 reached = now;
+                others.iter().filter(|(node, why)| other_keys.get(*node) != Some(*why)).for_each(|(_, why)| {
+                    shared.other_key(why);
+                });
+                other_keys.extend(others);
                 if reached.is_empty() && refuse.difference(&unlisted).next().is_some() {
                     shared.unlisted_by(&refuse.iter().cloned().collect::<Vec<_>>().join(", "));
                 }
@@ -262,21 +267,65 @@ async fn keep_outside(shared: Arc<Shared>, store: etcd::supervisor::Store) {
     }
 }
 
-/// The nodes that are reached, and those that do not list this one.
-fn reached_of(status: &supervisor::PeerStatus) -> (BTreeSet<String>, BTreeSet<String>) {
-    let those = |is: fn(&Reach) -> bool| {
-        let nodes = status.nodes.iter().filter(move |(_, reach)| is(reach));
-        nodes.map(|(node, _)| node.clone()).collect()
-    };
-    (
-        those(|reach| *reach == Reach::Yes),
-        those(|reach| matches!(reach, Reach::No(CallError::Unlisted { .. }))),
-    )
+/// How the other nodes stand to this one.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Stand {
+    reached: BTreeSet<String>,
+    /// Those that do not list this one.
+    refuse: BTreeSet<String>,
+    /// Those in whose place somebody with another key answers, and what there is to say of that.
+    others: BTreeMap<String, String>,
+}
+
+impl Stand {
+    fn of(status: &supervisor::PeerStatus) -> Self {
+        let mut stand = Self::default();
+        for (node, reach) in &status.nodes {
+            match reach {
+                Reach::Yes => drop(stand.reached.insert(node.clone())),
+                Reach::No(CallError::Unlisted { .. }) => drop(stand.refuse.insert(node.clone())),
+                Reach::No(error @ CallError::OtherKey { .. }) => {
+                    drop(stand.others.insert(node.clone(), error.to_string()));
+                }
+                Reach::Unknown
+                | Reach::No(
+                    CallError::NoSuchNode { .. }
+                    | CallError::Unreachable { .. }
+                    | CallError::Refused { .. }
+                    | CallError::Busy { .. }
+                    | CallError::TimedOut { .. }
+                    | CallError::TooLong { .. }
+                    | CallError::Stopped,
+                ) => {}
+            }
+        }
+        stand
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shared::keys::{NodeKeys, Seed};
+
+    #[test]
+    fn who_is_reached_who_refuses_and_who_has_another_key_are_told_apart() {
+        let key = |seed: u8| NodeKeys::new(Seed([seed; 32]), Seed([seed; 32])).public().transport;
+        let whom = || "arr4".to_owned();
+        let nodes = [
+            ("arr2", Reach::Yes),
+            ("arr3", Reach::No(CallError::Unlisted { whom: whom(), ours: key(1) })),
+            ("arr4", Reach::No(CallError::OtherKey { whom: whom(), presented: key(2), wanted: key(3) })),
+            ("arr5", Reach::No(CallError::Busy { whom: whom() })),
+            ("arr6", Reach::Unknown),
+        ];
+        let nodes = nodes.into_iter().map(|(node, reach)| (node.to_owned(), reach)).collect();
+        let stand = Stand::of(&supervisor::PeerStatus { nodes, ..supervisor::PeerStatus::default() });
+        assert_eq!(stand.reached, ["arr2".to_owned()].into());
+        assert_eq!(stand.refuse, ["arr3".to_owned()].into());
+        assert_eq!(stand.others.keys().collect::<Vec<_>>(), ["arr4"]);
+        assert!(stand.others["arr4"].contains("is it another host"), "{stand:?}");
+    }
 
     #[test]
     fn who_works_with_something_else_is_asked_once_about_it_and_not_for_the_moment_of_a_change() {

@@ -144,6 +144,12 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         self.events.push(Note::new("node-unlisted", true, text));
     }
 
+    /// Somebody answers in a node's place whose key is another.
+    pub(in crate::agent) fn other_key(&self, why: &str) {
+        warn!("{why}");
+        self.events.push(Note::new("node-other-key", true, why));
+    }
+
     /// Whether a node that has left is talked to still.
     pub(in crate::agent) async fn sees_off(&self) -> bool {
         self.state.lock().await.guest.is_some()
