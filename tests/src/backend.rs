@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use lb_user::clock::Time;
+use lb_user::wall::WallTime;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ClientConfig;
 use rustls::RootCertStore;
@@ -56,7 +57,7 @@ impl Certificates {
             ca_key: folder.join("ca.key"),
         };
         write_private(&made.ca_key, &ca_key.serialize_pem())?;
-        let (leaf, key) = made.leaf()?;
+        let (leaf, key) = made.leaf(None)?;
         let chain = leaf + &ca.pem();
         fs::write(&made.certificate, &chain).context("cannot write the certificate")?;
         write_private(&made.key, &key)?;
@@ -67,10 +68,15 @@ impl Certificates {
 
     /// Another leaf of the same CA and for the same names, with a key of its own, below `folder`.
     pub fn renewed(&self, folder: &Path) -> Result<Self> {
+        self.renewed_for(folder, None)
+    }
+
+    /// The same, to expire after that time.
+    pub fn renewed_for(&self, folder: &Path, life: Option<Duration>) -> Result<Self> {
         let chain = fs::read_to_string(&self.certificate).context("cannot read the certificate")?;
         let ca =
             chain.split_inclusive("-----END CERTIFICATE-----\n").nth(1).context("the chain has no CA")?;
-        let (leaf, key) = self.leaf()?;
+        let (leaf, key) = self.leaf(life)?;
         let renewed =
             Self { certificate: folder.join("mail.pem"), key: folder.join("mail.key"), ..self.clone() };
         fs::create_dir_all(folder).context("cannot make a folder for certificates")?;
@@ -79,13 +85,18 @@ impl Certificates {
         Ok(renewed)
     }
 
-    /// A leaf with its key, both as PEM.
-    fn leaf(&self) -> Result<(String, String)> {
+    /// A leaf with its key, both as PEM; it expires after that time, or not in this millennium's first half.
+    fn leaf(&self, life: Option<Duration>) -> Result<(String, String)> {
         let ca_key = fs::read_to_string(&self.ca_key).context("cannot read the CA's key")?;
         let issuer = Issuer::new(authority()?, KeyPair::from_pem(&ca_key)?);
         let key = KeyPair::generate()?;
         let names = vec![PUBLIC_NAME.to_owned(), "autodiscover.example.test".to_owned()];
-        let leaf = CertificateParams::new(names)?.signed_by(&key, &issuer)?;
+        let mut params = CertificateParams::new(names)?;
+        if let Some(life) = life {
+            let now = Duration::from_millis(WallTime::now().unix_ms());
+            params.not_after = (UNIX_EPOCH + now + life).into();
+        }
+        let leaf = params.signed_by(&key, &issuer)?;
         Ok((leaf.pem(), key.serialize_pem()))
     }
 

@@ -98,6 +98,17 @@ fn where_all_is_well_nothing_is_a_problem_whether_agents_run_or_not() {
         for check in [ECHO, "frames to arr2", "heartbeats of arr2", "server exchange sbex1"] {
             assert_eq!(said.severity(check), "ok", "{mode:?}: {said:#?}");
         }
+        // A check of the file says the same of the network, if it is asked to.
+        let file = cluster.nodes[0].config.to_string_lossy().into_owned();
+        let checked = |more: &[&str]| -> Value {
+            let output = cluster.nodes[0].rollcall(&[&["check", "--json"], more, &[&file]].concat()).unwrap();
+            serde_json::from_slice(&output.stdout).unwrap()
+        };
+        let network = &checked(&["--network"])["network"];
+        assert_eq!((&network["node"], &network["problems"]), (&"arr1".into(), &0.into()), "{network}");
+        let echo = network["findings"].as_array().unwrap().iter().find(|finding| finding["check"] == ECHO);
+        assert_eq!(echo.unwrap()["severity"], "ok", "{network}");
+        assert_eq!(checked(&[])["network"], Value::Null);
     }
 }
 

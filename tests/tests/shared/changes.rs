@@ -1,7 +1,9 @@
 //! A change on one node is all nodes'.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use rollcall_tests::lab::PUBLIC_NAME;
 use rollcall_tests::node::{Cluster, Node, PATIENCE};
 
 use crate::removal::{load, nothing_was_lost};
@@ -124,6 +126,32 @@ fn what_an_editor_leaves_is_applied_and_what_differs_is_shown() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert_eq!(edit("true").status.code(), Some(0), "nothing was changed");
     assert_eq!(at_work(&cluster.nodes[1]), now);
+    assert_eq!(cluster.tear_down(), Vec::<String>::new());
+}
+
+#[test]
+fn a_certificate_that_ends_soon_is_an_event_on_every_node_until_another_is_set() {
+    let mut cluster = sharing(2);
+    let set = |cluster: &mut Cluster, name: &str, life: Option<Duration>| {
+        let folder = cluster.lab.folder().join(name);
+        let renewed = cluster.certificates.renewed_for(&folder, life).unwrap();
+        let (certificate, key) = (renewed.certificate.to_string_lossy(), renewed.key.to_string_lossy());
+        let set = ["certificate", "set", PUBLIC_NAME, &certificate, "--key", &key, "--no-canary"];
+        cluster.nodes[0].control(&set).unwrap();
+        let ending = life.is_some();
+        for node in &mut cluster.nodes {
+            node.wait_until("it tells of ends", |status| status.certificates.is_empty() != ending).unwrap();
+        }
+    };
+    let day = Duration::from_hours(24);
+    set(&mut cluster, "ending", Some(day * 10));
+    for node in &mut cluster.nodes {
+        let told = node.wait_for_event("the end", |event| event.kind == "certificate-expires").unwrap();
+        assert!(told.text.contains(PUBLIC_NAME) && told.text.contains("servers"), "{}", told.text);
+        let days = node.status().unwrap().certificates[0].days_left;
+        assert!(days == Some(9) || days == Some(10), "{days:?}");
+    }
+    set(&mut cluster, "lasting", None);
     assert_eq!(cluster.tear_down(), Vec::<String>::new());
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use lb_user::clock::Time;
 use lb_user::control::api::{EventRecord, Status};
 use lb_user::peer;
-use lb_user::peer::supervisor::{CallError, Peer, Reach, Spec};
+use lb_user::peer::supervisor::{CallError, Peer, Reach, Spec, listen};
 use lb_user::shared::generation::{Generation, Saying};
 use lb_user::shared::keys::{NodeKeys, Seed};
 use lb_user::shared::origin::Local;
@@ -368,7 +368,7 @@ fn call_with(cluster: &Cluster, seed: Seed) -> Reach {
                 user: "64751".to_owned(),
                 me: "arr3".to_owned(),
                 seed,
-                listener: None,
+                listener: Some(listen(cluster.nodes[2].place.address).unwrap()),
                 nodes: vec![node],
             };
             let peer = Peer::start(spec).unwrap();
@@ -378,6 +378,14 @@ fn call_with(cluster: &Cluster, seed: Seed) -> Reach {
                 status.nodes.get("arr1").is_some_and(unlisted)
             });
             let reach = tokio::time::timeout(PATIENCE, refused).await.unwrap().unwrap().nodes["arr1"].clone();
+            // Nor do the others take it for arr3 where they ask it.
+            let deadline = Time::now() + PATIENCE;
+            let noted =
+                |node: &Node| node.events().unwrap().iter().any(|event| event.kind == "node-other-key");
+            while !cluster.nodes[..2].iter().all(noted) {
+                assert!(Time::now() < deadline, "nobody tells of the other key");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
             peer.stop().await;
             reach
         })

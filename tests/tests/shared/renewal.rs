@@ -110,3 +110,31 @@ fn other_port_rules_and_cluster_ips_are_taken_up_by_nodes_that_serve_and_no_conn
     }
     assert_eq!(cluster.tear_down(), Vec::<String>::new());
 }
+
+#[test]
+fn another_mode_is_taken_up_by_nodes_that_serve_and_no_connection_ends() {
+    let mut cluster = sharing(2);
+    cluster.settle().unwrap();
+    let before = processes(&cluster);
+    let long = Habit { per_connection: 100_000, pause: Duration::from_millis(50), most: 100_000 };
+    let browsers = Browsers::start(&cluster.https().unwrap(), 8, long);
+    while browsers.done() < 50 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for (times, from, to) in [(1, "multicast", "unicast"), (2, "unicast", "multicast")] {
+        let (from, to) = (format!("mode = {from:?}"), format!("mode = {to:?}"));
+        let applied = apply(&cluster.nodes[0], |text| text.replace(&from, &to)).unwrap();
+        assert!(applied["renewed"][0].as_str().unwrap().contains("mode"), "{applied}");
+        all_have_begun_anew(&mut cluster, times);
+        assert_eq!(cluster.https().unwrap().connect().unwrap().get("/owa/").unwrap().status, 200, "{to}");
+    }
+    assert_eq!(processes(&cluster), before, "neither agents nor proxies are others");
+    let requests = browsers.finish().unwrap();
+    let lost: Vec<&Request> = requests.iter().filter(|request| request.error.is_some()).collect();
+    assert!(lost.is_empty() && requests.len() > 100, "{} of {}: {lost:#?}", lost.len(), requests.len());
+    let longest = requests.iter().map(|request| request.ended.since(request.begun)).max();
+    println!("another mode, twice: the longest of {} requests took {longest:?}", requests.len());
+    let clients: BTreeSet<_> = requests.iter().filter_map(|request| request.client).collect();
+    assert_eq!(clients.len(), 8, "each kept its one connection");
+    assert_eq!(cluster.tear_down(), Vec::<String>::new());
+}
