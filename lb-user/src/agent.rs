@@ -260,7 +260,7 @@ impl Agent {
         closed.await.context("the events log could not be waited for")
     }
 
-    /// Whether there is a proxy.
+    /// Whether there is to be a proxy.
     fn publishes(&self) -> bool {
         self.config.cluster.listens().next().is_some() && !self.config.cluster.observe
     }

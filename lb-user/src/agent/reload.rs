@@ -31,6 +31,7 @@ use crate::dataplane::plan::tables_of;
 use crate::preflight::{self, PreflightErrors};
 use crate::proxy::served::{BuildError, check};
 use crate::proxy::snapshot::Snapshot;
+use crate::proxy::spawn::Account;
 use crate::proxy::supervisor::{self, ApplyError, Changer, ReplaceError, SupervisorError, question};
 use crate::shared::message::Work;
 use crate::shared::origin::{LoadError, Origin};
@@ -570,7 +571,14 @@ fn read(config: Config, before: &Config, old: &ClusterSecret) -> Result<Read, Re
     }
     let publishes = |config: &Config| config.cluster.listens().next().is_some();
     if publishes(before) != publishes(&config) {
-        differences.restart.push("whether anything is published at all");
+        let what = "whether anything is published at all";
+        match config.files {
+            Files::Held(_) => differences.renewed.push(what),
+            Files::Disk => differences.restart.push(what),
+        }
+        if publishes(&config) {
+            Account::find(&config.local.proxy_user).map_err(SupervisorError::from)?;
+        }
     }
     let snapshot = supervisor::snapshot(&config, &secret)?;
     check(&snapshot)?;

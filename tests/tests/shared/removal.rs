@@ -9,7 +9,6 @@ use serde_json::Value;
 
 use crate::{log, sharing};
 
-/// A few clients, each with a connection that lasts for some requests.
 /// Clients that go on until they are told to end.
 pub(crate) fn load(cluster: &Cluster) -> Browsers {
     Browsers::start(&cluster.https().unwrap(), 6, Habit { most: 100_000, ..Habit::default() })

@@ -23,6 +23,12 @@ fn processes(cluster: &Cluster) -> Vec<(u32, Option<u32>)> {
 /// Waits until every node has begun anew so many times, and each new connection has one node that takes it. Older ones may live elsewhere: their
 /// buckets stay on their way.
 fn all_have_begun_anew(cluster: &mut Cluster, times: usize) {
+    begin_anew(cluster, times);
+    cluster.converge().unwrap();
+}
+
+/// Waits until every node has begun anew so many times.
+fn begin_anew(cluster: &Cluster, times: usize) {
     let deadline = Time::now() + PATIENCE;
     for node in &cluster.nodes {
         let renewed = || {
@@ -34,7 +40,6 @@ fn all_have_begun_anew(cluster: &mut Cluster, times: usize) {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
-    cluster.converge().unwrap();
 }
 
 /// What cannot be taken up as it is is said before, and nothing is done.
@@ -136,5 +141,37 @@ fn another_mode_is_taken_up_by_nodes_that_serve_and_no_connection_ends() {
     println!("another mode, twice: the longest of {} requests took {longest:?}", requests.len());
     let clients: BTreeSet<_> = requests.iter().filter_map(|request| request.client).collect();
     assert_eq!(clients.len(), 8, "each kept its one connection");
+    assert_eq!(cluster.tear_down(), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_published_for_the_first_time_and_not_at_all_any_more_needs_no_restart() {
+    let mut cluster = sharing(2);
+    let agents =
+        |cluster: &Cluster| processes(cluster).into_iter().map(|(agent, _)| agent).collect::<Vec<_>>();
+    let before = agents(&cluster);
+    let text = cluster.nodes[0].control(&["config", "show"]).unwrap();
+    let (nothing, exchange) = text.split_once("[exchange]").unwrap();
+    let applied = apply(&cluster.nodes[0], |_| nothing.to_owned()).unwrap();
+    let renewed: Vec<&str> =
+        applied["renewed"].as_array().unwrap().iter().map(|what| what.as_str().unwrap()).collect();
+    assert!(renewed.contains(&"whether anything is published at all"), "{applied}");
+    begin_anew(&cluster, 1);
+    for node in &mut cluster.nodes {
+        node.wait_until("it has no proxy", |status| status.proxy.is_none()).unwrap();
+    }
+    assert!(cluster.https().unwrap().connect().is_err());
+    let nothing = cluster.nodes[1].control(&["config", "show"]).unwrap();
+    apply(&cluster.nodes[1], |_| format!("{nothing}\n[exchange]{exchange}")).unwrap();
+    all_have_begun_anew(&mut cluster, 2);
+    for node in &mut cluster.nodes {
+        node.wait_until("its proxy serves", |status| status.proxy.as_ref().is_some_and(|proxy| proxy.ready))
+            .unwrap();
+    }
+    cluster.settle().unwrap();
+    for _ in 0..8 {
+        assert_eq!(cluster.https().unwrap().connect().unwrap().get("/owa/").unwrap().status, 200);
+    }
+    assert_eq!(agents(&cluster), before);
     assert_eq!(cluster.tear_down(), Vec::<String>::new());
 }

@@ -226,14 +226,16 @@ impl Agent {
         Ok(())
     }
 
+    /// The supervisor of a proxy that the program before this one had.
+    pub(super) fn resume_proxy(&self, left: Left) -> Result<Supervisor> {
+        let local = &self.config.local;
+        let log = crate::proxy::supervisor::open_log(local.access_log.as_deref())?;
+        Ok(Supervisor::resume_from(left, &super::own_program(), &local.proxy_user, log)?)
+    }
+
     pub(super) fn take_up_proxy(&mut self, left: Option<Left>) -> Result<()> {
-        let program = super::own_program();
         let mut supervisor = match left {
-            Some(left) => {
-                let local = &self.config.local;
-                let log = crate::proxy::supervisor::open_log(local.access_log.as_deref())?;
-                Supervisor::resume_from(left, &program, &local.proxy_user, log)?
-            }
+            Some(left) => self.resume_proxy(left)?,
             None => match self.prepare_proxy(self.publishes())? {
                 Some(spec) => Supervisor::start(spec)?,
                 None => return Ok(()),

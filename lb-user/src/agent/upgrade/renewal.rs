@@ -91,7 +91,11 @@ impl Agent {
         let known = Services::known_at_start(&config, &self.plan);
         self.serving = Some(Serving::begin(&config, &self.plan, mandate.intent, known));
         let handle = self.start_cluster(nic, mandate, Maps { tables, lease })?;
-        self.take_up_proxy(proxy)?;
+        match proxy {
+            // Nothing is published any more: it finishes what it has, up to the drain timeout of before.
+            Some(left) if !self.publishes() => drop(tokio::spawn(self.resume_proxy(left)?.stop())),
+            proxy => self.take_up_proxy(proxy)?,
+        }
         if let Some(proxy) = &self.proxy {
             let snapshot = supervisor::snapshot(&config, &self.secret)?;
             let applied = timeout(APPLIED, proxy.changer().apply(snapshot)).await;
