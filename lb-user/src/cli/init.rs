@@ -9,7 +9,7 @@ use super::host::{Host, Me, answers, asked, new_keys, random};
 use super::{doctor, output};
 use crate::config;
 use crate::config::model::PEER_PORT;
-use crate::shared::founding::{Exchange, Founding, NewNode, found, with_node};
+use crate::shared::founding::{Exchange, Founding, NewNode, found, with_only};
 use crate::shared::keys::NodeKeys;
 use crate::shared::store::Store;
 use crate::wall::WallTime;
@@ -43,7 +43,7 @@ pub(super) struct Args {
     /// A file with the password of either
     #[arg(long, value_name = "FILE", requires = "certificate")]
     password_file: Option<PathBuf>,
-    /// A cluster file to begin with, such as `rollcall import-iis` wrote; this is the only node in it
+    /// A cluster file to begin with, such as `rollcall import-iis` wrote; of its nodes this one begins
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
     /// One JSON object on one line: the node, and where its files are
@@ -116,15 +116,19 @@ fn exchange(args: &Args) -> anyhow::Result<Option<Exchange>> {
 fn taken_over(path: &Path, node: &NewNode, keys: &NodeKeys) -> anyhow::Result<String> {
     let text = config::text_of(path)?;
     let cluster = config::cluster_of(text.as_bytes(), path)?;
-    let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
+    let (own, others): (Vec<&str>, Vec<&str>) =
+        cluster.nodes.iter().map(|node| node.name.as_str()).partition(|name| *name == node.name);
     ensure!(
-        names == [node.name.as_str()],
-        "{} names the nodes {}, and this is {}; hint: leave this one in it, or say who this is with --name; the others come in by `rollcall join`",
+        !own.is_empty(),
+        "{} names the nodes {}, and this is {}; hint: say who this is with --name",
         path.display(),
-        names.join(", "),
+        others.join(", "),
         node.name
     );
-    Ok(with_node(&text, node, &keys.public())?)
+    if !others.is_empty() {
+        output::remark(&format!("left out until they come in by `rollcall join`: {}", others.join(", ")));
+    }
+    Ok(with_only(&text, node, &keys.public())?)
 }
 
 fn tell(host: &Host, me: &Me) {

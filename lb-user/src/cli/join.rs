@@ -117,6 +117,9 @@ fn ask(args: &Args, token: &Token, me: &Me, keys: &NodeKeys) -> anyhow::Result<(
 /// Why the node at `of` gave no answer at all, for who typed the token; `expired`: it has by this host's clock.
 fn unheard(error: CallError, of: Ipv4Addr, expired: bool) -> anyhow::Error {
     const REFUSED: i32 = Errno::CONNREFUSED.raw_os_error();
+    // What a firewall's reject is, too.
+    const NO_HOST: i32 = Errno::HOSTUNREACH.raw_os_error();
+    const NO_NETWORK: i32 = Errno::NETUNREACH.raw_os_error();
     match error {
         CallError::OtherKey { .. } => anyhow!(
             "the node at {of} did not issue this token: it is another node's, or another cluster's; hint: `rollcall token` on the host at {of} prints one of its own"
@@ -130,7 +133,9 @@ fn unheard(error: CallError, of: Ipv4Addr, expired: bool) -> anyhow::Error {
         CallError::Unreachable { trouble: Trouble::System(REFUSED), .. } => {
             anyhow!("nobody listens at {of}, TCP {PEER_PORT}; hint: does `rollcall run` run there?")
         }
-        CallError::Unreachable { trouble: Trouble::Silent, .. } => anyhow!(
+        CallError::Unreachable {
+            trouble: Trouble::Silent | Trouble::System(NO_HOST | NO_NETWORK), ..
+        } => anyhow!(
             "nothing comes back from {of}, TCP {PEER_PORT}; hint: is the host up, and does every firewall on the way let TCP {PEER_PORT} through, that host's own among them?"
         ),
         error @ (CallError::NoSuchNode { .. }
@@ -139,7 +144,8 @@ fn unheard(error: CallError, of: Ipv4Addr, expired: bool) -> anyhow::Error {
         | CallError::Busy { .. }
         | CallError::TimedOut { .. }
         | CallError::TooLong { .. }
-        | CallError::Stopped) => anyhow::Error::new(error).context(format!("{of} lets nobody in")),
+        | CallError::Stopped) => anyhow::Error::new(error)
+            .context(format!("{of} lets nobody in; hint: the log of the agent on that host may say why")),
     }
 }
 
@@ -221,6 +227,8 @@ mod tests {
             (CallError::Unlisted { whom: whom(), ours: key }, false, "this token was used"),
             (unreachable(Trouble::System(refused)), false, "nobody listens"),
             (unreachable(Trouble::Silent), false, "nothing comes back"),
+            (unreachable(Trouble::System(Errno::HOSTUNREACH.raw_os_error())), false, "nothing comes back"),
+            (CallError::Stopped, false, "lets nobody in"),
             (unreachable(Trouble::NoPeer), true, "no Rollcall node of this version"),
             (CallError::Busy { whom: whom() }, false, "busy"),
         ] {

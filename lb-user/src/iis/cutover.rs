@@ -118,7 +118,7 @@ impl Way<'_> {
         let mut names = self.cluster.nodes.iter().map(|node| node.name.as_str());
         let first = names.next().unwrap_or("the first node");
         commands.push(format!(
-            "# on {first}, with cluster.toml, which names {first} alone: the others come in by themselves"
+            "# on {first}, with cluster.toml: it takes its own part of it, and the others join"
         ));
         commands
             .extend(["rollcall check cluster.toml", "rollcall init --from cluster.toml"].map(str::to_owned));

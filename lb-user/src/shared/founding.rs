@@ -157,7 +157,7 @@ pub fn without_node(text: &str, name: &str) -> Result<String, TomlError> {
 
 /// `text` with `node` as its only node, which has these keys: one of this name stays what it was, at this address. What rules say of
 /// other nodes goes with them.
-fn with_only(text: &str, node: &NewNode, keys: &PublicKeys) -> Result<String, TomlError> {
+pub fn with_only(text: &str, node: &NewNode, keys: &PublicKeys) -> Result<String, TomlError> {
     let mut document: DocumentMut = text.parse()?;
     if let Some(nodes) = document.get_mut("node").and_then(Item::as_array_of_tables_mut) {
         nodes.retain(|table| table.get("name").and_then(Item::as_str) == Some(node.name.as_str()));

@@ -31,7 +31,8 @@ pub(super) fn run(run_dir: &Path, tried: Tried, change: Change) -> anyhow::Resul
                 path.display()
             );
         }
-        let text = text_of(&path)?;
+        let text = text_of(&path)
+            .with_context(|| format!("nothing was applied, and what you wrote is in {}", path.display()))?;
         if text == before {
             output::line("nothing was changed");
             return remove(&path);
