@@ -210,7 +210,7 @@ async fn follow(
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut reached, mut unlisted, mut unlike) = (BTreeSet::new(), BTreeSet::new(), Unlike::default());
-    let mut other_keys = BTreeMap::new();
+    let mut other_keys = BTreeSet::new();
     loop {
         let asked = tokio::select! {
             _ = look.tick() => {
@@ -232,10 +232,12 @@ async fn follow(
                 let Stand { reached: now, refuse, others } = Stand::of(&status.borrow_and_update());
                 let news: Vec<String> = now.difference(&reached).cloned().collect();
                 reached = now;
-                others.iter().filter(|(node, why)| other_keys.get(*node) != Some(*why)).for_each(|(_, why)| {
-                    shared.other_key(why);
-                });
-                other_keys.extend(others);
+                other_keys.retain(|node| !reached.contains(node));
+                for (node, why) in others {
+                    if other_keys.insert(node) {
+                        shared.other_key(&why);
+                    }
+                }
                 if reached.is_empty() && refuse.difference(&unlisted).next().is_some() {
                     shared.unlisted_by(&refuse.iter().cloned().collect::<Vec<_>>().join(", "));
                 }

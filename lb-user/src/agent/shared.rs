@@ -30,7 +30,7 @@ use crate::etcd::Settings;
 use crate::shared::certificate::Unfit;
 use crate::shared::draft::{self, Draft, DraftError};
 use crate::shared::generation::{Generation, GenerationId};
-use crate::shared::history::Ambiguous;
+use crate::shared::history::{Ambiguous, Standing};
 use crate::shared::message::Work;
 use crate::shared::origin::{InForce, LoadError, Local};
 use crate::shared::record::SignedRecord;
@@ -514,7 +514,8 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
     }
 
     fn tell(&self, state: &State) {
-        self.told.send_replace(state.told());
+        let told = state.told();
+        self.told.send_if_modified(|known| std::mem::replace(known, told) != *known);
     }
 
     /// Checks a file and makes it the cluster's configuration.
@@ -529,11 +530,10 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
                 None => named.filter(|id| state.local.history.head(*id).is_some()),
             };
             if let Some(made_from) = made_from.filter(|made_from| *made_from != current) {
-                return Err(Refused::Stale {
-                    made_from,
-                    current,
-                    changed: state.changed(made_from, current),
-                });
+                let texts = state.texts(made_from, current);
+                drop(state);
+                let changed = texts.map_or(String::new(), |[old, new]| draft::changed(&old, &new));
+                return Err(Refused::Stale { made_from, current, changed });
             }
             let before = state.in_force()?;
             let draft = Draft::new(text, &wanted.path, &before.secrets, wanted.reread)?;
@@ -637,7 +637,12 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         let (late, dismissed) = match self.put_in_force(parent, change, examined).await {
             Ok((record, dismissed)) => (self.tell_all(generation, &record).await, dismissed),
             Err(refused) => {
-                self.forget_all(generation.id(), &found.sound).await;
+                let id = generation.id();
+                // What this node cannot take up after all it does not try either.
+                if self.state.lock().await.local.history.standing(id) == Some(Standing::Failed) {
+                    self.go_back(id).await;
+                }
+                self.forget_all(id, &found.sound).await;
                 return Err(refused);
             }
         };

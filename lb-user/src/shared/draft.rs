@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
+use similar::TextDiff;
 use thiserror::Error;
 use toml_edit::{ArrayOfTables, DocumentMut, TomlError};
 
@@ -87,6 +89,26 @@ const PRINTED: &str = "#: ";
 
 /// What the first line of a text begins with that says which generation it was made from.
 pub const MADE_FROM: &str = "#: generation ";
+
+/// What `new` says otherwise than `old`, as a colon and the lines of a unified diff: at most 40, each of at most 200 characters, and found out in at
+/// most a tenth of a second or so; empty if nothing differs but how lines end.
+pub fn changed(old: &str, new: &str) -> String {
+    let [old, new] = [old, new].map(|text| text.replace('\r', ""));
+    let texts = TextDiff::configure().timeout(DIFF_TIME).diff_lines(&old, &new);
+    let unified = texts.unified_diff().context_radius(0).to_string();
+    let lines =
+        unified.lines().take(MOST_CHANGED).map(|line| line.chars().take(LONGEST_LINE).collect::<String>());
+    let mut told: Vec<String> = lines.collect();
+    if unified.lines().nth(MOST_CHANGED).is_some() {
+        told.push("  and more".to_owned());
+    }
+    if told.is_empty() { String::new() } else { format!(":\n{}", told.join("\n")) }
+}
+
+/// See [`changed`].
+const DIFF_TIME: Duration = Duration::from_millis(100);
+const MOST_CHANGED: usize = 40;
+const LONGEST_LINE: usize = 200;
 
 /// The nodes that a text lists, with their keys.
 pub fn roster(text: &str) -> Result<Roster, DraftError> {
@@ -182,6 +204,16 @@ pub enum DraftError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_changed_is_told_by_few_short_lines_and_not_how_lines_end() {
+        assert_eq!(changed("a\nb\n", "a\r\nb\r\n"), "");
+        assert_eq!(changed("a\nb\n", "a\nc\n"), ":\n@@ -2 +2 @@\n-b\n+c");
+        let [old, new] = ["x", "y"].map(|letter| format!("{}\n", letter.repeat(500)).repeat(100));
+        let told = changed(&old, &new);
+        assert!(told.ends_with("\n  and more") && told.lines().count() == 42, "{told}");
+        assert!(told.lines().all(|line| line.chars().count() <= 200));
+    }
 
     #[test]
     fn a_text_with_other_nodes_says_nothing_of_those_that_are_gone() {

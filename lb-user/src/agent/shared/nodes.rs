@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tracing::{debug, warn};
 
-use super::state::State;
+use super::state::{Missing, State};
 use super::{Applier, Places, Readied, Refused, SharedConfig};
 use crate::agent::events::Note;
 use crate::clock::Time;
@@ -18,7 +18,7 @@ use crate::shared::generation::{self, Content, Generation, GenerationId, MAX_BYT
 use crate::shared::history::Inventory;
 use crate::shared::keys::VerifyingKey;
 use crate::shared::message::{Question, Reply};
-use crate::shared::record::{RecordId, SignedRecord};
+use crate::shared::record::SignedRecord;
 
 /// The way to the other nodes.
 pub(in crate::agent) trait Network: Send + Sync + 'static {
@@ -315,12 +315,9 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             return Err(format!("{node} answers something else"));
         };
         let missing = {
-            let state = self.state.lock().await;
-            let mut missing = missing(&state.local.history.inventory(), &theirs);
-            missing
-                .generations
-                .retain(|id| !state.past.generations.contains(id) && !state.is_behind(node, *id));
-            missing.records.retain(|id| !state.past.records.contains(id));
+            let mut state = self.state.lock().await;
+            let missing = state.wanted(node, &theirs);
+            self.tell(&state);
             missing
         };
         let mut generations = Vec::new();
@@ -347,18 +344,23 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
             }
         }
         let taken = self.take_in(generations, records).await?;
-        if let Some(newest) = taken.beyond {
-            self.fall_behind(node, newest, missing.generations).await;
+        match taken.beyond.filter(|_| !taken.news) {
+            Some(newest) => self.fall_behind(node, newest, &theirs, missing).await,
+            None if taken.news => self.state.lock().await.behind.clear(),
+            None => {}
         }
         Ok(())
     }
 
-    /// That node has what this one cannot follow: it let go of what lies between.
-    async fn fall_behind(&self, node: &str, newest: GenerationId, offered: Vec<GenerationId>) {
+    /// That node has what this one cannot follow; unless it has what is in force here, and so the way from there.
+    async fn fall_behind(&self, node: &str, newest: GenerationId, theirs: &Inventory, missing: Missing) {
         let mut state = self.state.lock().await;
-        let is_first = state.note_behind(node, newest, offered);
+        if theirs.generations.contains_key(&state.current()) {
+            return;
+        }
+        let is_first = state.note_behind(node, newest, missing);
         self.tell(&state);
-        if let Some(text) = state.told().objection.filter(|_| is_first) {
+        if let Some(text) = state.left_behind().filter(|_| is_first) {
             warn!("{text}");
             self.events.push(Note::new("configuration-missed", true, text));
         }
@@ -425,7 +427,7 @@ impl<A: Applier, N: Network> SharedConfig<A, N> {
         }
         state.objection = objection;
         self.tell(state);
-        if let Some(text) = state.told().objection {
+        if let Some(text) = state.told().objection.filter(|_| state.objection.is_some()) {
             warn!("{text}");
             self.events.push(Note::new("configuration-refused", true, text));
         }
@@ -461,22 +463,3 @@ impl<E> Looked<E> {
 }
 
 pub(super) type Whole = (SignedHeader, Option<Content>);
-
-/// What is there and not here.
-struct Missing {
-    generations: Vec<GenerationId>,
-    records: Vec<RecordId>,
-}
-
-fn missing(mine: &Inventory, theirs: &Inventory) -> Missing {
-    let unknown = |(id, whole): (&GenerationId, &bool)| match mine.generations.get(id) {
-        None => Some(*id),
-        // Its content was never here, or was damaged: what is old is let go of again.
-        Some(false) if *whole => Some(*id),
-        Some(_) => None,
-    };
-    Missing {
-        generations: theirs.generations.iter().filter_map(unknown).collect(),
-        records: theirs.records.difference(&mine.records).copied().collect(),
-    }
-}

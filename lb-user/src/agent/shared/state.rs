@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use similar::TextDiff;
 use tracing::warn;
 
 use super::external::External;
@@ -17,7 +16,7 @@ use crate::config::{self, told};
 use crate::control::api::GenerationEntry;
 use crate::shared::draft::Draft;
 use crate::shared::generation::{Generation, GenerationId, Header, Roster, Saying, SignedHeader};
-use crate::shared::history;
+use crate::shared::history::{self, Inventory};
 use crate::shared::origin::{InForce, LoadError, Local};
 use crate::shared::record::{Record, RecordId, SignedRecord, Word};
 use crate::shared::store::Store;
@@ -51,8 +50,9 @@ pub(super) struct State {
 pub(super) struct Behind {
     /// The highest of it.
     newest: GenerationId,
-    /// All of it, so that it is not asked for again.
+    /// All of it, and what is said of it, so that it is not asked for again.
     generations: BTreeSet<GenerationId>,
+    records: BTreeSet<RecordId>,
 }
 
 struct Promise {
@@ -61,9 +61,6 @@ struct Promise {
     to: String,
     until: Time,
 }
-
-/// Most lines of a difference that are told with a refusal.
-const MOST_CHANGED: usize = 40;
 
 /// How long a node may take from the first answer that its change is sound until it is in force: the slowest node's look at it.
 const PROMISED: Duration = Duration::from_secs(20);
@@ -124,31 +121,44 @@ impl State {
         Told { generation: self.applied.to_string(), generations, confirm_by, objection, store }
     }
 
-    fn left_behind(&self) -> Option<String> {
+    /// Why this node cannot follow the others, if it cannot.
+    pub(super) fn left_behind(&self) -> Option<String> {
         let (node, Behind { newest, .. }) = self.behind.first_key_value()?;
         let (newest, applied, me) = (newest.short(), self.applied.short(), &self.local.file.name);
         Some(format!(
-            "this node was away for too long: {node} is at generation {newest} of the configuration, and nobody has kept what lies between that and {applied}, which is at work here; hint: `rollcall remove {me}` on {node}, then here, with the agent stopped, `rollcall leave --forgotten`, and `rollcall join` with a token of {node}"
+            "this node was away for too long: {node} is at generation {newest} of the configuration, and has not kept what lies between that and {applied}, which is at work here; hint: `rollcall remove {me}` on {node}, then here, with the agent stopped, `rollcall leave --forgotten`, and `rollcall join` with a token of {node}"
         ))
     }
 
-    /// What this node cannot follow of what that one has. Whether it is the first of which that is known.
-    pub(super) fn note_behind(
-        &mut self,
-        node: &str,
-        newest: GenerationId,
-        offered: Vec<GenerationId>,
-    ) -> bool {
+    /// That node has what this one cannot follow, up to `newest`: of `missing` nothing could be taken in. Whether it is the first such node.
+    pub(super) fn note_behind(&mut self, node: &str, newest: GenerationId, missing: Missing) -> bool {
         let is_first = self.behind.is_empty();
-        let generations = self.behind.remove(node).map(|behind| behind.generations).unwrap_or_default();
-        let generations = generations.into_iter().chain(offered).take(MOST_PAST).collect();
-        self.behind.insert(node.to_owned(), Behind { newest, generations });
+        let (mut generations, mut records) = (BTreeSet::new(), BTreeSet::new());
+        if let Some(behind) = self.behind.remove(node) {
+            (generations, records) = (behind.generations, behind.records);
+        }
+        let generations = generations.into_iter().chain(missing.generations).take(MOST_PAST).collect();
+        let records = records.into_iter().chain(missing.records).take(MOST_PAST).collect();
+        self.behind.insert(node.to_owned(), Behind { newest, generations, records });
         is_first
     }
 
-    /// Whether that node's generation is one that this node cannot follow.
-    pub(super) fn is_behind(&self, node: &str, id: GenerationId) -> bool {
-        self.behind.get(node).is_some_and(|behind| behind.generations.contains(&id))
+    /// What that node has, which has just said so, and is to be asked for: not here, and not known to be of no use.
+    pub(super) fn wanted(&mut self, node: &str, theirs: &Inventory) -> Missing {
+        // It has what is in force here, or not any more what could not be followed: then there is a way.
+        let current = self.current();
+        let (history, is_here) = (&self.local.history, |id| theirs.generations.contains_key(&id));
+        self.behind.retain(|other, behind| {
+            let known = history.head(behind.newest).is_some();
+            other != node || !is_here(current) && is_here(behind.newest) && !known
+        });
+        let mut missing = missing(&history.inventory(), theirs);
+        let behind = self.behind.get(node);
+        let useless = |id: &GenerationId| behind.is_some_and(|behind| behind.generations.contains(id));
+        missing.generations.retain(|id| !self.past.generations.contains(id) && !useless(id));
+        let useless = |id: &RecordId| behind.is_some_and(|behind| behind.records.contains(id));
+        missing.records.retain(|id| !self.past.records.contains(id) && !useless(id));
+        missing
     }
 
     /// Whether nothing is on trial here.
@@ -172,11 +182,7 @@ impl State {
     pub(super) fn may_follow(&self, parent: GenerationId) -> Result<(), Refused> {
         let current = self.current();
         if current != parent {
-            return Err(Refused::Stale {
-                made_from: parent,
-                current,
-                changed: self.changed(parent, current),
-            });
+            return Err(Refused::Stale { made_from: parent, current, changed: String::new() });
         }
         self.is_free(Time::now())
             .map_err(|other| Refused::Objections(format!("a change of {other} is under way")))
@@ -184,6 +190,9 @@ impl State {
 
     /// What another node's generation says, if it follows the one in force and is signed as it must be.
     pub(super) fn follower(&self, generation: &Generation) -> Result<InForce, String> {
+        if let Some(why) = self.left_behind() {
+            return Err(why);
+        }
         let current = self.current();
         if generation.head.header().parent != Some(current) {
             let current = current.short();
@@ -216,17 +225,10 @@ impl State {
         self.local.history.generation(id).ok_or(LoadError::Absent(id))
     }
 
-    /// What the text of one generation says otherwise than another's, as a colon and the lines of a unified diff, whose number is bounded; empty if one is not here.
-    pub(super) fn changed(&self, from: GenerationId, to: GenerationId) -> String {
-        let (Ok(old), Ok(new)) = (self.generation(from), self.generation(to)) else { return String::new() };
-        let texts = TextDiff::from_lines(&old.content.text, &new.content.text);
-        let unified = texts.unified_diff().context_radius(0).to_string();
-        let mut lines: Vec<&str> = unified.lines().take(MOST_CHANGED + 1).collect();
-        if lines.len() > MOST_CHANGED {
-            lines.truncate(MOST_CHANGED);
-            lines.push("  and more");
-        }
-        if lines.is_empty() { String::new() } else { format!(":\n{}", lines.join("\n")) }
+    /// The texts of two generations, where both are here.
+    pub(super) fn texts(&self, from: GenerationId, to: GenerationId) -> Option<[String; 2]> {
+        let text = |id| self.generation(id).ok().map(|generation| generation.content.text);
+        Some([text(from)?, text(to)?])
     }
 
     pub(super) fn in_force(&self) -> Result<InForce, Refused> {
@@ -350,10 +352,10 @@ impl State {
         generations.sort_by_key(|(head, _)| head.header().height);
         let Self { local: Local { history, store, .. }, past, .. } = self;
         let mut taken = Taken::default();
-        let offered: BTreeSet<GenerationId> = generations.iter().map(|(head, _)| head.id()).collect();
-        let mut torn = false;
         for (head, content) in generations {
-            let (id, is_past, parent) = (head.id(), history.is_past(&head), head.header().parent);
+            let (id, is_past) = (head.id(), history.is_past(&head));
+            let Header { parent, height, .. } = *head.header();
+            let current = history.current().map_or(0, |head| head.header().height);
             match history.weigh(head, content) {
                 Ok(Some(news)) => {
                     store.keep(news.head(), news.content())?;
@@ -363,11 +365,12 @@ impl State {
                 Ok(None) => {}
                 Err(refused) => {
                     let orphan = refused == history::Refused::Orphan;
-                    if orphan && is_past {
+                    // What follows that will never be here either.
+                    let of_the_past = parent.is_some_and(|parent| past.generations.contains(&parent));
+                    if orphan && (is_past || of_the_past) {
                         past.note(id);
-                    } else if orphan {
-                        torn |= parent.is_none_or(|parent| !offered.contains(&parent));
-                        taken.beyond = Some(id).filter(|_| torn);
+                    } else if orphan && height > current {
+                        taken.beyond = Some(id);
                     }
                     taken.note(id.short(), &refused);
                 }
@@ -440,7 +443,7 @@ pub(super) struct Taken {
     pub(super) news: bool,
     /// Something follows what is not here.
     pub(super) orphans: bool,
-    /// The highest that follows what neither is here nor came along.
+    /// The highest that follows what is not here and is higher than what is in force here.
     pub(super) beyond: Option<GenerationId>,
 }
 
@@ -455,5 +458,25 @@ impl Taken {
                 warn!(generation = %of, why = %refused, "what another node has of the configuration is not taken in");
             }
         }
+    }
+}
+
+/// What is there and not here.
+#[derive(Debug)]
+pub(super) struct Missing {
+    pub(super) generations: Vec<GenerationId>,
+    pub(super) records: Vec<RecordId>,
+}
+
+fn missing(mine: &Inventory, theirs: &Inventory) -> Missing {
+    let unknown = |(id, whole): (&GenerationId, &bool)| match mine.generations.get(id) {
+        None => Some(*id),
+        // Its content was never here, or was damaged: what is old is let go of again.
+        Some(false) if *whole => Some(*id),
+        Some(_) => None,
+    };
+    Missing {
+        generations: theirs.generations.iter().filter_map(unknown).collect(),
+        records: theirs.records.difference(&mine.records).copied().collect(),
     }
 }

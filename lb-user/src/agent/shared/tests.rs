@@ -36,6 +36,8 @@ struct Played(Arc<StdMutex<Serving>>);
 struct Serving {
     drain_timeout: Option<Duration>,
     objects_to: Option<Duration>,
+    /// It finds this sound, and then cannot take it up.
+    cannot_adopt: Option<Duration>,
     /// It objects to this from the second look on.
     objects_once_tried: Option<Duration>,
     /// The cluster has gone on without it.
@@ -74,6 +76,9 @@ impl Applier for Played {
 
     async fn adopt(&self, examined: Duration) -> Result<(), Refusal> {
         let mut serving = self.0.lock().unwrap();
+        if serving.cannot_adopt == Some(examined) {
+            return Err(Refusal::Silent);
+        }
         serving.drain_timeout = Some(examined);
         serving.worked_with.push(examined.as_secs());
         Ok(())
@@ -598,6 +603,20 @@ async fn a_trial_ends_by_itself_in_time() {
     told.wait_for(|told| told.confirm_by.is_none()).await.unwrap();
     assert_eq!(world.served(), [300]);
     minds.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_taken_up_when_it_is_confirmed_is_failed_and_at_work_nowhere() {
+    let world = World::of(2).await;
+    world.try_out("arr1", 51).await.unwrap();
+    world.served["arr1"].0.lock().unwrap().cannot_adopt = Some(Duration::from_secs(51));
+    world.ask("arr1", Configure::Confirm).await.unwrap_err();
+    assert_eq!(world.served(), [300; 2]);
+    let again = world.ask("arr1", Configure::Confirm).await.unwrap_err();
+    assert!(again.contains("nothing is on trial"), "{again}");
+    let log = world.node("arr1").log().await;
+    assert_eq!((log[0].standing.as_str(), log[1].standing.as_str()), ("failed", "current"));
+    assert!(log[1].at_work);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicUsize;
 
 use super::*;
 
-/// The network, with a count of how often a generation's content was asked for.
+/// The network, with a count of how many generations and records were asked for.
 struct Counting {
     wire: Wire,
     asked: Arc<AtomicUsize>,
@@ -17,7 +17,11 @@ impl Network for Counting {
         question: Vec<u8>,
         within: Duration,
     ) -> impl Future<Output = Result<Vec<u8>, String>> + Send {
-        if let Ok(Question::Generations(ids)) = Question::decode(&question) {
+        let asked = Question::decode(&question);
+        if let Ok(Question::Generations(ids)) = &asked {
+            self.asked.fetch_add(ids.len(), Ordering::Relaxed);
+        }
+        if let Ok(Question::Records(ids)) = &asked {
             self.asked.fetch_add(ids.len(), Ordering::Relaxed);
         }
         self.wire.call(node, question, within)
@@ -76,11 +80,16 @@ async fn a_node_that_was_away_for_longer_than_anything_is_kept_says_so_and_does_
     back.sync("arr1").await.unwrap();
     assert_eq!(asked.load(Ordering::Relaxed), once, "it cannot be followed, now or later");
     assert!(back.told().borrow().objection.is_some());
-    // Another that follows is known, and asked for.
+    // Another that follows is known, and asked for; and what others want this node objects to with the reason.
     world.change("arr1", 5).await.unwrap();
     back.sync("arr1").await.unwrap();
-    assert_eq!(asked.load(Ordering::Relaxed), once + 1);
+    assert_eq!(asked.load(Ordering::Relaxed), once + 2, "a generation and its record");
     assert!(back.told().borrow().objection.is_some());
+    let author = world.node("arr1");
+    let next = author.state.lock().await.local.history.current_whole().unwrap();
+    let answer = back.asked(Asker::Node("arr1".to_owned()), &Question::Check(next.encode()).encode()).await;
+    let Ok(Reply::Refused(why)) = Reply::decode(&answer) else { panic!("{answer:?}") };
+    assert!(why.contains("away for too long"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,5 +114,31 @@ async fn what_has_failed_is_not_revived_by_a_node_that_was_away_when_it_did() {
     for node in ["arr1", "arr2", "arr3"] {
         let log = world.node(node).log().await;
         assert_eq!((log[0].standing.as_str(), log[1].standing.as_str()), ("failed", "current"), "{node}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_came_to_nothing_makes_no_newcomer_say_that_it_was_away() {
+    let mut world = World::of(3).await;
+    // A half of the network goes on with arr3, which is removed by the other half meanwhile.
+    world.split(&["arr1"], &["arr2", "arr3"]);
+    for seconds in 61..=66 {
+        world.change("arr3", seconds).await.unwrap();
+    }
+    let removal = Configure::Remove { node: "arr3".to_owned(), comment: String::new() };
+    let Answer::Removed(_) = world.node("arr1").answer(removal).await else { panic!("arr3 stays") };
+    world.stop("arr3");
+    world.heal().await;
+    // What arr3 made is void, higher than what is in force, and lies below and above what the newcomer begins with.
+    let token = world.token("arr1").await;
+    world.join("arr4", 4, &token, "arr1").await.unwrap();
+    let newcomer = world.node("arr4");
+    let void = world.node("arr2").state.lock().await.local.history.inventory().generations.len();
+    let known = newcomer.state.lock().await.local.history.inventory().generations.len();
+    assert!(void > known + 6, "arr2 has what the newcomer has not: {void} and {known}");
+    for _ in 0..3 {
+        newcomer.sync("arr2").await.unwrap();
+        newcomer.sync("arr1").await.unwrap();
+        assert_eq!(newcomer.told().borrow().objection, None);
     }
 }
