@@ -81,6 +81,19 @@ async fn sslyze_finds_mozillas_intermediate_profile() {
 #[tokio::test(flavor = "multi_thread")]
 async fn testssl_finds_nothing_of_medium_severity_or_worse_but_the_tests_ca() {
     let (running, _backend) = running(&issued().0, http2_too).await;
+    let mut bad = bad_findings(running.address.port()).await;
+    // On a busy machine its own client may give a check up; what it could not look at it looks at again.
+    for _ in 0..2 {
+        if bad.is_empty() || bad.iter().any(|finding| !finding.finding.contains("connect problem")) {
+            break;
+        }
+        bad = bad_findings(running.address.port()).await;
+    }
+    assert!(bad.is_empty(), "{bad:#?}");
+}
+
+/// What testssl.sh finds there of medium severity or worse.
+async fn bad_findings(port: u16) -> Vec<Finding> {
     let report = std::env::temp_dir().join(format!("rollcall-testssl-{}.json", std::process::id()));
     let mut testssl = Command::new("testssl");
     testssl.args(["--quiet", "--color", "0", "--warnings", "batch", "--ip", "127.0.0.1"]);
@@ -88,11 +101,7 @@ async fn testssl_finds_nothing_of_medium_severity_or_worse_but_the_tests_ca() {
     for check in ["-p", "-s", "-f", "-P", "-S", "-h", "-U"] {
         testssl.arg(check);
     }
-    testssl
-        .arg("--jsonfile")
-        .arg(&report)
-        .arg(format!("{NAME}:{}", running.address.port()))
-        .kill_on_drop(true);
+    testssl.arg("--jsonfile").arg(&report).arg(format!("{NAME}:{port}")).kill_on_drop(true);
     let output = testssl.output().await.expect("a program that `cargo xtask setup` installs");
     let text = std::fs::read_to_string(&report).expect("its report");
     std::fs::remove_file(&report).unwrap();
@@ -102,12 +111,11 @@ async fn testssl_finds_nothing_of_medium_severity_or_worse_but_the_tests_ca() {
     assert!(findings.len() > 50, "{text}");
     // The other one is testssl.sh's word on the openssl of the machine that it runs on, some of which have no engines any more.
     let known = ["cert_chain_of_trust", "engine_problem"];
-    let bad = findings.iter().filter(|finding| {
+    let bad = findings.into_iter().filter(|finding| {
         !["OK", "INFO", "LOW", "DEBUG"].contains(&finding.severity.as_str())
             && !known.contains(&finding.id.as_str())
     });
-    let bad: Vec<_> = bad.collect();
-    assert!(bad.is_empty(), "{bad:#?}");
+    bad.collect()
 }
 
 /// A line of testssl.sh's report.
@@ -115,7 +123,6 @@ async fn testssl_finds_nothing_of_medium_severity_or_worse_but_the_tests_ca() {
 struct Finding {
     id: String,
     severity: String,
-    #[expect(dead_code, reason = "what a failed test prints")]
     finding: String,
 }
 
