@@ -156,7 +156,8 @@ fn what_was_written_to_a_disk_by_hand_is_refused_with_the_reason() {
     for node in &cluster.nodes {
         assert!(log(node).iter().all(|entry| entry["id"] != forged.as_str()), "{}", node.name());
     }
-    cluster.settle().unwrap();
+    // As above.
+    cluster.converge().unwrap();
     all_was_served(browsers);
     assert_eq!(cluster.tear_down(), Vec::<String>::new());
 }
