@@ -67,6 +67,9 @@ fn a_node_that_was_off_during_ten_changes_has_the_last_one_when_it_is_back() {
     cluster.settle().unwrap();
     assert!(cluster.nodes[1].control(&["config", "show"]).unwrap().contains("drain_timeout = \"29s\""));
     nothing_was_lost(browsers);
+    // What is answered is what the configuration says, by the one that was away, too.
+    apply(&cluster.nodes[1], |text| maintenance(&text, "number 10")).unwrap();
+    assert_eq!(answers(&cluster), [(503, "number 10".to_owned())].into());
     assert_eq!(cluster.tear_down(), Vec::<String>::new());
 }
 

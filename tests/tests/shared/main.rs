@@ -36,16 +36,26 @@ fn apply_with(node: &Node, more: &[&str], change: impl FnOnce(String) -> String)
 
 /// Everything is answered with 503 and these words.
 fn maintenance(text: &str, words: &str) -> String {
-    let text: String =
-        text.lines().filter(|line| !line.starts_with("maintenance")).flat_map(|line| [line, "\n"]).collect();
-    text.replace("[exchange]\n", &format!("[exchange]\nmaintenance = {words:?}\n"))
+    without(text, "maintenance").replace("[exchange]\n", &format!("[exchange]\nmaintenance = {words:?}\n"))
+}
+
+/// What was asked is answered again.
+fn open_again(text: String) -> String {
+    without(&text, "maintenance")
+}
+
+/// Without the lines that set this.
+fn without(text: &str, key: &str) -> String {
+    text.lines().filter(|line| !line.starts_with(key)).flat_map(|line| [line, "\n"]).collect()
 }
 
 /// Something that no client notices.
 fn drain_timeout(text: &str, seconds: usize) -> String {
-    let kept = text.lines().filter(|line| !line.starts_with("drain_timeout"));
-    let text: String = kept.flat_map(|line| [line, "\n"]).collect();
-    text.replacen("[cluster]\n", &format!("[cluster]\ndrain_timeout = \"{seconds}s\"\n"), 1)
+    without(text, "drain_timeout").replacen(
+        "[cluster]\n",
+        &format!("[cluster]\ndrain_timeout = \"{seconds}s\"\n"),
+        1,
+    )
 }
 
 fn log(node: &Node) -> Vec<Value> {

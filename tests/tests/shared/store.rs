@@ -8,7 +8,7 @@ use rollcall_tests::node::{Cluster, Node, PATIENCE};
 
 use crate::changes::{answers, wait_for};
 use crate::removal::{load, nothing_was_lost};
-use crate::{apply, at_work, drain_timeout, log, maintenance, sharing};
+use crate::{apply, at_work, drain_timeout, log, maintenance, open_again, sharing};
 
 /// Nodes that share their configuration, and keep it in an etcd.
 fn keeping(nodes: u8) -> (Cluster, Etcd) {
@@ -60,9 +60,7 @@ fn has_all_of(etcd: &Etcd, node: &Node) {
 #[test]
 fn changes_are_in_etcd_and_without_it_nodes_change_serve_and_boot_until_it_is_back() {
     let (mut cluster, mut etcd) = keeping(3);
-    cluster.settle().unwrap();
-    let browsers = load(&cluster);
-    apply(&cluster.nodes[1], |text| drain_timeout(&text, 21)).unwrap();
+    apply(&cluster.nodes[1], |text| maintenance(&text, "with etcd")).unwrap();
     has_all_of(&etcd, &cluster.nodes[0]);
 
     etcd.stop();
@@ -70,14 +68,14 @@ fn changes_are_in_etcd_and_without_it_nodes_change_serve_and_boot_until_it_is_ba
         misses_etcd(node);
         node.wait_for_event("that etcd is away", |event| event.kind == "store-lost").unwrap();
     }
-    let applied = apply(&cluster.nodes[0], |text| drain_timeout(&text, 22)).unwrap();
+    let applied = apply(&cluster.nodes[0], |text| maintenance(&text, "without etcd")).unwrap();
     assert_eq!(applied["on"].as_array().unwrap().len(), 2, "{applied}");
-    let generation = applied["generation"].as_str().unwrap();
-    assert!(cluster.nodes.iter().all(|node| at_work(node) == generation));
+    cluster.settle().unwrap();
+    assert_eq!(answers(&cluster), [(503, "without etcd".to_owned())].into());
     cluster.node("arr2").stop().unwrap();
     cluster.start_agents().unwrap();
     cluster.settle().unwrap();
-    assert!(cluster.nodes.iter().all(|node| at_work(node) == generation));
+    assert_eq!(answers(&cluster), [(503, "without etcd".to_owned())].into());
     misses_etcd(cluster.node("arr2"));
 
     etcd.go_on().unwrap();
@@ -88,9 +86,25 @@ fn changes_are_in_etcd_and_without_it_nodes_change_serve_and_boot_until_it_is_ba
     has_all_of(&etcd, &cluster.nodes[0]);
     let works: BTreeSet<String> = cluster.nodes.iter().map(at_work).collect();
     assert_eq!(works.len(), 1);
-    nothing_was_lost(browsers);
+    clients_notice_nothing(&mut cluster, &mut etcd);
     drop(etcd);
     assert_eq!(cluster.tear_down(), Vec::<String>::new());
+}
+
+/// Etcd goes, a change is made, and it comes back, with clients meanwhile.
+fn clients_notice_nothing(cluster: &mut Cluster, etcd: &mut Etcd) {
+    apply(&cluster.nodes[0], open_again).unwrap();
+    let browsers = load(cluster);
+    etcd.stop();
+    for node in &mut cluster.nodes {
+        misses_etcd(node);
+    }
+    apply(&cluster.nodes[1], |text| drain_timeout(&text, 21)).unwrap();
+    etcd.go_on().unwrap();
+    for node in &mut cluster.nodes {
+        reaches_etcd(node);
+    }
+    nothing_was_lost(browsers);
 }
 
 #[test]
